@@ -1,0 +1,88 @@
+"""The index directory of a run: replaced as a whole, and told stale from fresh."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from db.layout import RunLayout, file_name
+from db.manifest import Manifest, entry_of, read_manifest, sync, write_manifest
+from db.parquet import TableWriter
+from db.schema import TABLES
+from energylens.errors import StoreError
+
+IndexState = Literal["fresh", "stale", "missing"]
+"""fresh: computed from exactly the shards that are there now."""
+
+
+class IndexWriter:
+    """Collects the derived tables of one run; made by `replace_index`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files: list[tuple[Path, str, int]] = []
+
+    @contextmanager
+    def table(self, name: str, sae_id: str) -> Iterator[TableWriter]:
+        """A writer for one table of one SAE; rows come in the order of the table's key."""
+        path = self.path(name, sae_id)
+        with TableWriter(path, TABLES[name]) as writer:
+            yield writer
+        self._files.append((path, name, writer.rows))
+
+    def path(self, name: str, sae_id: str) -> Path:
+        """Where the file of one table of one SAE lies while the index is being made."""
+        path = self.directory / name / f"{file_name(sae_id)}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+    def manifest(self, made_from: tuple[str, ...]) -> Manifest:
+        """Flush and measure every file."""
+        entries = []
+        for path, name, rows in self._files:
+            sync(path)
+            entries.append(entry_of(self.directory, path, name, rows))
+        return Manifest(tuple(entries), made_from)
+
+
+def shard_fingerprints(run: RunLayout) -> tuple[str, ...]:
+    """What names the complete shards of a run and their contents."""
+    return tuple(f"{s.name}:{read_manifest(s).fingerprint}" for s in run.complete_shards())
+
+
+def index_state(run: RunLayout) -> IndexState:
+    """Whether the index is there and computed from the shards that are there."""
+    if not (run.index / "manifest.json").exists():
+        return "missing"
+    return "fresh" if read_manifest(run.index).made_from == shard_fingerprints(run) else "stale"
+
+
+@contextmanager
+def replace_index(run: RunLayout) -> Iterator[IndexWriter]:
+    """Make a new index beside the old one; leaving the block without an error swaps them.
+
+    Raises:
+        StoreError: the disk is full or cannot be written; the old index stays.
+    """
+    partial, old = run.root / ".index.partial", run.root / ".index.old"
+    try:
+        made_from = shard_fingerprints(run)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        writer = IndexWriter(partial)
+        yield writer
+        write_manifest(partial, writer.manifest(made_from))
+        shutil.rmtree(old, ignore_errors=True)
+        if run.index.exists():
+            run.index.rename(old)
+        partial.rename(run.index)
+        sync(run.root)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the index of '{run.root}': {error.strerror or error}; the old index is "
+            "untouched; make room or fix the permissions, then: energylens index"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

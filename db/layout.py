@@ -1,0 +1,69 @@
+"""Where everything of a store lies on disk."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The paths of one run."""
+
+    root: Path
+    """`<store>/runs/<run_id>`."""
+
+    @property
+    def run_json(self) -> Path:
+        """Provenance of the run."""
+        return self.root / "run.json"
+
+    @property
+    def shards(self) -> Path:
+        """Holds a directory for each complete shard, and hidden ones for unfinished ones."""
+        return self.root / "shards"
+
+    @property
+    def index(self) -> Path:
+        """The derived tables; may be deleted at any time."""
+        return self.root / "index"
+
+    def shard(self, number: int) -> Path:
+        """The directory of one shard."""
+        return self.shards / f"{number:06d}"
+
+    def complete_shards(self) -> list[Path]:
+        """Directories of the shards that have a manifest, in order."""
+        return sorted(
+            path.parent for path in self.shards.glob("*/manifest.json") if path.parent.name.isdigit()
+        )
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """The paths of a store."""
+
+    root: Path
+
+    @property
+    def store_json(self) -> Path:
+        """Format version."""
+        return self.root / "store.json"
+
+    @property
+    def catalog(self) -> Path:
+        """Views and macros for the plain duckdb shell."""
+        return self.root / "catalog.duckdb"
+
+    def run(self, run_id: str) -> RunLayout:
+        """The paths of one run."""
+        return RunLayout(self.root / "runs" / run_id)
+
+    def runs(self) -> list[RunLayout]:
+        """The runs that have provenance, in order of their names."""
+        found = (self.root / "runs").glob("*/run.json")
+        return [RunLayout(path.parent) for path in sorted(found)]
+
+
+def file_name(name: str) -> str:
+    """A file name for an id that may hold slashes and the like; distinct ids stay distinct."""
+    return re.sub(r"[^A-Za-z0-9._-]", lambda found: f"%{ord(found.group()):02X}", name)

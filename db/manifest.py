@@ -1,0 +1,82 @@
+"""What a finished directory of Parquet files holds: rows, sizes and checksums."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from energylens.errors import StoreDamagedError
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One Parquet file of a manifest."""
+
+    table: str
+    path: str
+    """Relative to the manifest's directory."""
+    rows: int
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All files of one shard, or of one index."""
+
+    files: tuple[FileEntry, ...]
+    made_from: tuple[str, ...] = ()
+    """For an index: `<shard>:<fingerprint>` of each shard it was computed from."""
+
+    def rows(self, table: str) -> int:
+        """Rows of one table."""
+        return sum(entry.rows for entry in self.files if entry.table == table)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any file's content does."""
+        joined = "".join(sorted(f"{e.path}:{e.sha256};" for e in self.files))
+        return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def entry_of(root: Path, path: Path, table: str, rows: int) -> FileEntry:
+    """Measure one finished file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(table, path.relative_to(root).as_posix(), rows, path.stat().st_size, digest)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` under a temporary name, flush it to the disk, rename it."""
+    partial = directory / "manifest.partial"
+    partial.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+    sync(partial)
+    partial.replace(directory / "manifest.json")
+    sync(directory)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a shard or an index.
+
+    Raises:
+        StoreDamagedError: it is not what `write_manifest` writes.
+    """
+    path = directory / "manifest.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(tuple(FileEntry(**e) for e in raw["files"]), tuple(raw["made_from"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreDamagedError(
+            f"'{path}' cannot be read ({error}); delete '{directory}' and run the same ingest "
+            "or index command again"
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Make the kernel write a file or a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

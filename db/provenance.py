@@ -1,0 +1,113 @@
+"""What made a run: the records behind `run.json` and the tables `runs` and `saes`.
+
+What each field means stands once, beside the column of its name in `db.schema`.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+
+from db.schema import RUNS, SAES
+from energylens.errors import StoreDamagedError
+
+RunKind = Literal["corpus", "prompt", "intervention", "imported"]
+
+
+@dataclass(frozen=True)
+class SaeInfo:
+    """One SAE of a run: a row of `saes`. The gate's figures are None until it has run."""
+
+    sae_id: str
+    source: str
+    release: str | None
+    hook_name: str
+    layer: int
+    stream: str
+    architecture: str
+    d_in: int
+    d_sae: int
+    weights_sha256: str
+    normalize_activations: str
+    centring: bool
+    folded: bool
+    neuronpedia_id: str | None
+    declared_l0: float | None
+    l0: float | None = None
+    fvu: float | None = None
+    explained_variance: float | None = None
+    ce_loss_score: float | None = None
+    n_dead: int | None = None
+    n_dense: int | None = None
+    gate_tokens: int | None = None
+    gate: str = "not run"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run: a row of `runs`, with its SAEs."""
+
+    run_id: str
+    kind: RunKind
+    created: str
+    model: str
+    model_class: str
+    model_revision: str | None
+    model_sha256: str
+    tokenizer_sha256: str
+    texts: str
+    texts_sha256: str
+    n_texts: int
+    n_contexts: int
+    n_tokens: int
+    n_ctx: int
+    prepend_bos: bool
+    n_layers: int
+    d_model: int
+    d_vocab: int
+    dtype: str
+    loader: str
+    hooks: list[str] = field(default_factory=list)
+    hook_median_norms: list[float] = field(default_factory=list)
+    lens_layers: list[int] = field(default_factory=list)
+    keep: list[str] = field(default_factory=list)
+    n_shards: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    saes: list[SaeInfo] = field(default_factory=list)
+
+
+def write_run(path: Path, run: RunInfo) -> None:
+    """Write `run.json` whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(run), indent=1, ensure_ascii=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_run(path: Path) -> RunInfo:
+    """The record of `run.json`.
+
+    Raises:
+        StoreDamagedError: the file is not what `write_run` writes.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        saes = [SaeInfo(**sae) for sae in raw.pop("saes")]
+        return RunInfo(**raw, saes=saes)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreDamagedError(
+            f"'{path}' does not describe a run ({error}); ingest the run again into a new store, "
+            "or restore the file from a copy"
+        ) from error
+
+
+def create_tables(con: duckdb.DuckDBPyConnection, runs: list[RunInfo]) -> None:
+    """Fill the small tables `runs` and `saes` of a catalogue from the runs' records."""
+    run_rows = [{**asdict(run), "versions": json.dumps(run.versions)} for run in runs]
+    sae_rows = [{"run_id": run.run_id, **asdict(sae)} for run in runs for sae in run.saes]
+    for table, rows in ((RUNS, run_rows), (SAES, sae_rows)):
+        con.register("rows_of_runs", pa.Table.from_pylist(rows, schema=table.arrow))
+        con.execute(f"CREATE TABLE {table.name} AS SELECT * FROM rows_of_runs")  # noqa: S608
+        con.unregister("rows_of_runs")

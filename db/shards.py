@@ -1,0 +1,120 @@
+"""Write one shard so that it exists whole or not at all.
+
+Files grow in a hidden directory. When all are finished and flushed, the manifest is written and
+the directory is renamed into place: readers see a shard exactly when its manifest exists.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from db.layout import RunLayout
+from db.manifest import Manifest, entry_of, sync, write_manifest
+from db.parquet import TableWriter
+from db.schema import TABLES
+from energylens.errors import StoreBusyError, StoreError
+
+
+class ShardWriter:
+    """Collects the tables of one shard; made by `write_shard`."""
+
+    def __init__(self, directory: Path, tables: tuple[str, ...]) -> None:
+        self._directory = directory
+        self._writers = {
+            name: TableWriter(directory / f"{name}.parquet", TABLES[name]) for name in tables
+        }
+
+    def write(self, table: str, rows: pa.Table) -> None:
+        """Append rows of one table; rows come in the order of the table's key."""
+        if rows.num_rows:
+            self._writers[table].write(rows)
+
+    def rows(self, table: str) -> int:
+        """Rows written so far."""
+        return self._writers[table].rows
+
+    def close(self) -> None:
+        """Close all files, finished or not."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def finish(self) -> None:
+        """Close and flush the files, then write the manifest."""
+        self.close()
+        entries = []
+        for name, writer in self._writers.items():
+            sync(writer.path)
+            entries.append(entry_of(self._directory, writer.path, name, writer.rows))
+        write_manifest(self._directory, Manifest(tuple(entries)))
+
+
+@contextmanager
+def write_shard(run: RunLayout, number: int, tables: tuple[str, ...]) -> Iterator[ShardWriter]:
+    """A writer for one shard; leaving the block without an error makes the shard appear.
+
+    Raises:
+        StoreBusyError: another process is writing this shard.
+        StoreError: the disk is full or cannot be written.
+    """
+    final = run.shard(number)
+    partial = run.shards / f".{number:06d}.partial"
+    try:
+        run.shards.mkdir(parents=True, exist_ok=True)
+        with _claim(run.shards / f".{number:06d}.lock", number):
+            if final.exists():
+                raise StoreBusyError(
+                    f"shard {number} was finished by another process meanwhile; "
+                    "run the same command again to go on"
+                )
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            writer = ShardWriter(partial, tables)
+            try:
+                yield writer
+                writer.finish()
+                partial.rename(final)
+                sync(run.shards)
+            finally:
+                if partial.exists():
+                    _discard(writer, partial)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write shard {number} at '{run.shards}': {error.strerror or error}; "
+            "finished shards are safe; make room or fix the permissions, then run the same "
+            "command again"
+        ) from error
+
+
+def _discard(writer: ShardWriter, partial: Path) -> None:
+    try:
+        writer.close()
+    except OSError:
+        pass  # the disk is full: the error that brought us here says so
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _claim(path: Path, number: int) -> Iterator[None]:
+    """Hold the shard's lock file; the kernel lets go of it when the process dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 100).decode() or "another process"
+            raise StoreBusyError(
+                f"shard {number} is being written by {holder}; wait for it, stop it, or share the "
+                "work out with --shard I/N"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()}".encode())
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)

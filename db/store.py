@@ -1,0 +1,132 @@
+"""Open a store: an in-memory DuckDB catalogue over what is complete on disk.
+
+Nothing on disk is locked or written, so any number of readers work while writers append.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from db.catalogue import create_catalogue, quote
+from db.index_files import IndexState, index_state
+from db.layout import RunLayout, StoreLayout
+from db.provenance import RunInfo, read_run
+from db.version import check_format
+from energylens.errors import StoreDamagedError, StoreError
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far one run of the store has come."""
+
+    info: RunInfo
+    n_complete: int
+    """Shards that are complete, of `info.n_shards`."""
+    index: IndexState
+
+
+class Store:
+    """An open store; made by `open_store`, closed by `close` or a `with` block."""
+
+    def __init__(self, path: Path, con: duckdb.DuckDBPyConnection, runs: list[RunState]) -> None:
+        self.path, self.runs = path, runs
+        self._con = con
+        self._lock = threading.Lock()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of one's own; each thread needs one, and interrupts its own only."""
+        with self._lock:
+            return self._con.cursor()
+
+    @property
+    def layout(self) -> StoreLayout:
+        """Where the store lies."""
+        return StoreLayout(self.path)
+
+    def run(self, run_id: str) -> RunState:
+        """One run by its id.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        for state in self.runs:
+            if state.info.run_id == run_id:
+                return state
+        known = ", ".join(state.info.run_id for state in self.runs) or "none yet"
+        raise StoreError(f"'{self.path}' has no run '{run_id}'; its runs: {known}")
+
+    def close(self) -> None:
+        """Close the catalogue and all its cursors."""
+        self._con.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_store(path: Path) -> Store:
+    """Open the complete runs, shards and indexes of a store for reading.
+
+    Raises:
+        StoreError: there is no store at `path`.
+        StoreVersionError: its format is not one this program reads.
+        StoreDamagedError: a record of it cannot be read.
+    """
+    check_format(path)
+    layout = StoreLayout(path)
+    runs = [(run, read_run(run.run_json)) for run in layout.runs()]
+    con = duckdb.connect(":memory:")
+    try:
+        con.execute("SET python_enable_replacements = false")
+        con.execute("SET parquet_metadata_cache = true")
+        con.execute("SET autoinstall_known_extensions = false")
+        create_catalogue(con, runs)
+        states = [_state(run, info) for run, info in runs]
+    except duckdb.Error as error:
+        con.close()
+        raise StoreDamagedError(
+            f"a file of '{path}' cannot be read ({error}); find it with: energylens verify {path}"
+        ) from error
+    except BaseException:
+        con.close()
+        raise
+    return Store(path, con, states)
+
+
+def confine(store: Store) -> None:
+    """Forbid this catalogue, for good, to touch anything outside the store."""
+    con = store.cursor()
+    allowed = quote(str(store.path.resolve()))
+    con.execute(f"SET allowed_directories = [{allowed}]")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+
+
+def write_catalog_file(store_path: Path, macros: list[str]) -> None:
+    """Write `catalog.duckdb`: the same tables and the given macros for the plain duckdb shell.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    layout = StoreLayout(store_path)
+    partial = layout.catalog.with_suffix(".partial")
+    try:
+        partial.unlink(missing_ok=True)
+        con = duckdb.connect(str(partial))
+        try:
+            create_catalogue(con, [(run, read_run(run.run_json)) for run in layout.runs()])
+            for statement in macros:
+                con.execute(statement)
+        finally:
+            con.close()
+        partial.replace(layout.catalog)
+    except (OSError, duckdb.IOException) as error:
+        raise StoreError(f"cannot write '{layout.catalog}': {error}") from error
+
+
+def _state(layout: RunLayout, info: RunInfo) -> RunState:
+    return RunState(info, len(layout.complete_shards()), index_state(layout))

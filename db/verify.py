@@ -1,0 +1,173 @@
+"""Check a store against its manifests and its keys; report everything that is wrong."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from db.index_files import shard_fingerprints
+from db.layout import RunLayout, StoreLayout
+from db.manifest import entry_of, read_manifest
+from db.provenance import RunInfo, read_run
+from db.schema import TABLES
+from db.store import open_store
+from db.version import check_format
+from energylens.errors import EnergyLensError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a store."""
+
+    where: str
+    what: str
+    remedy: str
+
+
+def verify_store(path: Path, report: Callable[[str], None] = lambda _: None) -> list[Problem]:
+    """Every problem of a store: damaged files, wrong counts, orphans, duplicates, stray keys.
+
+    `report` is told what is being checked.
+
+    Raises:
+        StoreError: there is no store at `path`, or its format is not one this program reads.
+    """
+    check_format(path)
+    problems: list[Problem] = []
+    for run in StoreLayout(path).runs():
+        report(f"files of {run.root.name}")
+        problems += _check_files(run)
+    if problems:
+        return problems  # queries over damaged files would only repeat the news
+    with open_store(path) as store:
+        con = store.cursor()
+        for state in store.runs:
+            report(f"keys of {state.info.run_id}")
+            problems += _check_keys(con, state.info)
+    return problems
+
+
+def _check_files(run: RunLayout) -> Iterator[Problem]:
+    try:
+        read_run(run.run_json)
+    except EnergyLensError as error:
+        yield Problem(str(run.run_json), str(error), "restore the file from a copy")
+        return
+    directories = run.complete_shards()
+    if (run.index / "manifest.json").exists():
+        directories.append(run.index)
+    for directory in directories:
+        remedy = f"delete '{directory}' and run the same command again"
+        try:
+            manifest = read_manifest(directory)
+        except EnergyLensError as error:
+            yield Problem(str(directory), str(error), remedy)
+            continue
+        for entry in manifest.files:
+            what = _damage(directory, entry.path, entry.table, entry.rows, entry.sha256)
+            if what:
+                yield Problem(str(directory / entry.path), what, remedy)
+        listed = {entry.path for entry in manifest.files}
+        for stray in directory.rglob("*.parquet"):
+            if stray.relative_to(directory).as_posix() not in listed:
+                yield Problem(str(stray), "no manifest lists this file", "delete the file")
+    stale = (run.index / "manifest.json").exists() and _index_is_stale(run)
+    if stale:
+        yield Problem(str(run.index), "computed from other shards", "run: energylens index")
+
+
+def _index_is_stale(run: RunLayout) -> bool:
+    try:
+        return read_manifest(run.index).made_from != shard_fingerprints(run)
+    except EnergyLensError:
+        return False  # an unreadable manifest is reported on its own
+
+
+def _damage(directory: Path, name: str, table: str, rows: int, sha256: str) -> str | None:
+    path = directory / name
+    if not path.is_file():
+        return "the file is missing"
+    try:
+        if entry_of(directory, path, table, rows).sha256 != sha256:
+            return "its checksum is not that of the manifest: the file was changed or damaged"
+        parquet = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        return f"cannot be read: {error}"
+    if parquet.metadata.num_rows != rows:
+        return f"holds {parquet.metadata.num_rows} rows, its manifest says {rows}"
+    if parquet.schema_arrow.names != TABLES[table].arrow.names:
+        return f"has columns {parquet.schema_arrow.names}, not those of the table {table}"
+    return None
+
+
+_DUPLICATES = """
+SELECT count(*) FROM (SELECT 1 FROM {table} WHERE run_id = $run_id GROUP BY {key} HAVING count(*) > 1)
+"""
+_ORPHANS = """
+SELECT count(*) FROM {table} AS child ANTI JOIN {parent} AS parent USING ({key})
+WHERE child.run_id = $run_id
+"""
+_PARENTS = (
+    ("contexts", "texts", "run_id, text_id"),
+    ("tokens", "contexts", "run_id, context_id"),
+    ("codes", "tokens", "run_id, token_index"),
+    ("energies", "tokens", "run_id, token_index"),
+    ("activations", "tokens", "run_id, token_index"),
+    ("energy_gradients", "tokens", "run_id, token_index"),
+    ("routing", "tokens", "run_id, token_index"),
+    ("routing_tokens", "tokens", "run_id, token_index"),
+    ("codes", "saes", "run_id, sae_id"),
+    ("feature_codes", "tokens", "run_id, token_index"),
+)
+_RANGES = (
+    (
+        "tokens whose token_index is not context_id * n_ctx + pos",
+        "SELECT count(*) FROM tokens JOIN runs USING (run_id) WHERE run_id = $run_id AND "
+        "(token_index <> context_id * n_ctx + pos OR pos < 0 OR pos >= n_ctx)",
+    ),
+    (
+        "codes with a feature_id outside its SAE",
+        "SELECT count(*) FROM codes JOIN saes USING (run_id, sae_id) WHERE run_id = $run_id AND "
+        "(feature_id < 0 OR feature_id >= d_sae)",
+    ),
+    (
+        "codes that are zero or no number",
+        "SELECT count(*) FROM codes WHERE run_id = $run_id AND "
+        "(activation = 0 OR isnan(activation) OR isinf(activation))",
+    ),
+    (
+        "energies below zero or no number",
+        "SELECT count(*) FROM tokens WHERE run_id = $run_id AND (energy < 0 OR isnan(energy))",
+    ),
+    (
+        "contexts whose tokens are not as many as n_tokens says",
+        "SELECT count(*) FROM (SELECT context_id, count(*) AS n FROM tokens WHERE run_id = $run_id "
+        "GROUP BY context_id) AS t JOIN contexts AS c ON c.run_id = $run_id AND "
+        "c.context_id = t.context_id WHERE t.n <> c.n_tokens",
+    ),
+)
+
+
+def _check_keys(con: duckdb.DuckDBPyConnection, run: RunInfo) -> Iterator[Problem]:
+    remedy = "delete the shards this run has more than once, or ingest it into a new store"
+    parameters = {"run_id": run.run_id}
+    for table in TABLES.values():
+        query = _DUPLICATES.format(table=table.name, key=", ".join(table.key))
+        if n := _count(con, query, parameters):
+            yield Problem(run.run_id, f"{n:,} keys of {table.name} stand there twice", remedy)
+    for child, parent, key in _PARENTS:
+        query = _ORPHANS.format(table=child, parent=parent, key=key)
+        if n := _count(con, query, parameters):
+            yield Problem(run.run_id, f"{n:,} rows of {child} have no row in {parent}", remedy)
+    for what, query in _RANGES:
+        if n := _count(con, query, parameters):
+            yield Problem(run.run_id, f"{n:,} {what}", remedy)
+
+
+def _count(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, str]) -> int:
+    row = con.execute(query, parameters).fetchone()
+    assert row is not None, "count(*) returns one row"
+    return int(row[0])

@@ -1,0 +1,5 @@
+"""`python -m energylens` is the command `energylens`."""
+
+from energylens.cli import main
+
+main()

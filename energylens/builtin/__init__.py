@@ -1,0 +1,28 @@
+"""What Energy-Lens brings along: a small model, SAEs trained on it, and texts of seven kinds."""
+
+from pathlib import Path
+
+from energylens.errors import UsageError
+
+_ROOT = Path(__file__).resolve().parent
+
+
+def builtin_path(kind: str, name: str) -> Path:
+    """The directory of a bundled thing; `kind` is `models`, `saes` or `texts`.
+
+    Raises:
+        UsageError: there is no such thing; the message lists what there is.
+    """
+    path = _ROOT / kind / name.removeprefix("builtin:")
+    if not path.is_dir():
+        raise UsageError(
+            f"there is no '{name}' among the bundled {kind}; "
+            f"there are: {', '.join(builtin_names(kind))}"
+        )
+    return path
+
+
+def builtin_names(kind: str) -> list[str]:
+    """The bundled things of one kind, as `builtin:` names."""
+    folder = _ROOT / kind
+    return [f"builtin:{p.name}" for p in sorted(folder.iterdir()) if p.is_dir()]

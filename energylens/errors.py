@@ -1,0 +1,87 @@
+"""Every error Energy-Lens raises on purpose.
+
+    EnergyLensError                exit 1: it failed
+    ├── UsageError                 exit 2: what was asked cannot be done as asked
+    │   ├── MissingExtraError      an optional dependency is not installed
+    │   ├── TextsError             the texts cannot be read
+    │   ├── ModelError             the model cannot be loaded or lacks what was asked
+    │   ├── SaeError               the SAE cannot be loaded or does not fit
+    │   └── QueryError             the SQL or the named query is wrong
+    ├── StoreError                 the store cannot be read or written
+    │   ├── StoreVersionError      another format version wrote it
+    │   ├── StoreDamagedError      what is on disk is not what was written
+    │   └── StoreBusyError         another writer holds what this one needs
+    ├── IngestError                the run could not go on
+    ├── TrainingError              the training could not go on
+    └── CheckRefusedError          exit 3: a check said no
+
+A message names what was wrong with what, and what to do next.
+"""
+
+
+class EnergyLensError(Exception):
+    """Base of all errors; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class UsageError(EnergyLensError):
+    """What was asked cannot be done as asked."""
+
+    exit_code = 2
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, missing: str) -> None:
+        super().__init__(
+            f"this needs the extra '{extra}' ({missing} is not installed); "
+            f"install it with: pip install 'energy-lens[{extra}]'"
+        )
+
+
+class TextsError(UsageError):
+    """The texts cannot be read."""
+
+
+class ModelError(UsageError):
+    """The model cannot be loaded, or lacks what was asked of it."""
+
+
+class SaeError(UsageError):
+    """The SAE cannot be loaded, or does not fit the model."""
+
+
+class QueryError(UsageError):
+    """The SQL or the named query is wrong, or asks for more than reading."""
+
+
+class StoreError(EnergyLensError):
+    """The store cannot be read or written."""
+
+
+class StoreVersionError(StoreError):
+    """Another format version wrote the store."""
+
+
+class StoreDamagedError(StoreError):
+    """What is on disk is not what was written."""
+
+
+class StoreBusyError(StoreError):
+    """Another writer holds what this one needs."""
+
+
+class IngestError(EnergyLensError):
+    """The run could not go on."""
+
+
+class TrainingError(EnergyLensError):
+    """The training could not go on; the last good checkpoint is kept."""
+
+
+class CheckRefusedError(EnergyLensError):
+    """A check said no, with its reason."""
+
+    exit_code = 3
