@@ -1,5 +1,6 @@
 """Load a Hugging Face causal language model and run it with the field's hook names."""
 
+import copy
 import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ class LanguageModel:
     """What was asked for: a directory, a hub name, or builtin:..."""
     bridge: TransformerBridge
     tokenizer: PreTrainedTokenizerBase
+    """As published: the bridge keeps a copy of its own, to which it may add tokens."""
     revision: str | None
     """Commit on the hub; None for a local model."""
     n_layers: int
@@ -95,7 +97,7 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
     _check_weights(hf_model, source)
     try:
         bridge = TransformerBridge.boot_transformers(
-            where, hf_model=hf_model, tokenizer=tokenizer, device=device
+            where, hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
         )
     except Exception as error:
         raise ModelError(

@@ -1,1 +1,1 @@
-
+"""Named SQL over a store, and typed results. Never torch, never textual."""

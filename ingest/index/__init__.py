@@ -1,0 +1,1 @@
+"""Build the derived tables of a run from its complete shards."""

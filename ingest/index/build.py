@@ -1,0 +1,95 @@
+"""Build the whole index of a run, and say what it holds."""
+
+from pathlib import Path
+
+from db.index_files import IndexWriter, index_state, replace_index
+from db.layout import RunLayout
+from db.manifest import read_manifest
+from db.provenance import RunInfo, SaeInfo
+from db.store import open_store
+from energylens.errors import MissingExtraError, UsageError
+from ingest.index.statistics import Scratch
+from ingest.progress import Progress
+from queries.catalog import write_catalog
+
+WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
+"""Read off the SAE's weights, so that they outlive a rebuild on a machine without them."""
+
+
+def build_indexes(store: Path, progress: Progress, run_id: str | None = None) -> list[str]:
+    """Build the index of every run whose index is not fresh, or of one run; their ids.
+
+    Raises:
+        StoreError: there is no such store or run, or the disk cannot be written.
+    """
+    built = []
+    with open_store(store) as opened:
+        states = opened.runs if run_id is None else [opened.run(run_id)]
+    for state in states:
+        layout = _layout(store, state.info)
+        if state.n_complete and (run_id is not None or index_state(layout) != "fresh"):
+            build_index(store, state.info, progress)
+            built.append(state.info.run_id)
+    write_catalog(store)
+    return built
+
+
+def build_index(store: Path, run: RunInfo, progress: Progress) -> None:
+    """Replace the index of one run."""
+    layout = _layout(store, run)
+    weights = _Weights(run, layout, progress)
+    with replace_index(layout) as writer, Scratch(store, run.run_id) as scratch:
+        for number, sae in enumerate(run.saes):
+            progress.step("index", number, len(run.saes), "SAEs")
+            norms = weights.write(writer, sae)
+            scratch.write(writer, sae, norms)
+        if run.saes:
+            progress.step("index", len(run.saes), len(run.saes), "SAEs")
+
+
+def _layout(store: Path, run: RunInfo) -> RunLayout:
+    return RunLayout(store / "runs" / run.run_id)
+
+
+class _Weights:
+    """The tables read off weights: computed where the weights are, else kept from before."""
+
+    def __init__(self, run: RunInfo, layout: RunLayout, progress: Progress) -> None:
+        self._run, self._layout, self._progress = run, layout, progress
+        self._missing: str | None = None
+        self._reader = None
+        if run.saes:
+            try:
+                from ingest.index.weights import WeightReader
+
+                self._reader = WeightReader(run)
+            except ImportError as error:
+                self._missing = str(MissingExtraError("models", error.name or "torch"))
+            except UsageError as error:
+                self._missing = str(error)
+
+    def write(self, writer: IndexWriter, sae: SaeInfo) -> list[float] | None:
+        """Write both tables of one SAE; the decoder norms, None where the weights are not here."""
+        if self._reader is not None:
+            return self._reader.write(writer, sae)
+        kept = self._keep(writer, sae)
+        self._progress.say(
+            f"logit weights and neighbours of {sae.sae_id} "
+            f"{'are kept as they were' if kept else 'are left out'}: {self._missing}"
+        )
+        return None
+
+    def _keep(self, writer: IndexWriter, sae: SaeInfo) -> bool:
+        import pyarrow.parquet as pq
+
+        if not (self._layout.index / "manifest.json").exists():
+            return False
+        files = {entry.path for entry in read_manifest(self._layout.index).files}
+        kept = False
+        for table in WEIGHT_TABLES:
+            relative = writer.path(table, sae.sae_id).relative_to(writer.directory)
+            if relative.as_posix() in files:
+                with writer.table(table, sae.sae_id) as out:
+                    out.write(pq.read_table(self._layout.index / relative))
+                kept = True
+        return kept

@@ -1,0 +1,101 @@
+"""Per-feature statistics from the codes of a run's complete shards, by DuckDB out of core.
+
+Each `sql/*.sql` makes the rows of one derived table in key order. Codes are first sorted into
+feature order; the rest works on ranges of features that hold a bounded number of codes.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from db.index_files import IndexWriter
+from db.parquet import ROW_GROUP, TableWriter
+from db.provenance import SaeInfo
+from db.store import open_store
+
+TOP_CONTEXTS = 20
+"""Contexts kept for each feature."""
+RANGE_CODES = 10_000_000
+"""Codes of the features worked on at once: bounds memory."""
+
+_SQL = files("ingest.index") / "sql"
+_BATCH_ROWS = ROW_GROUP * 8
+
+
+class Scratch:
+    """A working catalogue over one run; a context manager."""
+
+    def __init__(self, store: Path, run_id: str) -> None:
+        self._run_id = run_id
+        self._store = open_store(store)
+        self._con = self._store.cursor()
+        self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=store / "runs" / run_id))
+        self._con.execute(f"SET temp_directory = '{self._folder}'".replace("\\", "/"))
+        self._con.execute(_sql("tokens"), {"run_id": run_id})
+        self._con.execute(_sql("texts"), {"run_id": run_id})
+
+    def __enter__(self) -> "Scratch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def write(self, writer: IndexWriter, sae: SaeInfo, norms: list[float] | None) -> None:
+        """Write every statistic of one SAE; `norms` are its decoder norms, None where unknown."""
+        con, names = self._con, {"run_id": self._run_id, "sae_id": sae.sae_id}
+        with writer.table("feature_codes", sae.sae_id) as out:
+            self._copy(out, "feature_codes", names)
+        con.read_parquet(str(writer.path("feature_codes", sae.sae_id))).create_view(
+            "sorted_codes", replace=True
+        )
+        con.register("decoder_norms", _norms(sae.d_sae, norms))
+        with (
+            writer.table("feature_texts", sae.sae_id) as texts,
+            writer.table("top_contexts", sae.sae_id) as contexts,
+            writer.table("features", sae.sae_id) as features,
+        ):
+            for bounds in self._ranges(sae.d_sae):
+                con.execute(_sql("part"), bounds)
+                self._copy(texts, "feature_texts", names)
+                self._copy(contexts, "top_contexts", {**names, "k": TOP_CONTEXTS})
+                self._copy(features, "features", {**names, **bounds})
+        con.unregister("decoder_norms")
+
+    def _copy(self, out: TableWriter, statement: str, parameters: dict[str, object]) -> None:
+        for batch in self._con.execute(_sql(statement), parameters).to_arrow_reader(_BATCH_ROWS):
+            if batch.num_rows:
+                out.write(batch)
+
+    def _ranges(self, d_sae: int) -> Iterator[dict[str, object]]:
+        """Ranges of features that together hold at most RANGE_CODES codes, or one feature."""
+        found = self._con.execute(
+            "SELECT feature_id, count(*) AS n FROM sorted_codes GROUP BY feature_id"
+        ).fetchnumpy()
+        counts = np.zeros(d_sae, dtype=np.int64)
+        counts[np.asarray(found["feature_id"])] = np.asarray(found["n"])
+        first = held = 0
+        for feature_id, n in enumerate(counts.tolist()):
+            if held and held + n > RANGE_CODES:
+                yield {"first": first, "end": feature_id}
+                first, held = feature_id, 0
+            held += n
+        yield {"first": first, "end": d_sae}
+
+
+def _sql(name: str) -> str:
+    return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _norms(d_sae: int, norms: list[float] | None) -> pa.Table:
+    return pa.table(
+        {
+            "feature_id": pa.array(range(d_sae), pa.int32()),
+            "decoder_norm": pa.array([None] * d_sae if norms is None else norms, pa.float32()),
+        }
+    )

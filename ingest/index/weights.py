@@ -1,0 +1,122 @@
+"""Logit weights and neighbours of an SAE's decoder directions, written to the index."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from db.index_files import IndexWriter
+from db.provenance import RunInfo, SaeInfo
+from energylens.directions import Extremes, logit_weights, neighbours
+from energylens.errors import SaeError
+from energylens.models import load_model
+from energylens.pieces import vocabulary_label
+from energylens.saes import Sae, load_saes
+
+LOGIT_TOKENS = 10
+"""Promoted and suppressed tokens kept for each feature."""
+NEIGHBOURS = 10
+"""Neighbours kept for each feature."""
+_UNUSED = re.compile(r"<(0x[0-9A-Fa-f]{2}|unused\d*|reserved.*|extra_id_\d+)>|\[unused\d*\]")
+
+
+class WeightReader:
+    """Holds the model's read-out and loads a run's SAEs as they are needed."""
+
+    def __init__(self, run: RunInfo) -> None:
+        """Raises ModelError where the model is not to be had here."""
+        self._run = run
+        self._model = load_model(run.model, run.dtype)
+        self._labels, self._mask = _vocabulary(self._model.tokenizer, run.d_vocab)
+
+    def write(self, writer: IndexWriter, info: SaeInfo) -> list[float]:
+        """Write `feature_logits` (where the decoder writes to the residual stream) and
+        `feature_neighbours` of one SAE; its decoder norms.
+
+        Raises:
+            SaeError: the SAE is not to be had here, or is another one than the run used.
+        """
+        sae = self._load(info)
+        if sae.W_dec.shape[1] == self._run.d_model:
+            with writer.table("feature_logits", info.sae_id) as out:
+                for part in logit_weights(
+                    self._model.readout, sae.W_dec, LOGIT_TOKENS, self._mask
+                ):
+                    out.write(self._logit_rows(info, part))
+        with writer.table("feature_neighbours", info.sae_id) as out:
+            for first, ids, cosines in neighbours(sae.W_dec, NEIGHBOURS):
+                out.write(self._neighbour_rows(info, first, ids, cosines))
+        return sae.W_dec.norm(dim=1).tolist()
+
+    def _load(self, info: SaeInfo) -> Sae:
+        for sae in load_saes([info.source]):
+            if sae.sae_id == info.sae_id:
+                if sae.weights_sha256 != info.weights_sha256:
+                    raise SaeError(
+                        f"the SAE at '{info.source}' is not the one this run was made with; "
+                        "put the old one back, or ingest again"
+                    )
+                return sae
+        raise SaeError(f"'{info.source}' no longer holds the SAE '{info.sae_id}'")
+
+    def _logit_rows(self, info: SaeInfo, part: Extremes) -> pa.Table:
+        n, k = part.top_ids.shape
+        vocab_ids = torch.cat([part.top_ids, part.bottom_ids], dim=1).reshape(-1).numpy()
+        return pa.table(
+            {
+                **_names(self._run.run_id, info.sae_id, n * 2 * k),
+                "feature_id": np.repeat(np.arange(part.first, part.first + n), 2 * k),
+                "direction": np.tile(np.repeat(["top", "bottom"], k), n),
+                "rank": np.tile(np.arange(k), 2 * n),
+                "vocab_id": vocab_ids,
+                "token": self._labels.take(pa.array(vocab_ids)),
+                "logit_weight": torch.cat([part.top_values, part.bottom_values], dim=1)
+                .reshape(-1)
+                .numpy(),
+            }
+        )
+
+    def _neighbour_rows(
+        self, info: SaeInfo, first: int, ids: torch.Tensor, cosines: torch.Tensor
+    ) -> pa.Table:
+        n, k = ids.shape
+        return pa.table(
+            {
+                **_names(self._run.run_id, info.sae_id, n * k),
+                "feature_id": np.repeat(np.arange(first, first + n), k),
+                "rank": np.tile(np.arange(k), n),
+                "neighbour_id": ids.reshape(-1).numpy(),
+                "cosine": cosines.reshape(-1).numpy(),
+            }
+        )
+
+
+def _names(run_id: str, sae_id: str, n: int) -> dict[str, pa.Array]:
+    return {
+        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
+        for name, value in (("run_id", run_id), ("sae_id", sae_id))
+    }
+
+
+def _vocabulary(
+    tokenizer: PreTrainedTokenizerBase, d_vocab: int
+) -> tuple[pa.Array, torch.Tensor]:
+    """How each row of the unembedding reads, and which rows stand for tokens that occur.
+
+    Left out are rows beyond the tokenizer's vocabulary, special tokens, and entries that only
+    hold a place (`<unused7>`) or a lone byte: they win logit tables and mean nothing.
+    """
+    tokens: list[str | None] = tokenizer.convert_ids_to_tokens(
+        list(range(min(d_vocab, len(tokenizer))))
+    )
+    is_byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)
+    labels = ["" if t is None else vocabulary_label(t, is_byte_level) for t in tokens]
+    special = set(tokenizer.all_special_ids)
+    mask = [
+        t is not None and i not in special and not _UNUSED.fullmatch(t)
+        for i, t in enumerate(tokens)
+    ]
+    spare = d_vocab - len(tokens)
+    return pa.array(labels + [""] * spare), torch.tensor(mask + [False] * spare)

@@ -1,0 +1,301 @@
+"""From what was asked for to a run that is ready to go: models, SAEs, corpus, gate, provenance."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import energylens
+from db.layout import RunLayout, StoreLayout
+from db.provenance import RunInfo, SaeInfo, read_run, write_run
+from db.version import create_store
+from energylens.errors import CheckRefusedError, StoreError, UsageError
+from energylens.gate import GateResult
+from energylens.models import LanguageModel, load_model, model_sha256, tokenizer_sha256
+from energylens.routing import find_routers
+from energylens.saes import Sae, load_saes
+from ingest.corpus import Corpus, CorpusPlan
+from ingest.gate_run import GateReport, run_gate
+from ingest.measure import Instruments
+
+DEFAULT_N_CTX = 1024
+"""Context length where neither the user nor an SAE says one, if the model takes that much."""
+KEEP = ("activations", "gradients")
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What a run is asked to be."""
+
+    model: str
+    """A directory, a hub name, or builtin:..."""
+    texts: str
+    """A directory, a file, or builtin:categories."""
+    saes: tuple[str, ...] = ()
+    """Directories, files, release/sae_id, or builtin:..."""
+    hooks: tuple[str, ...] = ()
+    """Hooks to read beside those of the SAEs."""
+    energies: str = "all"
+    """all, output, none, or layers such as -1,3,7."""
+    keep: tuple[str, ...] = ()
+    """activations, gradients."""
+    n_ctx: int | None = None
+    """Tokens in a context; None takes the SAEs' or the model's."""
+    prepend_bos: bool | None = None
+    """None follows the SAEs, or the model."""
+    dtype: str = "float32"
+    accept_gate: bool = False
+    """Go on though the gate refuses an SAE; the run records it."""
+    batch_tokens: int = 2048
+    """Tokens in a forward pass; changes speed and memory, never rows."""
+    run_id: str | None = field(default=None)
+    """Name of the run; None makes one from model, texts and everything else that decides rows."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready: its record is written, shards can be made."""
+
+    run: RunInfo
+    layout: RunLayout
+    corpus: Corpus
+    plan: CorpusPlan
+    instruments: Instruments
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything in memory, before the gate."""
+
+    config: IngestConfig
+    corpus: Corpus
+    plan: CorpusPlan
+    instruments: Instruments
+
+
+def load(config: IngestConfig) -> Loaded:
+    """Load the model and the SAEs and plan the corpus; nothing is written.
+
+    Raises:
+        UsageError: something asked for is not there or does not fit together.
+    """
+    unknown = set(config.keep) - set(KEEP)
+    if unknown:
+        raise UsageError(f"--keep knows {' and '.join(KEEP)}, not {', '.join(sorted(unknown))}")
+    model = load_model(config.model, config.dtype)
+    saes = load_saes(list(config.saes))
+    hooks = tuple(dict.fromkeys([*(sae.hook_name for sae in saes), *config.hooks]))
+    for hook in (*hooks, *(sae.target_hook for sae in saes)):
+        model.check_hook(hook)
+    if config.keep and not hooks:
+        raise UsageError("--keep needs a hook: give --hook or --sae")
+    prepend_bos = _prepend_bos(config, model, saes)
+    n_ctx = _n_ctx(config, model, saes)
+    corpus = Corpus(config.texts, model.tokenizer, n_ctx, model.bos_id if prepend_bos else None)
+    instruments = Instruments(
+        model=model,
+        saes=tuple(saes),
+        hooks=hooks,
+        median_norms=(1.0,) * len(hooks),
+        lens_layers=_lens_layers(config.energies, model),
+        routers=tuple(find_routers(model)),
+        keep_activations="activations" in config.keep,
+        keep_gradients="gradients" in config.keep,
+        with_output=config.energies != "none",
+        batch_tokens=config.batch_tokens,
+    )
+    return Loaded(config, corpus, corpus.plan(), instruments)
+
+
+def prepare(store: Path, loaded: Loaded) -> Prepared:
+    """Write the run's record, running the gate first, or find the one an earlier call wrote.
+
+    Raises:
+        CheckRefusedError: the gate refuses an SAE and the config does not accept that.
+        StoreError: the store cannot be written, or holds another run of this name.
+    """
+    create_store(store)
+    identity = _identity(loaded)
+    run_id = loaded.config.run_id or _run_id(loaded.config, identity)
+    layout = StoreLayout(store).run(run_id)
+    if layout.run_json.exists():
+        run = read_run(layout.run_json)
+        if run.versions.get("identity") != identity:
+            raise StoreError(
+                f"the run '{run_id}' in '{store}' was made from other models, SAEs, texts or "
+                "settings; give another --run-id, or leave it out"
+            )
+        _refuse([sae.gate for sae in run.saes], loaded.config.accept_gate)
+    else:
+        report = run_gate(loaded.corpus, loaded.plan, loaded.instruments)
+        _refuse(
+            [_verdict(sae, report.results[sae.sae_id]) for sae in loaded.instruments.saes],
+            loaded.config.accept_gate,
+        )
+        run = _run_info(loaded, run_id, identity, report)
+        try:
+            layout.root.mkdir(parents=True, exist_ok=True)
+            write_run(layout.run_json, run)
+        except OSError as error:
+            raise StoreError(f"cannot write to the store '{store}': {error.strerror}") from error
+    instruments = replace(loaded.instruments, median_norms=tuple(run.hook_median_norms))
+    return Prepared(run, layout, loaded.corpus, loaded.plan, instruments)
+
+
+def _verdict(sae: Sae, result: GateResult) -> str:
+    return "passed" if result.refusal is None else f"overridden: {sae.sae_id}: {result.refusal}"
+
+
+def _refuse(verdicts: Sequence[str], accepted: bool) -> None:
+    refused = [v.removeprefix("overridden: ") for v in verdicts if v.startswith("overridden")]
+    if refused and not accepted:
+        raise CheckRefusedError(
+            "the gate refuses " + "; ".join(refused) + ". Check that the SAE was trained on this "
+            "model and hook; to ingest all the same and have it recorded: --accept-gate"
+        )
+
+
+def _prepend_bos(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> bool:
+    declared = {sae.prepend_bos for sae in saes if sae.prepend_bos is not None}
+    wanted = config.prepend_bos
+    if wanted is None:
+        if len(declared) > 1:
+            raise UsageError(
+                "some of the SAEs were trained with BOS and some without; ingest them as two "
+                "runs, or decide with --bos or --no-bos"
+            )
+        wanted = declared.pop() if declared else model.bos_id is not None
+        return wanted and model.bos_id is not None
+    if wanted and model.bos_id is None:
+        raise UsageError(f"the tokenizer of '{model.source}' has no BOS token; leave out --bos")
+    return wanted
+
+
+def _n_ctx(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> int:
+    if config.n_ctx is not None:
+        if not 1 <= config.n_ctx <= model.n_ctx:
+            raise UsageError(
+                f"--n-ctx {config.n_ctx} is outside 1 to {model.n_ctx}, what the model takes"
+            )
+        return config.n_ctx
+    trained = [sae.context_size for sae in saes if sae.context_size]
+    return min([model.n_ctx, *(trained or [DEFAULT_N_CTX])])
+
+
+def _lens_layers(energies: str, model: LanguageModel) -> tuple[int, ...]:
+    if energies in ("none", "output"):
+        return ()
+    if energies == "all":
+        return tuple(range(-1, model.n_layers))
+    try:
+        layers = sorted({int(part) for part in energies.split(",")})
+    except ValueError:
+        raise UsageError(
+            f"--energies takes all, output, none, or layers such as -1,3,7; not '{energies}'"
+        ) from None
+    wrong = [layer for layer in layers if not -1 <= layer < model.n_layers]
+    if wrong:
+        raise UsageError(
+            f"--energies names layer {wrong[0]}, but the model has layers -1 (the embedding) to "
+            f"{model.n_layers - 1}"
+        )
+    return tuple(layers)
+
+
+def _identity(loaded: Loaded) -> str:
+    """SHA-256 over everything that decides rows; the batch size and paths do not."""
+    instruments, model = loaded.instruments, loaded.instruments.model
+    parts = {
+        "model": model_sha256(model),
+        "tokenizer": tokenizer_sha256(model.tokenizer),
+        "texts": loaded.plan.sha256,
+        "saes": [[s.sae_id, s.weights_sha256, s.hook_name, s.centring] for s in instruments.saes],
+        "hooks": instruments.hooks,
+        "n_ctx": loaded.corpus.n_ctx,
+        "bos": loaded.corpus.bos_id,
+        "lens": instruments.lens_layers,
+        "output": instruments.with_output,
+        "keep": sorted(loaded.config.keep),
+        "dtype": model.dtype,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _run_id(config: IngestConfig, identity: str) -> str:
+    def last(spec: str) -> str:
+        return Path(spec.removeprefix("builtin:")).stem
+
+    return f"{last(config.model)}-{last(config.texts)}-{identity[:8]}"
+
+
+def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) -> RunInfo:
+    config, plan, instruments = loaded.config, loaded.plan, loaded.instruments
+    model = instruments.model
+    packages = ("torch", "transformers", "transformer-lens", "sae-lens", "pyarrow", "duckdb")
+    return RunInfo(
+        run_id=run_id,
+        kind="corpus",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=config.model,
+        model_class=model.model_class,
+        model_revision=model.revision,
+        model_sha256=model_sha256(model),
+        tokenizer_sha256=tokenizer_sha256(model.tokenizer),
+        texts=config.texts,
+        texts_sha256=plan.sha256,
+        n_texts=plan.n_texts,
+        n_contexts=plan.n_contexts,
+        n_tokens=plan.n_tokens,
+        n_ctx=loaded.corpus.n_ctx,
+        prepend_bos=loaded.corpus.bos_id is not None,
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        d_vocab=model.readout.d_vocab,
+        dtype=model.dtype,
+        loader="transformers + TransformerBridge, weights not processed",
+        hooks=list(instruments.hooks),
+        hook_median_norms=list(report.median_norms),
+        lens_layers=list(instruments.lens_layers),
+        keep=sorted(config.keep),
+        n_shards=plan.n_shards,
+        versions={
+            "identity": identity,
+            "energylens": energylens.__version__,
+            **{name: version(name) for name in packages},
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        },
+        saes=[_sae_info(sae, report.results[sae.sae_id]) for sae in instruments.saes],
+    )
+
+
+def _sae_info(sae: Sae, gate: GateResult) -> SaeInfo:
+    return SaeInfo(
+        sae_id=sae.sae_id,
+        source=sae.source,
+        release=sae.release,
+        hook_name=sae.hook_name,
+        layer=sae.layer,
+        stream=sae.stream,
+        architecture=sae.architecture,
+        d_in=sae.d_in,
+        d_sae=sae.d_sae,
+        weights_sha256=sae.weights_sha256,
+        normalize_activations=str(sae.module.cfg.normalize_activations),
+        centring=sae.centring,
+        folded=False,
+        neuronpedia_id=sae.neuronpedia_id,
+        declared_l0=sae.declared_l0,
+        l0=gate.l0,
+        fvu=gate.fvu,
+        explained_variance=gate.explained_variance,
+        ce_loss_score=gate.ce_loss_score,
+        n_dead=gate.n_dead,
+        n_dense=gate.n_dense,
+        gate_tokens=gate.n_tokens,
+        gate=_verdict(sae, gate),
+    )

@@ -1,0 +1,16 @@
+-- The features active at one token, strongest first, each beside the most it ever reaches.
+CREATE OR REPLACE MACRO token_features(
+    run VARCHAR, at_token BIGINT, sae VARCHAR := NULL, k BIGINT := 20
+) AS TABLE
+WITH active AS (
+    SELECT c.sae_id, c.feature_id, c.activation
+    FROM codes AS c
+    WHERE c.run_id = run AND c.token_index = at_token AND (sae IS NULL OR c.sae_id = sae)
+)
+SELECT a.sae_id, a.feature_id, a.activation, a.activation / f.max_activation AS share_of_max,
+    f.density, f.top_category
+FROM active AS a
+LEFT JOIN features AS f
+    ON f.run_id = run AND f.sae_id = a.sae_id AND f.feature_id = a.feature_id
+ORDER BY abs(a.activation) DESC, a.sae_id, a.feature_id
+LIMIT k;
