@@ -82,7 +82,7 @@ def call(
         raise QueryError(f"{usage(known[query])}: {_wrong(unknown, missing)}")
     arguments = ", ".join(f"{name} := ${name}" for name in values)
     try:
-        rows = con.execute(f"FROM {query}({arguments})", values)  # noqa: S608 - names are checked
+        rows = con.sql(f"FROM {query}({arguments})", params=values)  # noqa: S608 - names are checked
         return pl.DataFrame(rows.to_arrow_table())
     except (duckdb.ConversionException, duckdb.BinderException) as error:
         raise QueryError(f"{usage(known[query])}: {error}") from error

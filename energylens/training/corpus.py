@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 BOS = "<|endoftext|>"
 """Begins every text in training, and pads; its id is 0."""
@@ -31,10 +31,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def pack(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Int[np.ndarray, " n"]:
-    """All texts one after the other as vocabulary ids, the BOS token before each."""
+def pack(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Int[np.ndarray, " n"]:
+    """All texts one after the other as vocabulary ids, BOS before each where there is one."""
     rows: list[np.ndarray] = []
-    bos = [tokenizer.convert_tokens_to_ids(BOS)]
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     for text in texts:
         ids = tokenizer.encode(text, add_special_tokens=False)
         rows.append(np.array(bos + ids, dtype=np.int32))

@@ -53,6 +53,7 @@ class Progress:
     loss: float
     """Mean cross-entropy of the steps since the last report, in nats a token."""
     tokens_per_second: float
+    seconds_per_step: float
 
 
 def build(config: LanguageModelConfig) -> LlamaForCausalLM:
@@ -117,8 +118,9 @@ def train(
         done = step + 1
         if done % report_every == 0 or done == config.n_steps:
             now = time.perf_counter()
-            rate = len(losses) * config.batch_size * config.n_ctx / (now - since)
-            report(Progress(done, config.n_steps, sum(losses) / len(losses), rate))
+            seconds = (now - since) / len(losses)
+            rate = config.batch_size * config.n_ctx / seconds
+            report(Progress(done, config.n_steps, sum(losses) / len(losses), rate, seconds))
             losses, since = [], now
         if done % save_every == 0 or done == config.n_steps:
             _save(checkpoint, config, model, optimizer, done)

@@ -82,10 +82,9 @@ def train_saes(
             losses.append(loss)
         if (step + 1) % report_every == 0 or step + 1 == config.n_steps:
             now = time.perf_counter()
-            n = len(losses) / len(trainers) * config.batch_size
-            report(
-                Progress(step + 1, config.n_steps, sum(losses) / len(losses), n / (now - since))
-            )
+            mean, seconds = sum(losses) / len(losses), (now - since) * len(trainers) / len(losses)
+            rate = config.batch_size / seconds
+            report(Progress(step + 1, config.n_steps, mean, rate, seconds))
             losses, since = [], now
     return {hook: _finish(trainer) for hook, trainer in trainers.items()}
 

@@ -68,7 +68,9 @@ class Scratch:
         con.unregister("decoder_norms")
 
     def _copy(self, out: TableWriter, statement: str, parameters: dict[str, object]) -> None:
-        for batch in self._con.execute(_sql(statement), parameters).to_arrow_reader(_BATCH_ROWS):
+        for batch in self._con.sql(_sql(statement), params=parameters).to_arrow_reader(
+            _BATCH_ROWS
+        ):
             if batch.num_rows:
                 out.write(batch)
 

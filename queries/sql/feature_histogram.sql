@@ -10,15 +10,18 @@ WITH values_of AS (
         AND (with_masked OR NOT t.is_masked)
 ),
 bounds AS (
-    SELECT min(v.activation)::DOUBLE AS low, max(v.activation)::DOUBLE AS high, n_bins AS n_bins_
-    FROM values_of AS v
+    SELECT e.low, e.high, n_bins AS n_equal
+    FROM (
+        SELECT min(v.activation)::DOUBLE AS low, max(v.activation)::DOUBLE AS high
+        FROM values_of AS v
+    ) AS e
 ),
 counted AS (
     SELECT
         coalesce(
             least(
-                floor((v.activation - b.low) / nullif(b.high - b.low, 0) * b.n_bins_),
-                b.n_bins_ - 1
+                floor((v.activation - b.low) / nullif(b.high - b.low, 0) * b.n_equal),
+                b.n_equal - 1
             ),
             0
         )::BIGINT AS bin,
@@ -29,8 +32,8 @@ counted AS (
 )
 SELECT
     s.bin,
-    b.low + (b.high - b.low) / b.n_bins_ * s.bin AS bin_low,
-    b.low + (b.high - b.low) / b.n_bins_ * (s.bin + 1) AS bin_high,
+    b.low + (b.high - b.low) / b.n_equal * s.bin AS bin_low,
+    b.low + (b.high - b.low) / b.n_equal * (s.bin + 1) AS bin_high,
     coalesce(c.n, 0) AS n
 FROM (SELECT unnest(range(n_bins)) AS bin) AS s
 CROSS JOIN bounds AS b

@@ -1,0 +1,89 @@
+"""The command `energylens`. Each command imports what it needs when it runs, and no more."""
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import energylens
+from energylens.cli import ingest, programs, sql, stores, train
+from energylens.errors import EnergyLensError
+
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns errors into a message on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EnergyLensError as error:
+            code, message = error.exit_code, str(error)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+            message = "stopped; what was finished is kept, and the same command goes on from there"
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader has gone; nothing is left to say
+            raise typer.Exit(0) from None
+        except MemoryError:
+            code = 1
+            message = "out of memory; give a smaller --batch-tokens, or fewer SAEs or layers at once"
+        except Exception as error:
+            if type(error).__module__.startswith(("typer", "click")):
+                raise
+            code = 1
+            message = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        if ctx.params.get("debug"):
+            traceback.print_exc()
+        typer.echo(f"energylens: {message}", err=True)
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Look inside a language model: SAE features and energies, in a terminal and in SQL.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"energylens {energylens.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+app.command()(programs.demo)
+app.command()(ingest.ingest)
+app.command()(ingest.index)
+app.command()(stores.info)
+app.command()(stores.verify)
+app.command()(stores.merge)
+app.command()(programs.tui)
+app.command()(sql.sql)
+app.command()(sql.queries)
+app.command()(sql.query)
+app.add_typer(train.app, name="train")
+app.command()(programs.doctor)
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="energylens")

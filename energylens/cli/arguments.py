@@ -1,0 +1,11 @@
+"""Arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store's directory.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line, for machines.")
+]

@@ -1,0 +1,36 @@
+"""What a store shows, as text: for the demo where there is no terminal."""
+
+from pathlib import Path
+
+import typer
+
+from energylens.cli.output import Format, print_frame
+from queries.catalog import open_catalog
+from queries.contexts import top_activations
+from queries.energies import category_summary, energy_by_layer
+from queries.features import feature, most_selective_features
+
+
+def print_findings(store: Path, run_id: str) -> None:
+    """Print the run's categories, its energy by layer, and each SAE's most selective features."""
+    with open_catalog(store) as opened:
+        run = opened.run(run_id).info
+        typer.echo(f"\nTexts of {run_id} by category (energies in nats a token)")
+        print_frame(category_summary(opened, run_id), Format.table)
+        typer.echo("\nMean energy under the logit lens, layer by layer (-1 is the embedding)")
+        layers = energy_by_layer(opened, run_id)
+        print_frame(layers.filter(layers["category"].is_null()).drop("category"), Format.table)
+        for sae in run.saes:
+            typer.echo(f"\nMost selective features of {sae.sae_id}")
+            rows = most_selective_features(opened, run_id, sae.sae_id, k=8)
+            print_frame(rows, Format.table)
+        if run.saes and len(rows):
+            best = int(rows["feature_id"][0])
+            record = feature(opened, run_id, sae.sae_id, best)
+            typer.echo(f"\nFeature {best} of {sae.sae_id}, strongest on {record.top_category}")
+            top = top_activations(opened, run_id, sae.sae_id, best, k=8)
+            print_frame(
+                top.select("activation", "text_before", "token", "text_after", "category"),
+                Format.table,
+            )
+    typer.echo(f"\nExplore it in a terminal: energylens tui {store}")

@@ -1,0 +1,182 @@
+"""`energylens ingest` and `energylens index`."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from energylens.cli.arguments import JsonOption, StoreArgument
+from energylens.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from ingest.estimate import Estimate
+    from ingest.plan import IngestConfig
+
+
+def ingest(
+    store: StoreArgument,
+    model: Annotated[str, typer.Option(help="A directory, a hub name, or builtin:...")],
+    texts: Annotated[
+        str,
+        typer.Option(
+            help="A directory of <category>/*.txt, a JSONL, CSV or Parquet file with a column "
+            "'text', or builtin:categories."
+        ),
+    ],
+    sae: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="release/sae_id of the sae-lens registry, a directory, a file, or builtin:...; "
+            "may be repeated."
+        ),
+    ] = None,
+    hook: Annotated[
+        list[str] | None,
+        typer.Option(help="A hook to read beside those of the SAEs; may be repeated."),
+    ] = None,
+    energies: Annotated[
+        str, typer.Option(help="all, output, none, or layers such as -1,3,7.")
+    ] = "all",
+    keep: Annotated[
+        str, typer.Option(help="Keep vectors too: activations, gradients, or both by a comma.")
+    ] = "",
+    n_ctx: Annotated[
+        int | None, typer.Option(help="Tokens in a context; as the SAEs or the model by default.")
+    ] = None,
+    bos: Annotated[
+        bool | None,
+        typer.Option("--bos/--no-bos", help="Begin contexts with BOS; as the SAEs by default."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    batch_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens in a forward pass: speed and memory, never rows.")
+    ] = 2048,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Make only part I of N of the shards.")
+    ] = "1/1",
+    run_id: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    accept_gate: Annotated[
+        bool, typer.Option("--accept-gate", help="Ingest though the gate refuses an SAE.")
+    ] = False,
+    no_index: Annotated[
+        bool, typer.Option("--no-index", help="Leave the index to `energylens index`.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Forecast time, disk and memory; store nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a model with SAEs over texts and store what is seen at every token.
+
+    The same command again goes on where the last one stopped.
+    """
+    _need_models()
+    from ingest.plan import IngestConfig
+
+    config = IngestConfig(
+        model=model,
+        texts=texts,
+        saes=tuple(sae or ()),
+        hooks=tuple(hook or ()),
+        energies=energies,
+        keep=tuple(part.strip() for part in keep.split(",") if part.strip()),
+        n_ctx=n_ctx,
+        prepend_bos=bos,
+        dtype=dtype,
+        accept_gate=accept_gate,
+        batch_tokens=batch_tokens,
+        run_id=_checked_run_id(run_id),
+    )
+    if estimate:
+        _estimate(config, as_json)
+        return
+    run = run_ingest(store, config, shard, as_json)
+    if not no_index:
+        index(store, run_id=run, as_json=as_json)
+
+
+def run_ingest(store: StoreArgument, config: "IngestConfig", shard: str, as_json: bool) -> str:
+    """Make the shards of a run; its id."""
+    from ingest.plan import load, prepare
+    from ingest.progress import Progress
+    from ingest.run import Part
+    from ingest.run import ingest as make_shards
+
+    part = Part.parse(shard)
+    progress = Progress(as_json)
+    try:
+        loaded = load(config)
+        if loaded.plan.n_empty:
+            progress.say(f"{loaded.plan.n_empty:,} texts are empty; they have no tokens")
+        prepared = prepare(store, loaded)
+        for sae in prepared.run.saes:
+            progress.say(
+                f"gate {sae.sae_id}: fvu {sae.fvu:.3f}  L0 {sae.l0:.1f}  dead {sae.n_dead}  "
+                f"dense {sae.n_dense}  of {sae.d_sae}  CE recovered "
+                f"{'·' if sae.ce_loss_score is None else f'{sae.ce_loss_score:.3f}'}  {sae.gate}"
+            )
+        make_shards(prepared, part, progress)
+    finally:
+        progress.close()
+    return prepared.run.run_id
+
+
+def index(
+    store: StoreArgument,
+    run_id: Annotated[
+        str | None, typer.Option(help="Rebuild this run's index, fresh or not.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild the derived tables of every run whose index is missing or stale."""
+    from ingest.index.build import build_indexes
+    from ingest.progress import Progress
+
+    progress = Progress(as_json)
+    try:
+        built = build_indexes(store, progress, run_id)
+        progress.say(
+            f"index made for {', '.join(built)}" if built else "every index is up to date"
+        )
+    finally:
+        progress.close()
+
+
+def _estimate(config: "IngestConfig", as_json: bool) -> None:
+    from ingest.estimate import estimate
+    from ingest.plan import load
+
+    found = estimate(load(config))
+    typer.echo(json.dumps(asdict(found)) if as_json else _forecast(found))
+
+
+def _forecast(found: "Estimate") -> str:
+    from ingest.progress import duration
+    from queries.display import size
+
+    return (
+        f"{found.n_texts:,} texts, {found.n_tokens:,} tokens in {found.n_contexts:,} contexts and "
+        f"{found.n_shards} shards\n"
+        f"time    {duration(found.seconds)} at {found.tokens_per_second:,.0f} tokens/s, "
+        "and the index after it\n"
+        f"disk    {size(found.bytes_total)}, index included\n"
+        f"memory  {size(found.peak_memory)}\n"
+        f"from a trial on {found.trial_tokens:,} tokens; nothing was stored"
+    )
+
+
+def _checked_run_id(run_id: str | None) -> str | None:
+    if run_id is not None and not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UsageError(f"--run-id takes letters, digits, '-', '_' and '.'; not '{run_id}'")
+    if run_id is not None and run_id.startswith("."):
+        raise UsageError("--run-id does not begin with a dot")
+    return run_id
+
+
+def _need_models() -> None:
+    from importlib.util import find_spec
+
+    for package in ("torch", "transformers", "transformer_lens", "sae_lens"):
+        if find_spec(package) is None:
+            raise MissingExtraError("models", package)

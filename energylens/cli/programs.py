@@ -1,0 +1,104 @@
+"""`energylens demo`, `energylens tui` and `energylens doctor`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from energylens.cli.arguments import StoreArgument
+from energylens.errors import MissingExtraError, UsageError
+
+DEMO_MODEL = "builtin:llama"
+DEMO_TEXTS = "builtin:categories"
+
+
+def demo(
+    store: Annotated[Path, typer.Option(help="Where the demo's store goes.")] = Path("demo.lens"),
+    no_tui: Annotated[
+        bool, typer.Option("--no-tui", help="Print the findings; open no screen.")
+    ] = False,
+) -> None:
+    """Ingest the bundled texts with the bundled model and SAEs, then open the TUI."""
+    from energylens.cli.ingest import _need_models, index, run_ingest
+    from ingest.plan import IngestConfig
+
+    _need_models()
+    config = IngestConfig(model=DEMO_MODEL, texts=DEMO_TEXTS, saes=(DEMO_MODEL,))
+    run_id = run_ingest(store, config, "1/1", as_json=False)
+    index(store)
+    if no_tui or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from energylens.cli.findings import print_findings
+
+        print_findings(store, run_id)
+    else:
+        tui(store)
+
+
+def tui(store: StoreArgument) -> None:
+    """Explore a store by keyboard."""
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError(
+            "TERM=dumb has no screen; use energylens info, query and sql, "
+            "or set TERM to what your terminal is"
+        )
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the TUI needs a terminal; use energylens info, query and sql instead")
+    from tui.app import run_tui
+
+    run_tui(store)
+
+
+def doctor() -> None:
+    """Check what is installed here and whether the bundled model runs."""
+    import platform
+    import shutil
+    from importlib.metadata import PackageNotFoundError, version
+
+    typer.echo(f"Python {platform.python_version()} on {platform.platform()}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    free = shutil.disk_usage(Path.cwd()).free
+    typer.echo(f"{cores} cores, {free / 1e9:.0f} GB free here, TERM={os.environ.get('TERM', '')}")
+    missing = []
+    for extra, package in (
+        ("", "duckdb"),
+        ("", "pyarrow"),
+        ("", "polars"),
+        ("", "textual"),
+        ("models", "torch"),
+        ("models", "transformers"),
+        ("models", "transformer-lens"),
+        ("models", "sae-lens"),
+        ("ray", "ray"),
+        ("web", "textual-serve"),
+    ):
+        try:
+            typer.echo(f"  {package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append((extra, package))
+            hint = str(MissingExtraError(extra, package)) if extra else "install Energy-Lens again"
+            typer.echo(f"  {package}: {hint}")
+    if any(extra == "models" for extra, _ in missing):
+        typer.echo("without the extra 'models' stores can be read and explored, not made")
+        return
+    _try_builtin()
+
+
+def _try_builtin() -> None:
+    from energylens.energy import lens_energies
+    from energylens.models import load_model, run_hooks
+
+    import torch  # isort: skip
+
+    model = load_model(DEMO_MODEL)
+    ids = torch.tensor([model.tokenizer.encode("The energy of a token is its surprise.")])
+    last = model.resid_post(model.n_layers - 1)
+    logits, cache = run_hooks(model, ids, torch.ones_like(ids), [last])
+    assert logits is not None, "the pass was not stopped early"
+    found = lens_energies(model.readout, cache[last][0, :-1], ids[0, 1:]).energy
+    direct = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="none")
+    gap = float((found - direct).abs().max())
+    typer.echo(f"  {DEMO_MODEL} runs; lens and model agree to {gap:.1e} nats")
+    if gap > 1e-4:
+        raise UsageError("the lens disagrees with the model: the installation is broken")

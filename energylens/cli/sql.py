@@ -1,0 +1,138 @@
+"""`energylens sql`, `energylens queries` and `energylens query`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from energylens.cli.arguments import StoreArgument
+from energylens.errors import QueryError
+
+if TYPE_CHECKING:
+    from db.store import Store
+    from queries.catalog import NamedQuery
+
+FormatOption = Annotated[
+    str, typer.Option("--format", "-f", help="table, csv, json, parquet or markdown.")
+]
+LimitOption = Annotated[int, typer.Option(min=0, help="Most rows; 0 takes all.")]
+
+
+def sql(
+    store: StoreArgument,
+    query: Annotated[
+        str | None, typer.Argument(help="One SELECT; read from stdin where left out.")
+    ] = None,
+    how: FormatOption = "table",
+    limit: LimitOption = 1000,
+) -> None:
+    """Run one SQL statement that reads, and print its rows."""
+    from db.store import confine
+    from energylens.cli.output import print_frame
+    from queries.adhoc import run_sql
+    from queries.catalog import open_catalog
+
+    form = _form(how)
+    text = query if query is not None else _from_stdin()
+    with open_catalog(store) as opened:
+        confine(opened)
+        result = run_sql(opened.cursor(), text, limit or None)
+    print_frame(result.rows, form)
+    if result.is_cut:
+        typer.echo(f"cut at {limit:,} rows; --limit 0 takes all", err=True)
+
+
+def queries(
+    store: Annotated[
+        Path | None, typer.Argument(metavar="[STORE]", help="A store, to see its tables too.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Show one query with its SQL.")] = None,
+) -> None:
+    """List the named queries, and with a store its tables."""
+    from queries.catalog import named_queries, open_catalog, usage
+
+    known = named_queries()
+    if name is not None:
+        if name not in known:
+            raise QueryError(f"there is no query '{name}'; there are: {', '.join(known)}")
+        typer.echo(f"-- {known[name].doc}\n{known[name].sql}")
+        return
+    for query_ in known.values():
+        typer.echo(f"{usage(query_)}\n    {query_.doc}")
+    if store is not None:
+        with open_catalog(store) as opened:
+            tables = opened.cursor().execute(
+                "SELECT table_name, comment FROM (SELECT table_name, comment FROM duckdb_tables() "
+                "WHERE NOT internal UNION ALL SELECT view_name, comment FROM duckdb_views() "
+                "WHERE NOT internal) ORDER BY table_name"
+            )
+            for table, comment in tables.fetchall():
+                typer.echo(f"{table}\n    {comment}")
+
+
+def query(
+    store: StoreArgument,
+    name: Annotated[str, typer.Argument(help="A name from `energylens queries`.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its parameters.")
+    ] = None,
+    how: FormatOption = "table",
+) -> None:
+    """Run a named query. `run` and `sae` may be left out where the store has only one."""
+    from energylens.cli.output import print_frame
+    from queries.catalog import call, named_queries, open_catalog
+
+    form = _form(how)
+    known = named_queries()
+    if name not in known:
+        raise QueryError(f"there is no query '{name}'; there are: {', '.join(known)}")
+    given = _pairs(values or [])
+    with open_catalog(store) as opened:
+        rows = call(opened, name, **_fill_in(opened, known[name], given))
+    print_frame(rows, form)
+
+
+def _fill_in(store: "Store", wanted: "NamedQuery", given: dict[str, object]) -> dict[str, object]:
+    """Add `run` and `sae` where there is only one to choose."""
+    required = {p.name for p in wanted.parameters if p.default is None} - set(given)
+    filled = dict(given)
+    if "run" in required:
+        filled["run"] = _only("run", [state.info.run_id for state in store.runs])
+    if "sae" in required:
+        run = store.run(str(filled["run"]))
+        filled["sae"] = _only("sae", [sae.sae_id for sae in run.info.saes])
+    return filled
+
+
+def _only(what: str, choices: list[str]) -> str:
+    if len(choices) == 1:
+        return choices[0]
+    if not choices:
+        raise QueryError(f"the store has no {what} yet; make one with: energylens ingest")
+    raise QueryError(f"say which {what}: {', '.join(f'{what}={c}' for c in choices)}")
+
+
+def _pairs(values: list[str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for pair in values:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise QueryError(f"parameters are given as key=value; '{pair}' is not")
+        found[key] = None if value == "NULL" else value
+    return found
+
+
+def _form(how: str):  # noqa: ANN202 - the type would import polars at start-up
+    from energylens.cli.output import Format
+
+    try:
+        return Format(how)
+    except ValueError:
+        raise QueryError(f"--format takes {', '.join(Format)}; not '{how}'") from None
+
+
+def _from_stdin() -> str:
+    if sys.stdin.isatty():
+        raise QueryError('give a query: energylens sql STORE "SELECT ..."')
+    return sys.stdin.read()

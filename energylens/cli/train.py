@@ -1,0 +1,101 @@
+"""`energylens train lm` and `energylens train sae`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from energylens.training.language_model import Progress
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train a small language model, or SAEs."
+)
+
+
+@app.command()
+def lm(
+    out: Annotated[Path, typer.Argument(help="Directory for tokenizer, model and checkpoint.")],
+    texts: Annotated[str, typer.Option(help="Texts, as for `energylens ingest`.")],
+    n_tokens: Annotated[int, typer.Option(help="Budget of tokens to train on.")] = 6_000_000,
+    vocab_size: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = 4096,
+    d_model: Annotated[int, typer.Option(help="Width of the residual stream.")] = 128,
+    n_layers: Annotated[int, typer.Option(help="Blocks.")] = 4,
+    n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
+    seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
+) -> None:
+    """Train a Llama-shaped language model on texts; the same command goes on after a stop."""
+    from energylens.cli.ingest import _need_models
+
+    _need_models()
+    from energylens.training.corpus import pack, save_tokenizer, train_tokenizer
+    from energylens.training.language_model import LanguageModelConfig, train
+
+    config = LanguageModelConfig(
+        vocab_size=vocab_size,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_ctx=n_ctx,
+        n_tokens=n_tokens,
+        seed=seed,
+    )
+    read = _shuffled(texts, seed)
+    tokenizer = train_tokenizer(read, vocab_size)
+    out.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(tokenizer, out)
+    ids = pack(tokenizer, read)
+    typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
+    model = train(config, ids, out / "checkpoint.safetensors", _report)
+    model.bfloat16().save_pretrained(out)
+    typer.echo(f"the model is in {out}", err=True)
+
+
+@app.command()
+def sae(
+    out: Annotated[Path, typer.Argument(help="Directory; each SAE gets a folder in it.")],
+    model: Annotated[str, typer.Option(help="A directory, a hub name, or builtin:...")],
+    texts: Annotated[str, typer.Option(help="Texts, as for `energylens ingest`.")],
+    hook: Annotated[list[str], typer.Option(help="Hook to train on; may be repeated.")],
+    d_sae: Annotated[int, typer.Option(help="Features of each SAE.")] = 1024,
+    k: Annotated[float, typer.Option(help="Features active a token.")] = 32.0,
+    n_tokens: Annotated[int, typer.Option(help="Budget of tokens to train on.")] = 2_000_000,
+    n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
+    seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
+) -> None:
+    """Train an SAE for each hook, all in one pass over the texts."""
+    from energylens.cli.ingest import _need_models
+
+    _need_models()
+    from energylens.models import load_model
+    from energylens.training.corpus import pack
+    from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
+
+    loaded = load_model(model)
+    ids = pack(loaded.tokenizer, _shuffled(texts, seed))
+    config = SaeTrainingConfig(
+        hook_names=tuple(hook), d_sae=d_sae, k=k, n_tokens=n_tokens, n_ctx=n_ctx, seed=seed
+    )
+    for name, trained in train_saes(loaded, ids, config, _report).items():
+        save_sae(trained, out / name)
+    typer.echo(f"the SAEs are in {out}", err=True)
+
+
+def _shuffled(texts: str, seed: int) -> list[str]:
+    import random
+
+    from ingest.texts import iter_texts
+
+    read = [text.text for text in iter_texts(texts)]
+    random.Random(seed).shuffle(read)
+    return read
+
+
+def _report(progress: "Progress") -> None:
+    from ingest.progress import duration
+
+    left = (progress.n_steps - progress.step) * progress.seconds_per_step
+    typer.echo(
+        f"step {progress.step:,}/{progress.n_steps:,}  loss {progress.loss:.3f}  "
+        f"{progress.tokens_per_second:,.0f} tokens/s  {duration(left)} to go",
+        err=True,
+    )

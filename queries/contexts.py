@@ -1,0 +1,40 @@
+"""Where features are active, token by token: typed calls of the named queries."""
+
+import polars as pl
+
+from db.store import Store
+from queries.catalog import call
+
+
+def top_activations(
+    store: Store, run: str, sae: str, feature: int, k: int = 20, with_masked: bool = False
+) -> pl.DataFrame:
+    """The `k` tokens on which a feature is strongest, with the text around them."""
+    return call(
+        store, "top_activations", run=run, sae=sae, feature=feature, k=k, with_masked=with_masked
+    )
+
+
+def feature_contexts(
+    store: Store, run: str, sae: str, feature: int, k: int = 20
+) -> pl.DataFrame:
+    """The `k` contexts in which a feature is strongest, one row each."""
+    return call(store, "feature_contexts", run=run, sae=sae, feature=feature, k=k)
+
+
+def context_tokens(
+    store: Store,
+    run: str,
+    in_context: int,
+    sae: str | None = None,
+    feature: int | None = None,
+) -> pl.DataFrame:
+    """The tokens of one context, with one feature's activations where a feature is given."""
+    return call(store, "context_tokens", run=run, in_context=in_context, sae=sae, feature=feature)
+
+
+def token_features(
+    store: Store, run: str, at_token: int, sae: str | None = None, k: int = 20
+) -> pl.DataFrame:
+    """The `k` features active at one token, strongest first; of all SAEs where none is given."""
+    return call(store, "token_features", run=run, at_token=at_token, sae=sae, k=k)

@@ -1,0 +1,134 @@
+"""Lists of features, and what is known of one: typed calls of the named queries."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from db.store import Store
+from energylens.errors import QueryError
+from queries.catalog import call
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature's statistics over tokens that are not masked; None where it is silent."""
+
+    run_id: str
+    sae_id: str
+    feature_id: int
+    n_active: int
+    n_texts: int
+    density: float
+    """Share of tokens it is active on."""
+    max_activation: float | None
+    min_activation: float | None
+    mean_activation: float | None
+    """Over active tokens."""
+    std_activation: float | None
+    quantiles: list[float] | None
+    """10, 25, 50, 75, 90 and 99 %."""
+    histogram: list[int] | None
+    """24 equal bins from the lowest to the highest activation."""
+    score: float
+    """Density times mean activation."""
+    top_category: str | None
+    selectivity: float | None
+    """1 is one category only, 0 is all alike; None where silent or with one category."""
+    n_active_unmasked: int
+    max_activation_unmasked: float | None
+    decoder_norm: float | None
+    """None where the index was made without the SAE's weights."""
+    is_dense: bool
+
+
+def feature(store: Store, run: str, sae: str, feature: int) -> Feature:
+    """One feature's record.
+
+    Raises:
+        QueryError: the index has no such feature.
+    """
+    rows = store.cursor().execute(
+        "SELECT * FROM features WHERE run_id = $run AND sae_id = $sae AND feature_id = $feature",
+        {"run": run, "sae": sae, "feature": feature},
+    )
+    names = [column[0] for column in rows.description or []]
+    row = rows.fetchone()
+    if row is None:
+        raise QueryError(
+            f"there is no feature {feature} of '{sae}' in the run '{run}'; "
+            "if the run has no index yet: energylens index"
+        )
+    return Feature(**dict(zip(names, row, strict=True)))
+
+
+def strongest_features(store: Store, run: str, sae: str, k: int = 20) -> pl.DataFrame:
+    """The `k` features with the highest activation."""
+    return call(store, "strongest_features", run=run, sae=sae, k=k)
+
+
+def most_frequent_features(store: Store, run: str, sae: str, k: int = 20) -> pl.DataFrame:
+    """The `k` features active on the most tokens."""
+    return call(store, "most_frequent_features", run=run, sae=sae, k=k)
+
+
+def most_selective_features(
+    store: Store, run: str, sae: str, min_texts: int = 5, k: int = 20
+) -> pl.DataFrame:
+    """The `k` features whose activation falls into the fewest categories."""
+    return call(store, "most_selective_features", run=run, sae=sae, min_texts=min_texts, k=k)
+
+
+def best_features(
+    store: Store, run: str, sae: str, with_dense: bool = True, k: int = 20
+) -> pl.DataFrame:
+    """The `k` features with the highest frequency times mean strength."""
+    return call(store, "best_features", run=run, sae=sae, with_dense=with_dense, k=k)
+
+
+def concept_features(
+    store: Store, run: str, sae: str, pattern: str, k: int = 20
+) -> pl.DataFrame:
+    """The `k` features that set texts matching a regular expression apart."""
+    return call(store, "concept_features", run=run, sae=sae, pattern=pattern, k=k)
+
+
+def feature_histogram(
+    store: Store,
+    run: str,
+    sae: str,
+    feature: int,
+    n_bins: int = 24,
+    with_masked: bool = False,
+) -> pl.DataFrame:
+    """All activations of one feature in equal bins."""
+    return call(
+        store,
+        "feature_histogram",
+        run=run,
+        sae=sae,
+        feature=feature,
+        n_bins=n_bins,
+        with_masked=with_masked,
+    )
+
+
+def feature_categories(store: Store, run: str, sae: str, feature: int) -> pl.DataFrame:
+    """One feature by category of text."""
+    return call(store, "feature_categories", run=run, sae=sae, feature=feature)
+
+
+def promoted_tokens(store: Store, run: str, sae: str, feature: int) -> pl.DataFrame:
+    """The tokens a feature promotes and suppresses most."""
+    return call(store, "promoted_tokens", run=run, sae=sae, feature=feature)
+
+
+def similar_features(store: Store, run: str, sae: str, feature: int) -> pl.DataFrame:
+    """The features with the closest decoder directions."""
+    return call(store, "similar_features", run=run, sae=sae, feature=feature)
+
+
+def coactive_features(
+    store: Store, run: str, sae: str, feature: int, k: int = 20
+) -> pl.DataFrame:
+    """The `k` features that share the most tokens with one feature, by Jaccard."""
+    return call(store, "coactive_features", run=run, sae=sae, feature=feature, k=k)

@@ -1,0 +1,95 @@
+"""The filter bar's small grammar, turned into SQL with every value bound.
+
+    max_activation > 5          a comparison: = != < <= > >=
+    top_category:math           contains, whatever the case
+    top_category~"^non_"        matches a regular expression
+    word                        contains, in any text column
+    -term                       not
+
+Terms stand side by side and must all hold. Column names may be cut short while they are clear.
+"""
+
+import re
+from dataclasses import dataclass
+
+from energylens.errors import QueryError
+
+_TERM = re.compile(
+    r"""\s*(?P<not>-)?
+    (?:(?P<column>[A-Za-z_]\w*)\s*(?P<operator><=|>=|!=|[<>=:~])\s*)?
+    (?P<value>"[^"]*"|[^\s"]+)""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A WHERE clause and the values it binds."""
+
+    sql: str
+    values: dict[str, object]
+
+
+def parse_filter(text: str, columns: dict[str, str]) -> Condition:
+    """The condition a filter text stands for; `columns` maps names to DuckDB types.
+
+    Raises:
+        QueryError: a term cannot be read; the message quotes it.
+    """
+    terms: list[str] = []
+    values: dict[str, object] = {}
+    place = 0
+    while text[place:].strip():
+        found = _TERM.match(text, place)
+        if found is None:
+            raise QueryError(f"the filter cannot be read from here on: {text[place:].strip()}")
+        place = found.end()
+        name = f"filter_{len(values)}"
+        sql, value = _term(found, columns, name)
+        values[name] = value
+        terms.append(f"NOT coalesce({sql}, false)" if found["not"] else sql)
+    return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
+
+
+def _term(
+    found: re.Match[str], columns: dict[str, str], name: str
+) -> tuple[str, object]:
+    value, operator = found["value"].strip('"'), found["operator"]
+    if operator is None:
+        texts = [column for column, kind in columns.items() if kind == "VARCHAR"]
+        checks = " OR ".join(f'contains(lower("{column}"), lower(${name}))' for column in texts)
+        return checks or "false", value
+    column = _column(found["column"], columns)
+    if operator == ":":
+        return f'contains(lower("{column}"::VARCHAR), lower(${name}))', value
+    if operator == "~":
+        _check_pattern(value)
+        return f'regexp_matches("{column}"::VARCHAR, ${name})', value
+    if columns[column] == "VARCHAR":
+        return f'"{column}" {operator} ${name}', value
+    if columns[column] == "BOOLEAN":
+        return f'"{column}" {operator} ${name}', value.lower() in ("true", "yes", "1")
+    try:
+        return f'"{column}" {operator} ${name}', float(value)
+    except ValueError:
+        raise QueryError(f"{column} {operator} takes a number, not '{value}'") from None
+
+
+def _column(name: str, columns: dict[str, str]) -> str:
+    if name in columns:
+        return name
+    matching = [column for column in columns if column.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    raise QueryError(
+        f"'{name}' could be {' or '.join(matching)}"
+        if matching
+        else f"there is no column '{name}'; there are: {', '.join(columns)}"
+    )
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise QueryError(f"'{pattern}' is no regular expression: {error}") from error
