@@ -3,9 +3,11 @@
 Nothing on disk is locked or written, so any number of readers work while writers append.
 """
 
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import duckdb
 
@@ -15,6 +17,14 @@ from db.layout import RunLayout, StoreLayout
 from db.provenance import RunInfo, read_run
 from db.version import check_format
 from energylens.errors import StoreDamagedError, StoreError
+
+
+class Reader(Protocol):
+    """What hands out cursors: a store, or a session on one."""
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor for the calling thread."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,40 @@ class Store:
         self.close()
 
 
+class Session:
+    """Cursors that can be interrupted together, from any thread.
+
+    Interrupting a connection does not stop its cursors, so each task that may be cancelled reads
+    through a session of its own.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._lock = threading.Lock()
+        self.is_interrupted = False
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor that `interrupt` reaches.
+
+        Raises:
+            duckdb.InterruptException: the session has been interrupted.
+        """
+        with self._lock:
+            if self.is_interrupted:
+                raise duckdb.InterruptException("interrupted before it began")
+            cursor = self._store.cursor()
+            self._cursors.append(cursor)
+            return cursor
+
+    def interrupt(self) -> None:
+        """Stop what runs, and whatever would still begin."""
+        with self._lock:
+            self.is_interrupted = True
+            for cursor in self._cursors:
+                cursor.interrupt()
+
+
 def open_store(path: Path) -> Store:
     """Open the complete runs, shards and indexes of a store for reading.
 
@@ -84,6 +128,7 @@ def open_store(path: Path) -> Store:
         con.execute("SET python_enable_replacements = false")
         con.execute("SET parquet_metadata_cache = true")
         con.execute("SET autoinstall_known_extensions = false")
+        con.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         create_catalogue(con, runs)
         states = [_state(run, info) for run, info in runs]
     except duckdb.Error as error:

@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 
 from db.catalogue import quote
-from db.store import Store, open_store, write_catalog_file
+from db.store import Reader, Store, open_store, write_catalog_file
 from energylens.errors import QueryError
 
 _SQL = files("queries") / "sql"
@@ -63,26 +63,24 @@ def write_catalog(path: Path) -> None:
     write_catalog_file(path, _statements())
 
 
-def call(
-    store: Store | duckdb.DuckDBPyConnection, query: str, /, **values: object
-) -> pl.DataFrame:
+def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
     """The rows of one named query; values are bound, never pasted into the SQL.
 
     Raises:
         QueryError: no query has this name, or it has no such parameter.
     """
-    con = store.cursor() if isinstance(store, Store) else store
     known = named_queries()
     if query not in known:
         raise QueryError(f"there is no query '{query}'; there are: {', '.join(known)}")
     parameters = known[query].parameters
+    types = {p.name: p.type for p in parameters}
     unknown = sorted(set(values) - {p.name for p in parameters})
     missing = [p.name for p in parameters if p.default is None and p.name not in values]
     if unknown or missing:
         raise QueryError(f"{usage(known[query])}: {_wrong(unknown, missing)}")
-    arguments = ", ".join(f"{name} := ${name}" for name in values)
+    arguments = ", ".join(f"{name} := CAST(${name} AS {types[name]})" for name in values)
     try:
-        rows = con.sql(f"FROM {query}({arguments})", params=values)  # noqa: S608 - names are checked
+        rows = reader.cursor().sql(f"FROM {query}({arguments})", params=values)  # noqa: S608 - names are checked
         return pl.DataFrame(rows.to_arrow_table())
     except (duckdb.ConversionException, duckdb.BinderException) as error:
         raise QueryError(f"{usage(known[query])}: {error}") from error

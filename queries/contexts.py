@@ -2,12 +2,12 @@
 
 import polars as pl
 
-from db.store import Store
+from db.store import Reader
 from queries.catalog import call
 
 
 def top_activations(
-    store: Store, run: str, sae: str, feature: int, k: int = 20, with_masked: bool = False
+    store: Reader, run: str, sae: str, feature: int, k: int = 20, with_masked: bool = False
 ) -> pl.DataFrame:
     """The `k` tokens on which a feature is strongest, with the text around them."""
     return call(
@@ -16,14 +16,14 @@ def top_activations(
 
 
 def feature_contexts(
-    store: Store, run: str, sae: str, feature: int, k: int = 20
+    store: Reader, run: str, sae: str, feature: int, k: int = 20
 ) -> pl.DataFrame:
     """The `k` contexts in which a feature is strongest, one row each."""
     return call(store, "feature_contexts", run=run, sae=sae, feature=feature, k=k)
 
 
 def context_tokens(
-    store: Store,
+    store: Reader,
     run: str,
     in_context: int,
     sae: str | None = None,
@@ -34,7 +34,7 @@ def context_tokens(
 
 
 def token_features(
-    store: Store, run: str, at_token: int, sae: str | None = None, k: int = 20
+    store: Reader, run: str, at_token: int, sae: str | None = None, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features active at one token, strongest first; of all SAEs where none is given."""
     return call(store, "token_features", run=run, at_token=at_token, sae=sae, k=k)

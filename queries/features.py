@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from db.store import Store
+from db.store import Reader
 from energylens.errors import QueryError
 from queries.catalog import call
 
@@ -41,7 +41,7 @@ class Feature:
     is_dense: bool
 
 
-def feature(store: Store, run: str, sae: str, feature: int) -> Feature:
+def feature(store: Reader, run: str, sae: str, feature: int) -> Feature:
     """One feature's record.
 
     Raises:
@@ -61,39 +61,39 @@ def feature(store: Store, run: str, sae: str, feature: int) -> Feature:
     return Feature(**dict(zip(names, row, strict=True)))
 
 
-def strongest_features(store: Store, run: str, sae: str, k: int = 20) -> pl.DataFrame:
+def strongest_features(store: Reader, run: str, sae: str, k: int = 20) -> pl.DataFrame:
     """The `k` features with the highest activation."""
     return call(store, "strongest_features", run=run, sae=sae, k=k)
 
 
-def most_frequent_features(store: Store, run: str, sae: str, k: int = 20) -> pl.DataFrame:
+def most_frequent_features(store: Reader, run: str, sae: str, k: int = 20) -> pl.DataFrame:
     """The `k` features active on the most tokens."""
     return call(store, "most_frequent_features", run=run, sae=sae, k=k)
 
 
 def most_selective_features(
-    store: Store, run: str, sae: str, min_texts: int = 5, k: int = 20
+    store: Reader, run: str, sae: str, min_texts: int = 5, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features whose activation falls into the fewest categories."""
     return call(store, "most_selective_features", run=run, sae=sae, min_texts=min_texts, k=k)
 
 
 def best_features(
-    store: Store, run: str, sae: str, with_dense: bool = True, k: int = 20
+    store: Reader, run: str, sae: str, with_dense: bool = True, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features with the highest frequency times mean strength."""
     return call(store, "best_features", run=run, sae=sae, with_dense=with_dense, k=k)
 
 
 def concept_features(
-    store: Store, run: str, sae: str, pattern: str, k: int = 20
+    store: Reader, run: str, sae: str, pattern: str, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features that set texts matching a regular expression apart."""
     return call(store, "concept_features", run=run, sae=sae, pattern=pattern, k=k)
 
 
 def feature_histogram(
-    store: Store,
+    store: Reader,
     run: str,
     sae: str,
     feature: int,
@@ -112,23 +112,23 @@ def feature_histogram(
     )
 
 
-def feature_categories(store: Store, run: str, sae: str, feature: int) -> pl.DataFrame:
+def feature_categories(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
     """One feature by category of text."""
     return call(store, "feature_categories", run=run, sae=sae, feature=feature)
 
 
-def promoted_tokens(store: Store, run: str, sae: str, feature: int) -> pl.DataFrame:
+def promoted_tokens(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
     """The tokens a feature promotes and suppresses most."""
     return call(store, "promoted_tokens", run=run, sae=sae, feature=feature)
 
 
-def similar_features(store: Store, run: str, sae: str, feature: int) -> pl.DataFrame:
+def similar_features(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
     """The features with the closest decoder directions."""
     return call(store, "similar_features", run=run, sae=sae, feature=feature)
 
 
 def coactive_features(
-    store: Store, run: str, sae: str, feature: int, k: int = 20
+    store: Reader, run: str, sae: str, feature: int, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features that share the most tokens with one feature, by Jaccard."""
     return call(store, "coactive_features", run=run, sae=sae, feature=feature, k=k)

@@ -45,12 +45,12 @@ def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
-        tbl_width_chars=100_000,
+        tbl_width_chars=60_000,
         fmt_str_lengths=10_000 if markdown else 60,
         fmt_table_cell_list_len=-1 if markdown else 6,
         tbl_hide_column_data_types=True,
         tbl_hide_dataframe_shape=True,
-        tbl_formatting="ASCII_MARKDOWN" if markdown else "UTF8_HORIZONTAL_ONLY",
+        tbl_formatting="ASCII_MARKDOWN" if markdown else "UTF8_FULL_CONDENSED",
         float_precision=None,
     ):
         return str(shown)

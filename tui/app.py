@@ -1,0 +1,71 @@
+"""The app: it wires screens, keys and the store together, and does nothing else."""
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from db.store import Store, confine
+from queries.catalog import open_catalog
+from tui.screens.features import FeaturesScreen
+from tui.screens.overview import OverviewScreen
+from tui.screens.sql import SqlScreen
+from tui.state import Session
+
+
+class LensApp(App[None]):
+    """Energy-Lens in a terminal."""
+
+    TITLE = "Energy-Lens"
+    CSS_PATH = "styles/app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, type[Screen]]] = {  # type: ignore[assignment]
+        "overview": OverviewScreen,
+        "features": FeaturesScreen,
+        "sql": SqlScreen,
+    }
+    DEFAULT_MODE = "overview"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "switch_mode('overview')", "Overview", show=False, id="view.overview"),
+        Binding("2", "switch_mode('features')", "Features", show=False, id="view.features"),
+        Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
+        Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
+        Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
+    ]
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.session = Session(store)
+        self.theme = "textual-dark"
+        if os.environ.get("SSH_CONNECTION"):
+            self.animation_level = "none"
+
+    def action_help(self) -> None:
+        """Show or hide what the keys do here."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    async def action_quit(self) -> None:
+        """Stop every query and leave."""
+        self.session.tasks.close()
+        self.exit()
+
+    def on_unmount(self) -> None:
+        self.session.tasks.close()
+
+
+def run_tui(path: Path) -> None:
+    """Open a store and explore it until the user leaves.
+
+    Raises:
+        StoreError: there is no such store, or it cannot be read.
+    """
+    with open_catalog(path) as store:
+        confine(store)
+        LensApp(store).run()

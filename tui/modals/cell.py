@@ -1,0 +1,43 @@
+"""The whole value of one cell."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from queries.display import visible
+
+
+class CellModal(ModalScreen[None]):
+    """Shows a value; any of esc, enter, space and q closes it, y copies it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,space,q", "close", "Close", id="cell.close"),
+        Binding("y", "copy", "Copy", id="cell.copy"),
+    ]
+
+    def __init__(self, title: str, value: str) -> None:
+        super().__init__()
+        self._title, self._value = title, value
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="dialog-title", markup=False)
+            with VerticalScroll():
+                lines = (visible(line) for line in self._value.split("\n"))
+                yield Static("\n".join(lines), markup=False)
+            yield Static("esc closes, y copies", classes="dialog-hint", markup=False)
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self._value)
+        self.notify(
+            f"sent {len(self._value):,} characters by OSC 52; in tmux they arrive after: "
+            "set -s set-clipboard on",
+            markup=False,
+        )

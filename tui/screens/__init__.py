@@ -1,0 +1,1 @@
+"""Screens: each asks for its data in a worker and shows it."""

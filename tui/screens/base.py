@@ -1,0 +1,40 @@
+"""What every screen has: the session, sizes, and a message where the terminal is too small."""
+
+from typing import ClassVar, cast
+
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from tui.state import Session
+
+SMALLEST = (60, 15)
+"""Columns and lines below which nothing is drawn but a message."""
+
+
+class LensScreen(Screen[None]):
+    """A screen of Energy-Lens."""
+
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-tiny"),
+        (SMALLEST[0], "-narrow"),
+        (120, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-flat"),
+        (SMALLEST[1], "-short"),
+        (35, "-tall"),
+    ]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
+    ]
+
+    @property
+    def session(self) -> Session:
+        """The open store and what is in view."""
+        return cast("Session", self.app.session)  # type: ignore[attr-defined]
+
+    def action_back(self) -> None:
+        if len(self.app.screen_stack) > 1:
+            self.app.pop_screen()
+        else:
+            self.app.notify("q again at the root does nothing; ctrl+q quits", markup=False)

@@ -1,0 +1,256 @@
+"""Features: the whole dictionary of one SAE, filtered, sorted and gone through."""
+
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Footer, Input, Static
+
+from energylens.errors import EnergyLensError
+from queries.display import number
+from queries.features import feature
+from queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
+from tui.modals.cell import CellModal
+from tui.modals.choose_sae import ChooseSae
+from tui.modals.goto import GoTo
+from tui.screens.base import LensScreen
+from tui.screens.feature import FeatureScreen
+from tui.screens.feature_facts import facts
+from tui.sources import FeatureRows
+from tui.state import Selection
+from tui.widgets.histogram import Histogram
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+_TITLES = {
+    "feature_id": ("feature", 7),
+    "n_active": ("active", 8),
+    "n_texts": ("texts", 6),
+    "density": ("density", 7),
+    "max_activation": ("max", 7),
+    "mean_activation": ("mean", 7),
+    "score": ("score", 7),
+    "top_category": ("category", 14),
+    "selectivity": ("select.", 7),
+    "is_dense": ("dense", 5),
+}
+_COLUMNS = tuple(
+    TableColumn(
+        name,
+        _TITLES[name][0],
+        _TITLES[name][1],
+        (lambda v: "·" if v is None else str(v)) if name in ("feature_id", "top_category") else number,
+        right=kind != "VARCHAR",
+    )
+    for name, kind in FEATURE_COLUMNS.items()
+)
+
+
+class FeaturesScreen(LensScreen):
+    """A table of every feature, its filter bar, and on wide screens the facts of one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", id="features.filter", tooltip="Filter the list"),
+        Binding("s", "sort(True)", "Sort", id="features.sort", tooltip="Sort by this column"),
+        Binding("S", "sort(False)", "Sort up", show=False, id="features.sort_up"),
+        Binding("g", "goto", "Go to", id="features.goto", tooltip="Go to a feature"),
+        Binding("c", "choose_sae", "SAE", id="features.sae", tooltip="Look at another SAE"),
+    ]
+    HELP = """# Features
+
+Every feature of one SAE. **s** sorts by the column under the cursor, **S** the other way,
+**g** goes to a feature, **c** looks at another SAE, **enter** opens a feature.
+
+**/** filters: `max_activation > 5 category:math -is_dense=yes selectivity>=0.5`. Terms stand side
+by side and must all hold; `:` means contains, `~` matches a regular expression, `-` means not.
+Column names may be cut short while they are clear.
+"""
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("features")
+        with Horizontal(id="features"):
+            yield VirtualTable(_COLUMNS, id="list")
+            with VerticalScroll(id="peek", can_focus=False):
+                yield Static("", id="peek-facts", markup=False)
+                yield Histogram(lines=5, id="peek-histogram")
+        yield Input(placeholder="max_activation > 5 category:math", id="filter")
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self._sort = Sort()
+        self._filter = ""
+        self._listed: FeatureList | None = None
+        self._n_all = 0
+        self.query_one("#filter").display = False
+        self.query_one("#list").focus()
+        self.session.watch(self._open)
+        self._open()
+
+    @property
+    def table(self) -> VirtualTable:
+        return self.query_one("#list", VirtualTable)
+
+    def _open(self) -> None:
+        """Show the SAE in view from the top."""
+        selection = self.session.selection
+        if selection is None:
+            self.query_one(StatusBar).say("this store has no SAE; see 1, Overview")
+            return
+        self._listed = FeatureList(self.session.store, selection.run, selection.sae.sae_id)
+        self._arrange()
+
+    def _arrange(self, filter_text: str | None = None) -> None:
+        listed, sort = self._listed, self._sort
+        wanted = self._filter if filter_text is None else filter_text
+        if listed is None:
+            return
+
+        def done(counts: tuple[int, int]) -> None:
+            self._filter = wanted
+            self._arranged(listed, counts)
+
+        self.session.tasks.ask(
+            self, "arrange", lambda _: listed.arrange(wanted, sort), done, self._refused
+        )
+
+    def _arranged(self, listed: FeatureList, counts: tuple[int, int]) -> None:
+        left, self._n_all = counts
+        self.table.arrow = (self._sort.column, self._sort.descending)
+        self.table.show(FeatureRows(listed, left, self.session.tasks, self.table))
+        self._say(left)
+
+    def _say(self, left: int) -> None:
+        selection = self.session.selection
+        if self._n_all == 0:
+            path = self.session.store.path
+            self.query_one(StatusBar).say(f"no index for this SAE yet: energylens index {path}")
+            return
+        shown = "no feature matches; esc clears the filter" if left == 0 else f"{left:,} of {self._n_all:,}"
+        self.query_one(StatusBar).say(
+            shown,
+            self._filter,
+            f"sort {self._sort.column} {'desc' if self._sort.descending else 'asc'}",
+            selection.title if selection else "",
+        )
+
+    def _refused(self, error: EnergyLensError) -> None:
+        self.query_one(StatusBar).say(str(error))
+
+    def action_filter(self) -> None:
+        """Open the filter bar."""
+        bar = self.query_one("#filter", Input)
+        bar.display = True
+        bar.value = self._filter
+        bar.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter_typed(self, event: Input.Changed) -> None:
+        if event.input.has_focus:
+            self._arrange(event.value)
+
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self) -> None:
+        self.query_one("#filter").display = False
+        self.table.focus()
+
+    def action_back(self) -> None:
+        """Leave the filter bar; then clear the filter; then go back."""
+        bar = self.query_one("#filter", Input)
+        if bar.display or self._filter:
+            bar.display = False
+            self._arrange("")
+            self.table.focus()
+        else:
+            super().action_back()
+
+    def action_sort(self, descending: bool) -> None:
+        """Sort by the column under the cursor; again turns round."""
+        column = self.table.column.name
+        if descending and self._sort == Sort(column, True):
+            descending = False
+        self._sort = Sort(column, descending)
+        self._arrange()
+
+    @on(VirtualTable.HeadingClicked)
+    def _heading(self, event: VirtualTable.HeadingClicked) -> None:
+        self._sort = Sort(event.column, self._sort != Sort(event.column, True))
+        self._arrange()
+
+    def action_goto(self) -> None:
+        """Ask for a feature and go to its row."""
+        selection = self.session.selection
+        if selection is None:
+            return
+
+        def go(feature_id: int | None) -> None:
+            listed = self._listed
+            if feature_id is None or listed is None:
+                return
+            self.session.tasks.ask(
+                self, "goto", lambda _: listed.row_of(feature_id), lambda row: self._go(feature_id, row)
+            )
+
+        self.app.push_screen(GoTo(selection), go)
+
+    def _go(self, feature_id: int, row: int | None) -> None:
+        if row is None:
+            self.notify(f"the filter leaves feature {feature_id} out", markup=False)
+        else:
+            self.table.move_to(row)
+
+    def action_choose_sae(self) -> None:
+        """Ask for another SAE."""
+
+        def chosen(selection: Selection | None) -> None:
+            if selection is not None:
+                self.session.select(selection)
+
+        self.app.push_screen(ChooseSae(self.session.choices, self.session.selection), chosen)
+
+    @on(VirtualTable.Moved)
+    def _moved(self) -> None:
+        if self.query_one("#peek").display:
+            self._peek()
+
+    def _peek(self) -> None:
+        selection, row = self.session.selection, self._row(self.table.cursor_row)
+        if selection is None or row is None:
+            return
+        self.session.tasks.ask(
+            self,
+            "peek",
+            lambda session: feature(session, selection.run, selection.sae.sae_id, int(row[0])),
+            self._peeked,
+        )
+
+    def _peeked(self, record: Any) -> None:
+        self.query_one("#peek-facts", Static).update(facts(record))
+        self.query_one("#peek-histogram", Histogram).show(
+            record.histogram or (), record.min_activation or 0.0, record.max_activation or 0.0
+        )
+
+    def _row(self, index: int) -> Any:
+        source = self.table.source
+        return source.row(index) if source is not None and source.n_rows else None
+
+    @on(VirtualTable.Peeked)
+    def _cell(self, event: VirtualTable.Peeked) -> None:
+        self.app.push_screen(CellModal(event.title, str(event.value)))
+
+    @on(VirtualTable.Chosen)
+    def _chosen(self, event: VirtualTable.Chosen) -> None:
+        selection = self.session.selection
+        if selection is not None:
+            self.app.push_screen(FeatureScreen(selection, event.row, self.table.n_rows, self._id_at))
+
+    def _id_at(self, row: int) -> int | None:
+        """The feature in a row of the list; moves the list's cursor along."""
+        self.table.move_to(row)
+        if self._listed is None:
+            return None
+        found = self._row(row) or next(iter(self._listed.rows(row, row + 1)), None)
+        return None if found is None else int(found[0])

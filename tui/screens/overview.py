@@ -1,0 +1,128 @@
+"""Overview: the store's runs and SAEs, what is computed, and what is missing."""
+
+from typing import ClassVar
+
+import polars as pl
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Footer, Static
+
+from queries.display import number
+from queries.overview import RunSummary, run_summaries
+from tui.screens.base import LensScreen
+from tui.sources import FrameRows
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+_COLUMNS = (
+    TableColumn("sae", "SAE", 27),
+    TableColumn("d_sae", "features", 9, number, right=True),
+    TableColumn("l0", "L0", 6, lambda v: number(v, 2), right=True),
+    TableColumn("fvu", "fvu", 6, number, right=True),
+    TableColumn("dead", "dead", 6, number, right=True),
+    TableColumn("gate", "gate", 10),
+    TableColumn("run", "run", 40),
+)
+
+
+class OverviewScreen(LensScreen):
+    """One line for each SAE; the run it belongs to beside it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Features", id="overview.open", tooltip="Features of this SAE"),
+    ]
+    HELP = """# Overview
+
+One line for each SAE of the store. **enter** opens its features. The panel says what is computed
+for its run and what is missing, with the command that makes it.
+"""
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("overview")
+        with Horizontal(id="overview"):
+            yield VirtualTable(_COLUMNS, id="saes")
+            with VerticalScroll(id="run", can_focus=False):
+                yield Static("reading the store ...", id="run-facts", markup=False)
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self._summaries: dict[str, RunSummary] = {}
+        rows = [
+            {
+                "sae": choice.sae.sae_id,
+                "d_sae": choice.sae.d_sae,
+                "l0": choice.sae.l0,
+                "fvu": choice.sae.fvu,
+                "dead": choice.sae.n_dead,
+                "gate": choice.sae.gate.partition(":")[0],
+                "run": choice.run,
+            }
+            for choice in self.session.choices
+        ]
+        names = [column.name for column in _COLUMNS]
+        frame = pl.DataFrame(rows).select(names) if rows else pl.DataFrame()
+        self.query_one("#saes", VirtualTable).show(FrameRows(frame))
+        self.query_one("#saes").focus()
+        store = self.session.store
+        self.query_one(StatusBar).say(store.path.name, f"{len(store.runs)} runs", f"{len(rows)} SAEs")
+        self.session.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
+
+    def _summarised(self, found: list[RunSummary]) -> None:
+        self._summaries = {run.info.run_id: run for run in found}
+        self._describe(self.query_one("#saes", VirtualTable).cursor_row)
+
+    @on(VirtualTable.Moved)
+    def _moved(self, event: VirtualTable.Moved) -> None:
+        self._describe(event.row)
+
+    @on(VirtualTable.Chosen)
+    def action_open(self) -> None:
+        """Open the features of the SAE under the cursor."""
+        row = self.query_one("#saes", VirtualTable).cursor_row
+        if self.session.choices:
+            self.session.select(self.session.choices[row])
+            self.app.switch_mode("features")
+
+    def _describe(self, row: int) -> None:
+        choices = self.session.choices
+        run_id = choices[row].run if row < len(choices) else next(iter(self._summaries), None)
+        run = self._summaries.get(run_id) if run_id else None
+        if run is not None:
+            self.query_one("#run-facts", Static).update(_facts(run, self.session.store.path.name))
+        elif not self.session.store.runs:
+            self.query_one("#run-facts", Static).update(
+                "This store holds no run yet.\n\nMake one in a shell:\n"
+                f"energylens ingest {self.session.store.path} --model M --sae S --texts T"
+            )
+
+
+def _facts(run: RunSummary, store_name: str) -> Text:
+    made = run.info
+    text = Text()
+    text.append(f"{made.run_id}\n", "bold")
+    for name, value in (
+        ("model", f"{made.model}"),
+        ("class", f"{made.model_class}, {made.n_layers} layers, d_model {made.d_model}"),
+        ("texts", f"{run.n_texts:,} of {made.n_texts:,} from {made.texts}"),
+        ("tokens", f"{run.n_tokens:,} in contexts of {made.n_ctx}"),
+        ("BOS", "prepended" if made.prepend_bos else "not prepended"),
+        ("codes", f"{run.n_codes:,}"),
+        ("energy", f"{number(run.mean_energy)} nats a token"),
+        ("lens", f"{len(made.lens_layers)} layers" if made.lens_layers else "not computed"),
+        ("kept", ", ".join(made.keep) or "no vectors"),
+        ("shards", f"{run.n_shards_complete} of {made.n_shards}"),
+        ("index", run.index),
+        ("made", made.created),
+    ):
+        text.append(f"{name:>7}  ", "dim")
+        text.append(f"{value}\n")
+    if not run.is_complete:
+        text.append("\nThe run is not finished; the same ingest command goes on with it.\n", "bold")
+    if run.index != "fresh":
+        text.append(f"\nThe index is {run.index}: energylens index {store_name}\n", "bold")
+    return text

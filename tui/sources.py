@@ -1,0 +1,64 @@
+"""Rows for a VirtualTable: from a frame in memory, or page by page from the store."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import polars as pl
+
+from queries.ranked import FeatureList
+from tui.tasks import Tasks
+from tui.widgets.virtual_table import PAGE, VirtualTable
+
+_HELD_PAGES = 16
+
+
+class FrameRows:
+    """The rows of a frame."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self._rows = rows
+        self.n_rows = len(rows)
+
+    def row(self, index: int) -> Sequence[Any]:
+        return self._rows.row(index)
+
+
+class FeatureRows:
+    """The rows of an arranged FeatureList, fetched in pages by a thread when first seen."""
+
+    def __init__(self, listed: FeatureList, n_rows: int, tasks: Tasks, table: VirtualTable) -> None:
+        self.n_rows = n_rows
+        self._listed, self._tasks, self._table = listed, tasks, table
+        self._pages: OrderedDict[int, list[tuple]] = OrderedDict()
+        self._asked: set[int] = set()
+
+    def row(self, index: int) -> tuple | None:
+        number, place = divmod(index, PAGE)
+        page = self._pages.get(number)
+        if page is None:
+            self._fetch(number)
+            return None
+        self._pages.move_to_end(number)
+        return page[place] if place < len(page) else None
+
+    def keep(self, number: int, page: list[tuple]) -> None:
+        """Take a page in, letting the one go that was not looked at for longest."""
+        self._pages[number] = page
+        self._asked.discard(number)
+        while len(self._pages) > _HELD_PAGES:
+            self._pages.popitem(last=False)
+
+    def _fetch(self, number: int) -> None:
+        if number in self._asked:
+            return
+        self._asked.add(number)
+        first = number * PAGE
+
+        def arrived(page: list[tuple]) -> None:
+            self.keep(number, page)
+            if self._table.source is self:
+                self._table.rows_arrived()
+
+        fetch: Callable[[Any], list[tuple]] = lambda _: self._listed.rows(first, first + PAGE)  # noqa: E731
+        self._tasks.ask(self._table, f"page {number}", fetch, arrived)

@@ -1,0 +1,1 @@
+"""Widgets: each knows how it looks and nothing of SQL."""

@@ -1,0 +1,159 @@
+"""One context as text: every token shaded by a feature's activation, one token under a cursor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widget import Widget
+
+from queries.display import visible
+from tui.colours import digit, shade
+
+SNIPPET = 30
+"""Tokens shown on either side of the peak until the whole context is asked for."""
+
+
+@dataclass(frozen=True)
+class ShadedToken:
+    """One token of a context."""
+
+    token_index: int
+    pos: int
+    label: str
+    data: bytes
+    is_special: bool
+    activation: float | None
+    """None where the feature is not active."""
+    energy: float | None
+    """Nats, of the next token; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """What is drawn for one or more tokens that share a character."""
+
+    text: str
+    first: int
+    end: int
+    """Tokens `first` to `end` of the context."""
+
+
+def glyphs(tokens: Sequence[ShadedToken]) -> list[Glyph]:
+    """Join tokens that are parts of one character, so that it is drawn as it is."""
+    found: list[Glyph] = []
+    index = 0
+    while index < len(tokens):
+        end, data = index + 1, tokens[index].data
+        while end < len(tokens) and end - index < 4 and not _is_whole(data):
+            data += tokens[end].data
+            end += 1
+        if end > index + 1 and not _is_whole(data):
+            end, data = index + 1, tokens[index].data
+        label = tokens[index].label if end == index + 1 else data.decode("utf-8")
+        found.append(Glyph(label, index, end))
+        index = end
+    return found
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class TokenText(Widget, can_focus=True):
+    """Draws a context's tokens; left and right move the cursor from token to token."""
+
+    DEFAULT_CSS = """
+    TokenText { height: auto; padding: 0 1; border-left: blank; }
+    TokenText:focus { border-left: outer $primary; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "token(-1)", "Token left", show=False, id="tokens.left"),
+        Binding("right,l", "token(1)", "Token right", show=False, id="tokens.right"),
+        Binding("home", "token(-100000)", "First token", show=False, id="tokens.first"),
+        Binding("end", "token(100000)", "Last token", show=False, id="tokens.last"),
+        Binding("space", "expand", "Whole text", id="tokens.expand", tooltip="Whole context"),
+    ]
+
+    @dataclass
+    class Moved(Message):
+        """The cursor stands on another token."""
+
+        token: ShadedToken
+
+    def __init__(
+        self, heading: str, tokens: Sequence[ShadedToken], peak: int, strongest: float
+    ) -> None:
+        """`peak` is the place of the strongest token, `strongest` the feature's maximum."""
+        super().__init__()
+        self._heading, self.tokens = heading, list(tokens)
+        self._glyphs = glyphs(self.tokens)
+        self._strongest = strongest
+        self._is_whole = False
+        self.peak = self.cursor = next(
+            (n for n, g in enumerate(self._glyphs) if g.first <= peak < g.end), 0
+        )
+        self.with_digits = False
+
+    @property
+    def token(self) -> ShadedToken:
+        """The token under the cursor; the most active one where several share a character."""
+        glyph = self._glyphs[self.cursor]
+        inside = self.tokens[glyph.first : glyph.end]
+        return max(inside, key=lambda t: abs(t.activation or 0.0))
+
+    def render(self) -> Text:
+        first, end = self._window()
+        text = Text(no_wrap=False, end="")
+        text.append(self._heading + "\n", Style(dim=True))
+        if first > 0:
+            text.append("… ", Style(dim=True))
+        for number in range(first, end):
+            self._draw(text, number)
+        if end < len(self._glyphs):
+            text.append(" …", Style(dim=True))
+        return text
+
+    def _window(self) -> tuple[int, int]:
+        if self._is_whole:
+            return 0, len(self._glyphs)
+        first = min(self.peak, self.cursor) - SNIPPET
+        end = max(self.peak, self.cursor) + SNIPPET + 1
+        return max(0, first), min(len(self._glyphs), end)
+
+    def _draw(self, text: Text, number: int) -> None:
+        glyph = self._glyphs[number]
+        inside = self.tokens[glyph.first : glyph.end]
+        active = max((abs(t.activation) for t in inside if t.activation), default=0.0)
+        style = Style(dim=inside[0].is_special)
+        if active:
+            share = active / self._strongest if self._strongest else 1.0
+            style += shade(share)
+        if number == self.cursor and self.has_focus:
+            style += Style(bold=True, underline=True, reverse=not active)
+        text.append(visible(glyph.text), style)
+        if active and (self.with_digits or self.app.no_color):
+            text.append(digit(active / self._strongest if self._strongest else 1.0), style)
+
+    def action_token(self, by: int) -> None:
+        self.cursor = max(0, min(self.cursor + by, len(self._glyphs) - 1))
+        self.refresh(layout=True)
+        self.post_message(self.Moved(self.token))
+
+    def action_expand(self) -> None:
+        self._is_whole = not self._is_whole
+        self.refresh(layout=True)
+
+    def on_focus(self) -> None:
+        self.refresh()
+        self.post_message(self.Moved(self.token))
+
+    def on_blur(self) -> None:
+        self.refresh()

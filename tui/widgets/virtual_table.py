@@ -1,0 +1,259 @@
+"""A table of any length that holds only the pages it shows.
+
+Textual's own DataTable measures every cell before it paints, which takes half a minute for a
+dictionary of 131,072 features; this one asks its source for the rows on screen.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+PAGE = 256
+"""Rows asked for at once."""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column: its heading, its width in cells, and how a value reads."""
+
+    name: str
+    title: str
+    width: int
+    show: Callable[[Any], str] = str
+    right: bool = False
+    """Set against the right edge, as numbers are."""
+
+
+class RowSource(Protocol):
+    """Where rows come from."""
+
+    n_rows: int
+
+    def row(self, index: int) -> Sequence[Any] | None:
+        """The values of one row; None where it is still on its way."""
+        ...
+
+
+class VirtualTable(ScrollView, can_focus=True):
+    """Shows a RowSource; the cursor is a cell, so that a column can be sorted by or copied."""
+
+    DEFAULT_CSS = """
+    VirtualTable { height: 1fr; scrollbar-size-horizontal: 0; background: $surface; color: $foreground; }
+    VirtualTable > .virtual-table--cursor { background: $primary; color: $text; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Up", show=False, id="table.up"),
+        Binding("down,j", "move(1)", "Down", show=False, id="table.down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="table.page_up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="table.page_down"),
+        Binding("home", "jump(0)", "First row", show=False, id="table.first"),
+        Binding("end,G", "jump(-1)", "Last row", show=False, id="table.last"),
+        Binding("left,h", "column(-1)", "Column left", show=False, id="table.left"),
+        Binding("right,l", "column(1)", "Column right", show=False, id="table.right"),
+        Binding("enter", "choose", "Open", id="table.open", tooltip="Open the row"),
+        Binding("space", "peek", "Peek", show=False, id="table.peek", tooltip="The whole cell"),
+    ]
+
+    @dataclass
+    class Moved(Message):
+        """The cursor stands on another row."""
+
+        table: "VirtualTable"
+        row: int
+
+        @property
+        def control(self) -> "VirtualTable":
+            return self.table
+
+    @dataclass
+    class Chosen(Message):
+        """Enter was pressed on a row, or its line clicked twice."""
+
+        table: "VirtualTable"
+        row: int
+
+        @property
+        def control(self) -> "VirtualTable":
+            return self.table
+
+    @dataclass
+    class Peeked(Message):
+        """The whole value of a cell is wanted."""
+
+        table: "VirtualTable"
+        title: str
+        value: Any
+
+    @dataclass
+    class HeadingClicked(Message):
+        """A column's heading was clicked."""
+
+        table: "VirtualTable"
+        column: str
+
+    def __init__(self, columns: Sequence[TableColumn], id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.columns: tuple[TableColumn, ...] = tuple(columns)
+        self.source: RowSource | None = None
+        self.cursor_row = 0
+        self.cursor_column = 0
+        self.arrow: tuple[str, bool] | None = None
+        """Column the rows are sorted by, and whether downwards; None shows no arrow."""
+
+    def show(self, source: RowSource, columns: Sequence[TableColumn] | None = None) -> None:
+        """Show another source from its first row."""
+        if columns is not None:
+            self.columns = tuple(columns)
+        self.source = source
+        self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
+        width = sum(column.width + 2 for column in self.columns)
+        self.virtual_size = Size(width, source.n_rows + 1)
+        self.scroll_to(0, 0, animate=False)
+        self.move_to(0)
+        self.refresh()
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the source."""
+        return self.source.n_rows if self.source else 0
+
+    @property
+    def column(self) -> TableColumn:
+        """The column under the cursor."""
+        return self.columns[self.cursor_column]
+
+    def value(self) -> Any:
+        """The value under the cursor; None where there is none."""
+        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        return None if row is None else row[self.cursor_column]
+
+    def move_to(self, row: int) -> None:
+        """Put the cursor on a row and bring it into view."""
+        old, self.cursor_row = self.cursor_row, max(0, min(row, self.n_rows - 1))
+        top, height = self.scroll_offset.y, self._body_height
+        if self.cursor_row < top:
+            self.scroll_to(y=self.cursor_row, animate=False)
+        elif self.cursor_row >= top + height:
+            self.scroll_to(y=self.cursor_row - height + 1, animate=False)
+        for line in {old, self.cursor_row}:
+            self._refresh_row(line)
+        self.post_message(self.Moved(self, self.cursor_row))
+
+    def rows_arrived(self) -> None:
+        """Paint again: rows that were on their way are here."""
+        self.refresh()
+        self.post_message(self.Moved(self, self.cursor_row))
+
+    @property
+    def _body_height(self) -> int:
+        return max(1, self.size.height - 1)
+
+    def _refresh_row(self, row: int) -> None:
+        y = row - self.scroll_offset.y + 1
+        if 1 <= y < self.size.height:
+            self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        left, top = self.scroll_offset
+        width = self.size.width
+        if y == 0:
+            strip = self._heading()
+        else:
+            strip = self._line(top + y - 1)
+        base = self.rich_style
+        return strip.crop_extend(left, left + width, base).apply_style(base)
+
+    def _heading(self) -> Strip:
+        segments = []
+        for index, column in enumerate(self.columns):
+            mark = ""
+            if self.arrow and self.arrow[0] == column.name:
+                mark = "▼" if self.arrow[1] else "▲"
+            style = Style(bold=True, underline=index == self.cursor_column and self.has_focus)
+            text = _fit(mark + column.title if column.right else column.title + mark, column)
+            segments.append(Segment(f" {text} ", style))
+        return Strip(segments)
+
+    def _line(self, index: int) -> Strip:
+        if self.source is None or not 0 <= index < self.n_rows:
+            return Strip([])
+        row = self.source.row(index)
+        is_cursor = index == self.cursor_row
+        row_style = self.get_component_rich_style("virtual-table--cursor") if is_cursor else Style()
+        segments = []
+        for number, column in enumerate(self.columns):
+            text = "…" if row is None else column.show(row[number])
+            style = row_style
+            if is_cursor and number == self.cursor_column and self.has_focus:
+                style += Style(bold=True, underline=True)
+            segments.append(Segment(f" {_fit(text, column)} ", style))
+        return Strip(segments)
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"virtual-table--cursor"}
+
+    def action_move(self, by: int) -> None:
+        self.move_to(self.cursor_row + by)
+
+    def action_page(self, by: int) -> None:
+        self.move_to(self.cursor_row + by * self._body_height)
+
+    def action_jump(self, row: int) -> None:
+        self.move_to(self.n_rows - 1 if row < 0 else row)
+
+    def action_column(self, by: int) -> None:
+        self.cursor_column = max(0, min(self.cursor_column + by, len(self.columns) - 1))
+        start = sum(column.width + 2 for column in self.columns[: self.cursor_column])
+        end = start + self.column.width + 2
+        if start < self.scroll_offset.x:
+            self.scroll_to(x=start, animate=False)
+        elif end > self.scroll_offset.x + self.size.width:
+            self.scroll_to(x=end - self.size.width, animate=False)
+        self.refresh()
+
+    def action_choose(self) -> None:
+        if self.n_rows:
+            self.post_message(self.Chosen(self, self.cursor_row))
+
+    def action_peek(self) -> None:
+        if self.n_rows:
+            self.post_message(self.Peeked(self, self.column.title, self.value()))
+
+    def on_click(self, event: events.Click) -> None:
+        if event.y == 0:
+            x = event.x + self.scroll_offset.x
+            for column in self.columns:
+                x -= column.width + 2
+                if x < 0:
+                    self.post_message(self.HeadingClicked(self, column.name))
+                    return
+            return
+        row = self.scroll_offset.y + event.y - 1
+        if row < self.n_rows:
+            if row == self.cursor_row and event.chain > 1:
+                self.action_choose()
+            else:
+                self.move_to(row)
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
+
+
+def _fit(text: str, column: TableColumn) -> str:
+    """Exactly the column's width in cells; what is cut off ends in an ellipsis."""
+    cells = cell_len(text)
+    if cells > column.width:
+        return set_cell_size(text, column.width - 1) + "…"
+    return " " * (column.width - cells) + text if column.right else set_cell_size(text, column.width)
