@@ -95,6 +95,10 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and others
         raise ModelError(_load_message(source, where, error)) from error
     _check_weights(hf_model, source)
+    hf_model.eval()
+    sample = torch.arange(8)[None] % hf_model.config.get_text_config().vocab_size
+    with torch.no_grad():
+        expected = hf_model(sample).logits.float()
     try:
         bridge = TransformerBridge.boot_transformers(
             where, hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
@@ -105,7 +109,7 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
         ) from error
     config = hf_model.config.get_text_config()
     bridge.eval()
-    return LanguageModel(
+    model = LanguageModel(
         source=source,
         bridge=bridge,
         tokenizer=tokenizer,
@@ -116,6 +120,8 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
         dtype=dtype,
         readout=_readout(bridge, config, DTYPES[dtype]),
     )
+    _check_logits(model, sample, expected)
+    return model
 
 
 def run_hooks(
@@ -196,6 +202,31 @@ def _check_weights(hf_model: Any, source: str) -> None:
             raise ModelError(
                 f"the weights of '{source}' hold NaN or infinity in {name}; "
                 "the file is damaged or was made so; fetch or train it again"
+            )
+
+
+def _check_logits(
+    model: LanguageModel, ids: Int[Tensor, "1 pos"], expected: Float[Tensor, "1 pos d_vocab"]
+) -> None:
+    """Make sure the wrapped model and the lens at its last layer both compute what the model did.
+
+    Architectures differ in ways (softcap, logit scale, parallel blocks, rotary conventions) that
+    a wrapper may miss; a wrong one would spoil every row without a sign.
+    """
+    last = model.resid_post(model.n_layers - 1)
+    logits, cache = run_hooks(model, ids, torch.ones_like(ids), [last])
+    assert logits is not None, "the pass was not stopped early"
+    tolerance = 1e-3 if model.dtype == "float32" else 0.25
+    for what, found in (
+        ("TransformerLens' wrapper", logits.float()),
+        ("the logit lens at the last layer", model.readout.logits(cache[last][0])[None]),
+    ):
+        gap = float((found - expected).abs().max())
+        if not gap <= tolerance * max(1.0, float(expected.abs().max())):
+            raise ModelError(
+                f"{what} computes other logits than the {model.model_class} '{model.source}' "
+                f"itself (off by {gap:.2g}), so nothing measured through it could be trusted; "
+                "this architecture needs another version of transformer-lens"
             )
 
 

@@ -6,7 +6,9 @@ its activation function.
 
 import json
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,10 +151,11 @@ def _from_disk(folder: Path, source: str) -> Sae:
     if not (folder / "cfg.json").is_file():
         raise SaeError(f"there is no cfg.json in '{folder}', so '{source}' is no SAE")
     try:
-        if (folder / "sae.safetensors").is_file():
-            module = SAE.load_from_disk(folder, converter=sparsify_disk_loader)
-        else:
-            module = SAE.load_from_disk(folder)
+        with _centring_is_ours():
+            if (folder / "sae.safetensors").is_file():
+                module = SAE.load_from_disk(folder, converter=sparsify_disk_loader)
+            else:
+                module = SAE.load_from_disk(folder)
         raw = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise SaeError(f"the SAE in '{folder}' cannot be loaded: {_first_line(error)}") from error
@@ -174,7 +177,8 @@ def _from_registry(source: str) -> Sae:
         some = ", ".join(list(entry.saes_map)[:5])
         raise SaeError(f"the release '{release}' has no SAE '{name}'; it has {some}, ...")
     try:
-        module = SAE.from_pretrained(release, name)
+        with _centring_is_ours():
+            module = SAE.from_pretrained(release, name)
     except Exception as error:  # the hub client raises errors of many kinds
         raise SaeError(f"'{source}' could not be had: {_first_line(error)}") from error
     metadata = dict(module.cfg.metadata.items())
@@ -227,6 +231,14 @@ def check_fit(sae: Sae, activation: Tensor) -> None:
             f"the SAE '{sae.sae_id}' reads vectors of width {sae.d_in}, but the model's "
             f"'{sae.hook_name}' has width {width}: it was made for another model or hook"
         )
+
+
+@contextmanager
+def _centring_is_ours() -> Iterator[None]:
+    """Silence sae-lens' advice to load the model with other weights: `prepare` sees to that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*This SAE has non-empty model_from_pretrained_kwargs")
+        yield
 
 
 def _first_line(error: Exception) -> str:

@@ -135,8 +135,9 @@ def next_token_loss(
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten())
 
 
-def learning_rate(config: LanguageModelConfig, step: int, warm_up: int = 50) -> float:
+def learning_rate(config: LanguageModelConfig, step: int) -> float:
     """Linear warm-up, then a cosine to a tenth."""
+    warm_up = min(50, config.n_steps // 10)
     if step < warm_up:
         return config.learning_rate * (step + 1) / warm_up
     share = (step - warm_up) / max(1, config.n_steps - warm_up)

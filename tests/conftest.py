@@ -1,0 +1,206 @@
+"""Small models, SAEs, texts and stores that the tests make themselves; nothing is downloaded."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks the hub must fail at once
+
+import pytest
+import torch
+from sae_lens import (
+    JumpReLUSAE,
+    JumpReLUSAEConfig,
+    StandardSAE,
+    StandardSAEConfig,
+    TopKSAE,
+    TopKSAEConfig,
+)
+from sae_lens.saes.sae import SAEMetadata
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from db.store import Store
+from energylens.models import LanguageModel, load_model
+from energylens.training.corpus import train_tokenizer
+from ingest.index.build import build_indexes
+from ingest.plan import IngestConfig, load, prepare
+from ingest.progress import Progress
+from ingest.run import Part, ingest
+from queries.catalog import open_catalog
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real models and texts beside the repository; tests that need them are skipped without."""
+
+D_MODEL, N_CTX, VOCAB = 24, 16, 300
+TEXTS = {
+    "animals": [
+        "The cat sat on the mat and looked at the other cat.",
+        "A dog barks. 🐕 Another dog barks back, and so it goes on all night long.",
+        "Fish.",
+    ],
+    "numbers": [
+        "1 + 1 = 2, 2 + 2 = 4, 4 + 4 = 8",
+        "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich.",
+        "x",
+    ],
+}
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer whose BOS has the id 0."""
+    return train_tokenizer([text for texts in TEXTS.values() for text in texts], VOCAB)
+
+
+def make_gpt2(seed: int = 0, **changes: Any) -> GPT2LMHeadModel:
+    """A GPT-2 with random weights, large enough that its logits are not flat."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=VOCAB, n_embd=D_MODEL, n_layer=3, n_head=2, n_positions=N_CTX,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3, **changes,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).eval()
+
+
+def make_llama(seed: int = 0) -> LlamaForCausalLM:
+    """A Llama with random weights."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCAB, hidden_size=D_MODEL, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=N_CTX,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def make_sae(
+    kind: str, hook_name: str, d_in: int = D_MODEL, d_sae: int = 32, **metadata: Any
+) -> Any:
+    """An SAE that reconstructs: an orthonormal pair of directions for each axis, plus and minus."""
+    known = SAEMetadata(hook_name=hook_name, prepend_bos=True, context_size=N_CTX, **metadata)
+    if kind == "topk":
+        sae: Any = TopKSAE(TopKSAEConfig(d_in=d_in, d_sae=d_sae, k=16, metadata=known))
+    elif kind == "jumprelu":
+        sae = JumpReLUSAE(JumpReLUSAEConfig(d_in=d_in, d_sae=d_sae, metadata=known))
+    else:
+        sae = StandardSAE(StandardSAEConfig(d_in=d_in, d_sae=d_sae, metadata=known))
+    generator = torch.Generator().manual_seed(d_sae)
+    basis = torch.linalg.qr(torch.randn(d_in, d_in, generator=generator)).Q
+    directions = torch.cat([basis, -basis])[:d_sae]
+    with torch.no_grad():
+        sae.W_dec.copy_(directions)
+        sae.W_enc.copy_(directions.T)
+        sae.b_enc.zero_()
+        sae.b_dec.zero_()
+        if kind == "jumprelu":
+            sae.threshold.fill_(0.1)
+    return sae
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def save_model(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> Callable[..., Path]:
+    """Saves a Hugging Face model with the test tokenizer; the directory."""
+
+    def save(model: Any, with_tokenizer: Any = tokenizer) -> Path:
+        folder = tmp_path_factory.mktemp("model")
+        model.save_pretrained(folder)
+        with_tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def gpt2_dir(save_model: Callable[..., Path]) -> Path:
+    return save_model(make_gpt2())
+
+
+@pytest.fixture(scope="session")
+def llama_dir(save_model: Callable[..., Path]) -> Path:
+    return save_model(make_llama())
+
+
+@pytest.fixture(scope="session")
+def gpt2(gpt2_dir: Path) -> LanguageModel:
+    return load_model(str(gpt2_dir))
+
+
+@pytest.fixture(scope="session")
+def llama(llama_dir: Path) -> LanguageModel:
+    return load_model(str(llama_dir))
+
+
+@pytest.fixture(scope="session")
+def saes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two SAEs: a wide standard one on block 1, a top-k one on the MLP output of block 2."""
+    root = tmp_path_factory.mktemp("saes")
+    for name, kind, hook, d_sae in (
+        ("resid", "standard", "blocks.1.hook_resid_post", 48),
+        ("mlp", "topk", "blocks.2.hook_mlp_out", 40),
+    ):
+        make_sae(kind, hook, d_sae=d_sae).save_model(root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def texts_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("texts")
+    for category, texts in TEXTS.items():
+        (root / category).mkdir()
+        for number, text in enumerate(texts):
+            (root / category / f"{number}.txt").write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def config(gpt2_dir: Path, saes_dir: Path, texts_dir: Path) -> IngestConfig:
+    """An ingest of everything small."""
+    return IngestConfig(model=str(gpt2_dir), texts=str(texts_dir), saes=(str(saes_dir),))
+
+
+def make_store(path: Path, config: IngestConfig, with_index: bool = True) -> str:
+    """Ingest and index; the run's id."""
+    prepared = prepare(path, load(config))
+    ingest(prepared, Part(), Progress())
+    if with_index:
+        build_indexes(path, Progress())
+    return prepared.run.run_id
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory: pytest.TempPathFactory, config: IngestConfig) -> Path:
+    """A finished store; tests that write make their own."""
+    path = tmp_path_factory.mktemp("store") / "tiny.lens"
+    make_store(path, config)
+    return path
+
+
+@pytest.fixture
+def store(store_path: Path) -> Any:
+    with open_catalog(store_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_id(store: Store) -> str:
+    return store.runs[0].info.run_id
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards and blocks of a few tokens, so that small corpora have several."""
+    monkeypatch.setattr("ingest.corpus.SHARD_TOKENS", 40)
+    monkeypatch.setattr("ingest.run.BLOCK_TOKENS", 20)
