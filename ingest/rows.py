@@ -135,8 +135,9 @@ class RowMaker:
         n, width = values.shape
         offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
         lists = pa.ListArray.from_arrays(
-            pa.array(offsets, mask=np.append(np.isnan(values[:, 0]), False)),
+            pa.array(offsets),
             pa.array(values.reshape(-1)),
+            mask=pa.array(np.isnan(values[:, 0])),
         )
         return pa.table(
             {

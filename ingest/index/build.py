@@ -71,7 +71,10 @@ class _Weights:
     def write(self, writer: IndexWriter, sae: SaeInfo) -> list[float] | None:
         """Write both tables of one SAE; the decoder norms, None where the weights are not here."""
         if self._reader is not None:
-            return self._reader.write(writer, sae)
+            try:
+                return self._reader.write(writer, sae)
+            except UsageError as error:
+                self._missing = str(error)
         kept = self._keep(writer, sae)
         self._progress.say(
             f"logit weights and neighbours of {sae.sae_id} "

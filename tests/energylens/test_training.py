@@ -112,8 +112,8 @@ def test_trained_saes_reconstruct_and_load(gpt2: LanguageModel, tmp_path: Path) 
     _, cache = run_hooks(gpt2, batch, torch.ones_like(batch), [hook])
     x = cache[hook][:, 1:].flatten(0, 1)
     with torch.no_grad():
-        error = (sae.reconstruct(x) - x).square().sum()
-        l0 = (sae.encode(x) != 0).sum(-1).float().mean()
+        error = (sae.reconstruct(x[None])[0] - x).square().sum()
+        l0 = (sae.encode(x[None])[0] != 0).sum(-1).float().mean()
     fvu = error / (x - x.mean(0)).square().sum()
     assert fvu < 0.5
     assert 4 <= l0 <= 16
