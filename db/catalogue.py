@@ -9,7 +9,9 @@ import pyarrow as pa
 from db.layout import RunLayout
 from db.manifest import read_manifest
 from db.provenance import RunInfo, create_tables
-from db.schema import INDEX_TABLES, SHARD_TABLES, SINK_NORM_RATIO, TABLES, Table
+from db.derived import INDEX_TABLES
+from db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
+from db.table import Table
 from energylens.errors import StoreDamagedError
 
 

@@ -6,7 +6,7 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from db.schema import Table
+from db.table import Table
 
 ROW_GROUP = 122_880
 """Rows in a row group of the index: DuckDB reads and skips whole groups of this size."""

@@ -3,6 +3,7 @@
 Nothing on disk is locked or written, so any number of readers work while writers append.
 """
 
+import os
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ def open_store(path: Path) -> Store:
         con.execute("SET python_enable_replacements = false")
         con.execute("SET parquet_metadata_cache = true")
         con.execute("SET autoinstall_known_extensions = false")
-        con.execute("SET temp_directory = ?", [tempfile.gettempdir()])
+        spill = Path(tempfile.gettempdir(), f"energylens-{os.getpid()}-{id(con):x}")
+        con.execute("SET temp_directory = ?", [str(spill)])  # DuckDB lets SQL read this folder
         create_catalogue(con, runs)
         states = [_state(run, info) for run, info in runs]
     except duckdb.Error as error:

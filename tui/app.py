@@ -10,6 +10,7 @@ from textual.screen import Screen
 
 from db.store import Store, confine
 from queries.catalog import open_catalog
+from tui.modals.too_small import SMALLEST, TooSmall
 from tui.screens.features import FeaturesScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.sql import SqlScreen
@@ -50,6 +51,17 @@ class LensApp(App[None]):
             self.action_hide_help_panel()
         else:
             self.action_show_help_panel()
+
+    def on_resize(self) -> None:
+        """Cover the screen with a message while the terminal is too small, and uncover it."""
+        self.call_after_refresh(self._cover)
+
+    def _cover(self) -> None:
+        is_small = self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
+        if is_small and not isinstance(self.screen, TooSmall):
+            self.push_screen(TooSmall())
+        elif not is_small and isinstance(self.screen, TooSmall):
+            self.pop_screen()
 
     async def action_quit(self) -> None:
         """Stop every query and leave."""

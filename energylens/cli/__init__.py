@@ -20,26 +20,30 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except EnergyLensError as error:
-            code, message = error.exit_code, str(error)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-            message = "stopped; what was finished is kept, and the same command goes on from there"
         except BrokenPipeError:
             sys.stderr.close()  # the reader has gone; nothing is left to say
             raise typer.Exit(0) from None
-        except MemoryError:
-            code = 1
-            message = "out of memory; give a smaller --batch-tokens, or fewer SAEs or layers at once"
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if type(error).__module__.startswith(("typer", "click")):
                 raise
-            code = 1
-            message = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        if ctx.params.get("debug"):
-            traceback.print_exc()
-        typer.echo(f"energylens: {message}", err=True)
-        raise typer.Exit(code)
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            code, message = _said(error)
+            typer.echo(f"energylens: {message}", err=True)
+            raise typer.Exit(code) from None
+
+
+def _said(error: BaseException) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    if isinstance(error, EnergyLensError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, (
+            "stopped; what was finished is kept, and the same command goes on from there"
+        )
+    if isinstance(error, MemoryError):
+        return 1, "out of memory; give a smaller --batch-tokens, or fewer SAEs or layers at once"
+    return 1, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
 app = typer.Typer(

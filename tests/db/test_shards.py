@@ -15,7 +15,8 @@ import pytest
 from db import shards
 from db.layout import RunLayout, file_name
 from db.manifest import read_manifest
-from db.schema import CODES, FEATURE_CODES, TABLES
+from db.derived import FEATURE_CODES
+from db.schema import CODES, TABLES
 from db.shards import write_shard
 from energylens.errors import StoreBusyError, StoreDamagedError, StoreError
 

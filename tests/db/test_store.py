@@ -145,7 +145,7 @@ def test_a_confined_store_reads_itself_and_nothing_else(store_path: Path, tmp_pa
             f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
             "INSTALL httpfs",
             "SET enable_external_access = true",
-            "ATTACH 'x.duckdb'",
+            f"ATTACH '{tmp_path}/x.duckdb'",
         ):
             with pytest.raises(duckdb.Error):
                 con.execute(statement)
@@ -165,13 +165,14 @@ def test_the_catalogue_file_serves_a_plain_duckdb(copy: Path, tmp_path: Path) ->
     write_catalog(copy)
     program = (
         "import duckdb; con = duckdb.connect(r'{}', read_only=True); "
-        "run, sae = con.execute('SELECT run_id, sae_id FROM saes ORDER BY sae_id').fetchone(); "
-        "print(con.execute('SELECT count(*) FROM codes').fetchone()[0], "
+        "run, sae = con.execute('SELECT run_id, sae_id FROM saes ORDER BY sae_id').fetchall()[0]; "
+        "print(con.execute('SELECT count(*) FROM codes').fetchall()[0][0], "
         "len(con.sql(f\"FROM best_features('{{run}}', '{{sae}}', k := 3)\").fetchall()))"
     ).format(copy / "catalog.duckdb")
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
     )
+    assert done.returncode == 0, done.stderr
     with open_store(copy) as store:
         n = store.cursor().execute("SELECT count(*) FROM codes").fetchone()
     assert n is not None and done.stdout.split() == [str(n[0]), "3"]

@@ -1,4 +1,4 @@
-"""What every screen has: the session, sizes, and a message where the terminal is too small."""
+"""What every screen has: the session, a width class, and a way back."""
 
 from typing import ClassVar, cast
 
@@ -7,23 +7,10 @@ from textual.screen import Screen
 
 from tui.state import Session
 
-SMALLEST = (60, 15)
-"""Columns and lines below which nothing is drawn but a message."""
-
-
 class LensScreen(Screen[None]):
     """A screen of Energy-Lens."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-tiny"),
-        (SMALLEST[0], "-narrow"),
-        (120, "-wide"),
-    ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-flat"),
-        (SMALLEST[1], "-short"),
-        (35, "-tall"),
-    ]
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (120, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
     ]

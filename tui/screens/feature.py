@@ -51,10 +51,8 @@ class FeatureScreen(LensScreen):
     """Facts on one side, contexts on the other; on a narrow screen below each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left_square_bracket", "step(-1)", "Prev", key_display="[", id="feature.previous",
-                tooltip="Previous feature of the list"),
-        Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="feature.next",
-                tooltip="Next feature of the list"),
+        Binding("left_square_bracket", "step(-1)", "Prev", key_display="[", id="feature.previous"),
+        Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="feature.next"),
         Binding("down,j", "context(1)", "Context", show=False, id="feature.down"),
         Binding("up,k", "context(-1)", "Context", show=False, id="feature.up"),
         Binding("m", "more", "More", id="feature.more", tooltip="Draw more contexts"),
@@ -89,9 +87,10 @@ token: the status line gives the exact value under the cursor. **space** shows t
         with Container(id="feature"):
             with Vertical(id="about"):
                 yield Static("", id="facts", markup=False)
-                yield Histogram(lines=4, id="histogram")
-                yield Static("", id="more-facts", markup=False)
+                yield Histogram(lines=3, id="histogram")
+                yield Static("", classes="more-facts", markup=False)
             yield VerticalScroll(id="contexts", can_focus=False)
+            yield Static("", classes="more-facts", markup=False)
         yield StatusBar(id="status")
         yield Footer(compact=True)
 
@@ -103,6 +102,7 @@ token: the status line gives the exact value under the cursor. **space** shows t
         if feature_id is None:
             return
         self._feature_id, self._n_contexts = feature_id, FIRST_CONTEXTS
+        self._say_place()
         run, sae = self._selection.run, self._selection.sae.sae_id
 
         def question(session: Session) -> Shown:
@@ -138,8 +138,8 @@ token: the status line gives the exact value under the cursor. **space** shows t
             shown.record.min_activation or 0.0,
             shown.record.max_activation or 0.0,
         )
-        self.query_one("#more-facts", Static).update(_more_facts(shown))
-        self._say_place()
+        for place in self.query(".more-facts").results(Static):
+            place.update(_more_facts(shown))
 
     async def _show_contexts(self, found: list[tuple[dict, pl.DataFrame]]) -> None:
         holder = self.query_one("#contexts", VerticalScroll)

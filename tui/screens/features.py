@@ -26,14 +26,14 @@ from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _TITLES = {
-    "feature_id": ("feature", 7),
+    "feature_id": ("feature", 8),
     "n_active": ("active", 8),
     "n_texts": ("texts", 6),
     "density": ("density", 7),
     "max_activation": ("max", 7),
     "mean_activation": ("mean", 7),
     "score": ("score", 7),
-    "top_category": ("category", 14),
+    "top_category": ("category", 13),
     "selectivity": ("select.", 7),
     "is_dense": ("dense", 5),
 }

@@ -30,15 +30,15 @@ class SqlScreen(LensScreen):
     """Write, run with F5, walk through the rows; esc stops a query, then leaves the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f5,ctrl+enter,ctrl+j", "run", "Run", key_display="F5", priority=True, id="sql.run",
-                tooltip="Run the statement"),
-        Binding("f2", "named", "Queries", id="sql.named", tooltip="Insert a named query"),
-        Binding("tab", "other_pane", "Rows", show=False, priority=True, id="sql.pane"),
+        Binding("f5,ctrl+enter,ctrl+j", "run", "Run", key_display="F5", priority=True, id="sql.run"),
+        Binding("f2", "named", "Queries", key_display="F2", id="sql.named", tooltip="Insert a named query"),
+        Binding("escape", "back", "Back", priority=True, id="app.back"),
+        Binding("f6", "other_pane", "Rows", key_display="F6", priority=True, id="sql.pane", tooltip="To the rows and back"),
     ]
     HELP = """# SQL
 
 **F5** (or ctrl+enter, ctrl+j) runs the statement. **esc** stops a running query, then leaves the
-editor, so that the view keys work. **F2** lists the named queries. Only reading is allowed, and
+editor, so that the view keys work. **F6** goes to the rows and back. **F2** lists the named queries. Only reading is allowed, and
 only within the store. **space** on a cell shows all of it.
 
 Tables: runs, saes, texts, contexts, tokens, codes, energies, features, feature_codes,
@@ -79,7 +79,7 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
         table.show(FrameRows(result.rows), columns_of(result.rows))
         n = len(result.rows)
         shown = f"{n:,} of >{n:,} rows" if result.is_cut else f"{n:,} rows"
-        self.query_one(StatusBar).say(shown, f"{result.seconds * 1000:,.0f} ms", "tab to the rows")
+        self.query_one(StatusBar).say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
 
     def _fail(self, error: EnergyLensError) -> None:
         self._is_running = False

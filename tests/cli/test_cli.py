@@ -1,0 +1,241 @@
+"""The command as a person types it: output, exit codes, and messages without a traceback."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from energylens.cli import app
+from ingest.plan import IngestConfig
+from tests.conftest import make_sae
+
+runner = CliRunner()
+
+
+def run(*arguments: object, code: int = 0, stdin: str | None = None) -> Any:
+    result = runner.invoke(app, [str(a) for a in arguments], input=stdin)
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_help_lists_every_command_with_its_purpose() -> None:
+    shown = run("--help").stdout
+    for command in (
+        "demo", "ingest", "index", "info", "verify", "merge", "tui", "sql", "queries", "query",
+        "doctor", "train",
+    ):  # fmt: skip
+        assert f"  {command}" in shown
+        assert "Usage" in run(command, "--help").stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("energylens 0.")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, config: IngestConfig) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "x.lens"
+    result = run(
+        "ingest", path, "--model", config.model, "--texts", config.texts, "--sae", config.saes[0],
+        "--run-id", "first",
+    )  # fmt: skip
+    assert "gate resid: fvu" in result.stderr and "100 %" in result.stderr
+    assert result.stdout == ""
+    return path
+
+
+def test_ingest_again_has_nothing_left_to_do(made: Path, config: IngestConfig) -> None:
+    result = run(
+        "ingest", made, "--model", config.model, "--texts", config.texts, "--sae", config.saes[0],
+        "--run-id", "first", "--no-index", "--json",
+    )  # fmt: skip
+    messages = [json.loads(line) for line in result.stderr.splitlines()]
+    assert {"message": "1 of 1 shards are complete; going on"} in messages
+
+
+def test_the_same_name_for_another_run_is_refused(made: Path, config: IngestConfig) -> None:
+    result = run(
+        "ingest", made, "--model", config.model, "--texts", config.texts, "--run-id", "first",
+        code=1,
+    )  # fmt: skip
+    assert "made from other models, SAEs, texts or settings" in result.stderr
+
+
+def test_json_progress_is_one_object_a_line(tmp_path: Path, config: IngestConfig) -> None:
+    result = run(
+        "ingest", tmp_path / "x.lens", "--model", config.model, "--texts", config.texts, "--json"
+    )
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    last = [line for line in lines if line.get("phase") == "ingest"][-1]
+    assert last["done"] == last["total"] > 0 and last["unit"] == "tokens"
+
+
+def test_estimate_stores_nothing(tmp_path: Path, config: IngestConfig) -> None:
+    arguments = [
+        "ingest", tmp_path / "x.lens", "--model", config.model, "--texts", config.texts,
+        "--sae", config.saes[0], "--estimate",
+    ]  # fmt: skip
+    shown = run(*arguments).stdout
+    assert "6 texts" in shown and "nothing was stored" in shown
+    found = json.loads(run(*arguments, "--json").stdout)
+    assert found["n_tokens"] > 100 and found["bytes_total"] > 1000 and found["peak_memory"] > 1e7
+    assert not (tmp_path / "x.lens").exists()
+
+
+def test_info_says_what_is_there(made: Path, tmp_path: Path) -> None:
+    shown = run("info", made).stdout
+    assert "first" in shown and "index fresh" in shown and "resid: standard 24 x 48" in shown
+    (line,) = run("info", made, "--json").stdout.splitlines()
+    assert json.loads(line)["info"]["run_id"] == "first"
+    assert "rank INTEGER: tokens likelier" in run("info", made, "--schema").stdout
+    assert "there is no store" in run("info", tmp_path / "none", code=1).stderr
+
+
+def test_verify_exits_one_on_damage(made: Path, tmp_path: Path) -> None:
+    import shutil
+
+    assert "sound" in run("verify", made).stderr
+    copy = Path(shutil.copytree(made, tmp_path / "copy.lens"))
+    next(copy.rglob("tokens.parquet")).write_bytes(b"gone")
+    assert "checksum" in run("verify", copy, code=1).stdout
+    problem = json.loads(run("verify", copy, "--json", code=1).stdout.splitlines()[0])
+    assert problem["remedy"].startswith("delete")
+
+
+def test_sql_in_every_format(made: Path) -> None:
+    text = "SELECT category, list(n_tokens ORDER BY text_id) AS n FROM texts GROUP BY ALL ORDER BY 1"
+    assert "animals" in run("sql", made, text).stdout
+    assert run("sql", made, text, "-f", "csv").stdout.splitlines()[0] == "category,n"
+    rows = [json.loads(line) for line in run("sql", made, text, "-f", "json").stdout.splitlines()]
+    assert [row["category"] for row in rows] == ["animals", "numbers"]
+    assert run("sql", made, text, "-f", "markdown").stdout.startswith("| category")
+    parquet = run("sql", made, text, "-f", "parquet").stdout_bytes
+    assert pl.read_parquet(io.BytesIO(parquet))["category"].to_list() == ["animals", "numbers"]
+    assert "animals" in run("sql", made, stdin=text).stdout
+
+
+def test_sql_says_when_it_cut(made: Path) -> None:
+    result = run("sql", made, "FROM tokens SELECT pos", "--limit", "3", "-f", "csv")
+    assert len(result.stdout.splitlines()) == 4
+    assert "cut at 3 rows" in result.stderr
+    everything = run("sql", made, "FROM tokens SELECT pos", "--limit", "0", "-f", "csv")
+    assert len(everything.stdout.splitlines()) > 100 and "cut" not in everything.stderr
+
+
+def test_sql_that_writes_or_is_wrong_exits_two(made: Path) -> None:
+    assert "read with SELECT" in run("sql", made, "DROP VIEW tokens", code=2).stderr
+    assert "nothing_like_it" in run("sql", made, "SELECT nothing_like_it FROM codes", code=2).stderr
+    assert "--format takes" in run("sql", made, "SELECT 1", "-f", "xml", code=2).stderr
+
+
+def test_tokens_with_line_breaks_stay_on_their_line(made: Path) -> None:
+    shown = run("sql", made, r"SELECT E'a\nb\x1b[31m' AS t").stdout
+    assert "a⏎b␛[31m" in shown
+
+
+def test_queries_are_listed_and_shown(made: Path) -> None:
+    listed = run("queries", made).stdout
+    assert "best_features(run, sae, with_dense := true, k := 20)" in listed
+    assert "feature_codes\n    The table codes in feature order" in listed
+    assert "CREATE OR REPLACE MACRO best_features" in run("queries", "--name", "best_features").stdout
+    assert "there is no query" in run("queries", "--name", "x", code=2).stderr
+
+
+def test_query_fills_in_what_there_is_one_of(made: Path) -> None:
+    assert "say which sae: sae=mlp, sae=resid" in run("query", made, "best_features", code=2).stderr
+    shown = run("query", made, "best_features", "sae=resid", "k=2", "-f", "csv").stdout
+    assert len(shown.splitlines()) == 3
+    assert "must be given" in run("query", made, "top_activations", "sae=mlp", code=2).stderr
+    assert "key=value" in run("query", made, "best_features", "resid", code=2).stderr
+    assert "INT64" in run("query", made, "best_features", "sae=mlp", "k=x", code=2).stderr
+    assert "no run 'x'" in run("query", made, "best_features", "run=x", code=1).stderr
+
+
+def test_merge_of_two_halves(tmp_path: Path, config: IngestConfig, small_shards: None) -> None:
+    for part in (1, 2):
+        run(
+            "ingest", tmp_path / f"{part}.lens", "--model", config.model, "--texts", config.texts,
+            "--shard", f"{part}/2", "--no-index",
+        )  # fmt: skip
+    result = run("merge", tmp_path / "all.lens", tmp_path / "1.lens", tmp_path / "2.lens")
+    assert "shards added" in result.stderr
+    assert "index fresh" in run("info", tmp_path / "all.lens").stdout
+    assert "sound" in run("verify", tmp_path / "all.lens").stderr
+
+
+def test_the_gate_exits_three(tmp_path: Path, config: IngestConfig) -> None:
+    sae = make_sae("standard", "blocks.1.hook_resid_post", d_sae=48)
+    with torch.no_grad():
+        sae.W_dec *= 3
+    sae.save_model(tmp_path / "scaled")
+    arguments = [
+        "ingest", tmp_path / "x.lens", "--model", config.model, "--texts", config.texts,
+        "--sae", tmp_path / "scaled",
+    ]  # fmt: skip
+    assert "the gate refuses scaled" in run(*arguments, code=3).stderr
+    assert "overridden" in run(*arguments, "--accept-gate").stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--model", "./nowhere"], "no directory with a Hugging Face model"),
+        (["--texts", "./nowhere"], "no texts at"),
+        (["--sae", "./nowhere"], "no SAE at"),
+        (["--hook", "blocks.77.hook_resid_post"], "no hook"),
+        (["--shard", "9/2"], "--shard takes I/N"),
+        (["--run-id", "../up"], "--run-id takes letters"),
+        (["--keep", "nothing"], "--keep knows"),
+        (["--energies", "x"], "--energies takes"),
+        (["--batch-tokens", "0"], "Invalid value for '--batch-tokens'"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_use_exits_two(
+    tmp_path: Path, config: IngestConfig, changes: list[str], message: str
+) -> None:
+    base = ["--model", config.model, "--texts", config.texts]
+    result = run("ingest", tmp_path / "x.lens", *base, *changes, code=2)
+    assert message in result.stderr
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_the_tui_needs_a_terminal(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "needs a terminal" in run("tui", made, code=2).stderr
+    monkeypatch.setenv("TERM", "dumb")
+    assert "TERM=dumb has no screen" in run("tui", made, code=2).stderr
+
+
+def test_unexpected_errors_have_a_message_and_debug_a_traceback(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("queries.overview.run_summaries", broken)
+    assert "unexpected ZeroDivisionError: surprise" in run("info", made, code=1).stderr
+    result = runner.invoke(app, ["--debug", "info", str(made)])
+    assert result.exit_code == 1 and "Traceback" in result.stderr
+
+
+def test_training_commands_make_what_ingest_takes(tmp_path: Path, texts_dir: Path) -> None:
+    sizes = ["--d-model", "32", "--n-layers", "1", "--n-ctx", "16", "--vocab-size", "280"]
+    rows = "\n".join(json.dumps({"text": f"the cat number {n} sat on mat {n * n}"}) for n in range(400))
+    (tmp_path / "t.jsonl").write_text(rows)
+    run("train", "lm", tmp_path / "lm", "--texts", tmp_path / "t.jsonl", "--n-tokens", "6400", *sizes)
+    run(
+        "train", "sae", tmp_path / "saes", "--model", tmp_path / "lm", "--texts",
+        tmp_path / "t.jsonl", "--hook", "blocks.0.hook_resid_post", "--d-sae", "64", "--k", "8",
+        "--n-tokens", "100000", "--n-ctx", "16",
+    )  # fmt: skip
+    run(
+        "ingest", tmp_path / "x.lens", "--model", tmp_path / "lm", "--sae", tmp_path / "saes",
+        "--texts", tmp_path / "t.jsonl",
+    )  # fmt: skip
+    assert "blocks.0.hook_resid_post" in run("info", tmp_path / "x.lens").stdout

@@ -1,0 +1,42 @@
+"""Numbers and tokens on one line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queries.display import number, size, visible, visible_token
+
+
+@given(st.text())
+def test_visible_text_is_one_line_without_controls(text: str) -> None:
+    shown = visible(text)
+    assert len(shown.splitlines()) <= 1
+    assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in shown)
+    assert not any(c in shown for c in "\u202e\u2066\u200f")
+
+
+@pytest.mark.parametrize(
+    ("piece", "shown"),
+    [
+        (" the", "␣the"), ("the ", "the␣"), ("  ", "␣␣"), ("\n\n", "⏎⏎"), ("", "∅"),
+        ("a b", "a b"), ("\t", "⇥"), ("🐕", "🐕"), ("\x1b[31m", "␛[31m"), ("👩‍👧", "👩‍👧"),
+    ],
+)  # fmt: skip
+def test_tokens(piece: str, shown: str) -> None:
+    assert visible_token(piece) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "·"), (float("nan"), "·"), (0, "0"), (0.0, "0"), (12345, "12,345"), (True, "yes"),
+        (0.12345, "0.123"), (3.14159, "3.142"), (1234.5, "1,234.5"), (1e-9, "1.0e-09"),
+        (2.5e9, "2.5e+09"), (-0.5, "-0.500"),
+    ],
+)  # fmt: skip
+def test_numbers(value: float | None, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_sizes() -> None:
+    assert [size(n) for n in (12, 2_500, 3_000_000_000)] == ["12 B", "2.5 kB", "3.0 GB"]

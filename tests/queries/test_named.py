@@ -1,0 +1,281 @@
+"""Every named query: it binds, is documented, has its Python function, and says what numpy says."""
+
+import importlib
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from db.store import Store
+from energylens.errors import QueryError
+from queries.catalog import call, named_queries, usage
+from queries.contexts import context_tokens, feature_contexts, token_features, top_activations
+from queries.energies import category_summary, energy_by_layer, text_energies
+from queries.features import (
+    best_features,
+    coactive_features,
+    concept_features,
+    feature,
+    feature_categories,
+    feature_histogram,
+    most_frequent_features,
+    most_selective_features,
+    promoted_tokens,
+    similar_features,
+    strongest_features,
+)
+
+SAE = "resid"
+VALUES = {
+    "sae": SAE, "feature": 3, "in_context": 1, "at_token": 17, "pattern": "cat|dog", "in_text": 1,
+}  # fmt: skip
+
+
+def frame(store: Store, sql: str) -> pl.DataFrame:
+    return pl.DataFrame(store.cursor().sql(sql).to_arrow_table())
+
+
+@pytest.fixture
+def codes(store: Store) -> pl.DataFrame:
+    return frame(
+        store,
+        "SELECT c.*, t.is_masked, t.context_id, x.text_id, y.category, y.text FROM codes c JOIN "
+        "tokens t USING (run_id, token_index) JOIN contexts x USING (run_id, context_id) JOIN "
+        "texts y USING (run_id, text_id) WHERE sae_id = 'resid'",
+    )
+
+
+@pytest.mark.parametrize("name", named_queries())
+def test_each_query_runs_is_documented_and_has_its_function(
+    store: Store, run_id: str, name: str
+) -> None:
+    query = named_queries()[name]
+    assert query.doc.endswith(".") and len(query.doc) > 30
+    values = {p.name: VALUES.get(p.name, run_id) for p in query.parameters if p.default is None}
+    rows = call(store, name, **values)
+    assert len(rows), name
+    modules = [importlib.import_module(f"queries.{m}") for m in ("features", "contexts", "energies")]
+    (function,) = [getattr(m, name) for m in modules if hasattr(m, name)]
+    parameters = inspect.signature(function).parameters
+    assert list(parameters)[1:] == [p.name for p in query.parameters]
+    for p in query.parameters:
+        default = parameters[p.name].default
+        written = {None: "NULL", True: "true", False: "false"}.get(default, str(default))
+        assert p.default == (None if default is inspect.Parameter.empty else written), p.name
+    assert function(store, **values).equals(rows)
+
+
+def test_no_parameter_hides_a_column(store: Store) -> None:
+    hidden = frame(
+        store,
+        "SELECT f.function_name, c.column_name FROM duckdb_functions() f, duckdb_columns() c "
+        "WHERE f.function_type = 'table_macro' AND NOT f.internal AND NOT c.internal "
+        "AND list_contains(f.parameters, c.column_name)",
+    )
+    assert hidden.is_empty(), hidden
+
+
+def test_the_catalogue_tells_what_each_query_does(store: Store) -> None:
+    told = frame(
+        store,
+        "SELECT function_name AS name, comment FROM duckdb_functions() "
+        "WHERE function_type = 'table_macro' AND NOT internal",
+    )
+    assert dict(told.iter_rows()) == {q.name: q.doc for q in named_queries().values()}
+
+
+def test_lists_of_features_are_sorted_by_what_they_are_named_for(
+    store: Store, run_id: str, codes: pl.DataFrame
+) -> None:
+    kept = codes.filter(~pl.col("is_masked"))
+    n_tokens = frame(store, "SELECT count(*) AS n FROM tokens WHERE NOT is_masked")["n"][0]
+    by_feature = kept.group_by("feature_id").agg(
+        pl.col("activation").max().alias("top"),
+        pl.len().alias("n"),
+        (pl.col("activation").cast(pl.Float64).sum() / n_tokens).alias("score"),
+    )
+    for function, column, shown in (
+        (strongest_features, "top", "max_activation"),
+        (most_frequent_features, "n", "n_active"),
+        (best_features, "score", "score"),
+    ):
+        expected = by_feature.sort(column, "feature_id", descending=[True, False]).head(7)
+        found = function(store, run_id, SAE, k=7)
+        np.testing.assert_allclose(found[shown], expected[column], rtol=1e-6)
+        if column != "n":
+            assert found["feature_id"].to_list() == expected["feature_id"].to_list()
+
+
+def test_selective_features_need_enough_texts(store: Store, run_id: str) -> None:
+    found = most_selective_features(store, run_id, SAE, min_texts=3, k=100)
+    assert found["selectivity"].is_sorted(descending=True)
+    assert found["n_texts"].min() >= 3
+    assert not best_features(store, run_id, SAE, with_dense=False, k=100)["is_dense"].any()
+
+
+def test_top_activations_carry_the_text_around_them(
+    store: Store, run_id: str, codes: pl.DataFrame
+) -> None:
+    found = top_activations(store, run_id, SAE, 3, k=6)
+    own = codes.filter((pl.col("feature_id") == 3) & ~pl.col("is_masked"))
+    expected = own.sort("activation", descending=True).head(6)
+    assert found["token_index"].to_list() == expected["token_index"].to_list()
+    for row in found.iter_rows(named=True):
+        text = codes.filter(pl.col("text_id") == row["text_id"])["text"][0]
+        assert row["text_before"] + row["token"] + row["text_after"] in text
+    masked = codes.filter(pl.col("is_masked"))["feature_id"][0]
+    less, more = (
+        top_activations(store, run_id, SAE, masked, k=1000, with_masked=w) for w in (False, True)
+    )
+    assert len(more) == len(codes.filter(pl.col("feature_id") == masked)) > len(less)
+
+
+def test_contexts_and_their_tokens(store: Store, run_id: str, codes: pl.DataFrame) -> None:
+    contexts = feature_contexts(store, run_id, SAE, 3, k=3)
+    assert contexts["rank"].to_list() == [0, 1, 2]
+    best = contexts.row(0, named=True)
+    tokens = context_tokens(store, run_id, best["context_id"], SAE, 3)
+    assert len(tokens) == best["n_tokens"]
+    shown = tokens.filter(pl.col("activation").is_not_null())
+    own = codes.filter(
+        (pl.col("feature_id") == 3) & (pl.col("context_id") == best["context_id"])
+    ).sort("token_index")
+    assert shown["activation"].to_list() == own["activation"].to_list()
+    plain = context_tokens(store, run_id, best["context_id"])
+    assert plain["activation"].null_count() == len(plain) == len(tokens)
+
+
+def test_features_at_a_token(store: Store, run_id: str) -> None:
+    found = token_features(store, run_id, 17, k=1000)
+    expected = frame(store, "SELECT * FROM codes WHERE token_index = 17")
+    assert len(found) == len(expected) and set(found["sae_id"]) == {"resid", "mlp"}
+    assert found["activation"].abs().is_sorted(descending=True)
+    assert set(token_features(store, run_id, 17, SAE)["sae_id"]) == {SAE}
+
+
+def test_concept_features_weigh_matching_texts_against_the_rest(
+    store: Store, run_id: str, codes: pl.DataFrame
+) -> None:
+    found = concept_features(store, run_id, SAE, "cat|dog", k=1000)
+    texts = frame(store, "SELECT text_id, text FROM texts")
+    means = frame(store, "SELECT * FROM feature_texts WHERE sae_id = 'resid'")
+    matching = {i for i, t in texts.iter_rows() if "cat" in t or "dog" in t}
+    assert len(matching) == 2
+    for row in found.iter_rows(named=True):
+        own = {
+            r["text_id"]: r["mean_activation"]
+            for r in means.filter(pl.col("feature_id") == row["feature_id"]).iter_rows(named=True)
+        }
+        inside = sum(own.get(i, 0.0) for i in matching) / len(matching)
+        outside = sum(v for i, v in own.items() if i not in matching) / (len(texts) - len(matching))
+        assert row["weight"] == pytest.approx(inside - outside, abs=1e-6)
+        assert row["rate_in"] == pytest.approx(len(matching & own.keys()) / 2)
+    assert found["weight"].is_sorted(descending=True)
+
+
+def test_histograms_count_every_activation(
+    store: Store, run_id: str, codes: pl.DataFrame
+) -> None:
+    found = feature_histogram(store, run_id, SAE, 3, n_bins=7)
+    own = codes.filter((pl.col("feature_id") == 3) & ~pl.col("is_masked"))["activation"]
+    assert found["n"].sum() == len(own) and len(found) == 7
+    expected = np.histogram(own, bins=7)[0]
+    assert np.abs(found["n"].to_numpy() - expected).sum() <= 2
+    all_of_it = feature_histogram(store, run_id, SAE, 3, with_masked=True)
+    assert all_of_it["n"].sum() == len(codes.filter(pl.col("feature_id") == 3))
+
+
+def test_coactive_features_equal_set_arithmetic(
+    store: Store, run_id: str, codes: pl.DataFrame
+) -> None:
+    n_tokens = frame(store, "SELECT count(*) AS n FROM tokens")["n"][0]
+    sets = {
+        key[0]: set(part["token_index"]) for key, part in codes.group_by("feature_id")
+    }
+    found = coactive_features(store, run_id, SAE, 3, k=1000)
+    assert len(found) == sum(bool(s & sets[3]) for f, s in sets.items() if f != 3)
+    for row in found.iter_rows(named=True):
+        other = sets[row["feature_id"]]
+        both = len(sets[3] & other)
+        assert row["n_both"] == both
+        assert row["jaccard"] == pytest.approx(both / len(sets[3] | other))
+        assert row["lift"] == pytest.approx(both * n_tokens / (len(sets[3]) * len(other)))
+
+
+def test_categories_of_a_feature(store: Store, run_id: str) -> None:
+    found = feature_categories(store, run_id, SAE, 3)
+    assert set(found["category"]) == {"animals", "numbers"}
+    assert found["n_texts"].sum() == 6
+    assert (found["rate"] <= 1).all()
+
+
+def test_logits_and_neighbours_are_listed(store: Store, run_id: str) -> None:
+    logits = promoted_tokens(store, run_id, SAE, 3)
+    assert logits["direction"].to_list() == ["top"] * 10 + ["bottom"] * 10
+    assert logits.head(10)["logit_weight"].is_sorted(descending=True)
+    near = similar_features(store, run_id, SAE, 3)
+    assert near["rank"].to_list() == list(range(10)) and near["cosine"].is_sorted(descending=True)
+
+
+def test_energies_of_texts_layers_and_categories(store: Store, run_id: str) -> None:
+    tokens = text_energies(store, run_id, 1, at_layer=0)
+    stored = frame(store, "SELECT token_index, energy FROM energies WHERE layer = 0")
+    merged = tokens.join(stored, on="token_index", how="left", suffix="_stored")
+    assert merged["lens_energy"].equals(merged["energy_stored"])
+    output = text_energies(store, run_id, 1)
+    assert output["lens_energy"].equals(output["energy"])
+    layers = energy_by_layer(store, run_id)
+    overall = layers.filter(pl.col("category").is_null())
+    assert overall["layer"].to_list() == [-1, 0, 1, 2]
+    last = frame(store, "SELECT avg(energy) AS e FROM tokens WHERE NOT is_masked")["e"][0]
+    assert overall["mean_energy"][-1] == pytest.approx(last)
+    summary = category_summary(store, run_id)
+    assert summary["n_texts"].sum() == 6
+    for row in summary.iter_rows(named=True):
+        assert row["perplexity"] == pytest.approx(math.exp(row["mean_energy"]))
+
+
+def test_one_feature_as_a_record(store: Store, run_id: str) -> None:
+    found = feature(store, run_id, SAE, 3)
+    assert (found.feature_id, found.sae_id) == (3, SAE)
+    assert found.histogram is not None and sum(found.histogram) == found.n_active
+    with pytest.raises(QueryError, match="no feature 999"):
+        feature(store, run_id, SAE, 999)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("nothing", {}, "there is no query 'nothing'"),
+        ("best_features", {"run": "r"}, "sae must be given"),
+        ("best_features", {"run": "r", "sae": "s", "n": 3}, "no parameter n"),
+        ("best_features", {"run": "r", "sae": "s", "k": "many"}, "best_features"),
+    ],
+)
+def test_wrong_calls_say_how_it_is_called(
+    store: Store, name: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(QueryError, match=message):
+        call(store, name, **values)
+
+
+def test_values_are_bound_and_never_pasted(store: Store, run_id: str) -> None:
+    hostile = "'); DROP TABLE runs; --"
+    assert best_features(store, run_id, hostile).is_empty()
+    assert concept_features(store, run_id, SAE, hostile.replace(")", r"\)")).is_empty()
+    assert frame(store, "SELECT count(*) AS n FROM runs")["n"][0] == 1
+
+
+def test_usage_reads_like_the_call() -> None:
+    assert usage(named_queries()["best_features"]) == (
+        "best_features(run, sae, with_dense := true, k := 20)"
+    )
+
+
+def test_each_file_defines_the_macro_it_is_named_for() -> None:
+    files = sorted(p.stem for p in Path("queries/sql").glob("*.sql"))
+    assert files == sorted(named_queries())

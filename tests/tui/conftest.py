@@ -1,0 +1,78 @@
+"""Run the app under Pilot and read its screen as a person would."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.worker import WorkerCancelled
+
+from db.store import confine
+from queries.catalog import open_catalog
+from tui.app import LensApp
+
+SIZES = {"small": (80, 24), "large": (160, 45)}
+
+
+@dataclass
+class Driver:
+    """The app with what a person does: press keys, and look."""
+
+    app: LensApp
+    pilot: Pilot
+
+    async def press(self, *keys: str) -> None:
+        """Press keys one after the other, each when the last one's questions are answered."""
+        for key in keys:
+            await self.pilot.press(key)
+            await self.settle()
+
+    async def type(self, text: str) -> None:
+        names = {" ": "space", ">": "greater_than_sign", ":": "colon", "-": "minus", "_": "underscore"}
+        await self.press(*(names.get(c, c) for c in text))
+
+    async def settle(self) -> None:
+        """Wait until no question is open and everything is drawn."""
+        for _ in range(3):
+            with suppress(WorkerCancelled):  # a question that was interrupted
+                await self.app.workers.wait_for_complete()
+            await self.pilot.pause()
+
+    @property
+    def lines(self) -> list[str]:
+        """The screen's text, line by line; what screenshots are made from."""
+        strips = self.app.screen._compositor.render_strips()
+        return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+Open = Callable[..., AbstractAsyncContextManager[Driver]]
+
+
+@pytest.fixture
+def drive(store_path: Path) -> Open:
+    """Opens the app on a store at a size."""
+
+    @asynccontextmanager
+    async def opened(size: str = "small", path: Path = store_path) -> AsyncIterator[Driver]:
+        with open_catalog(path) as store:
+            confine(store)
+            app = LensApp(store)
+            async with app.run_test(
+                size=SIZES.get(size) or _size(size), notifications=True
+            ) as pilot:
+                driver = Driver(app, pilot)
+                await driver.settle()
+                yield driver
+
+    return opened
+
+
+def _size(text: str) -> tuple[int, int]:
+    columns, _, lines = text.partition("x")
+    return int(columns), int(lines)
