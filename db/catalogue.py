@@ -6,10 +6,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from db.derived import INDEX_TABLES
 from db.layout import RunLayout
 from db.manifest import read_manifest
 from db.provenance import RunInfo, create_tables
-from db.derived import INDEX_TABLES
 from db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
 from db.table import Table
 from energylens.errors import StoreDamagedError

@@ -2,7 +2,17 @@
 
 import pyarrow as pa
 
-from db.table import ACTIVATION, FEATURE, RUN, SAE, TEXT_ID, TOKEN_INDEX, Column, Table, float_column
+from db.table import (
+    ACTIVATION,
+    FEATURE,
+    RUN,
+    SAE,
+    TEXT_ID,
+    TOKEN_INDEX,
+    Column,
+    Table,
+    float_column,
+)
 
 FEATURE_CODES = Table(
     "feature_codes",
@@ -101,7 +111,9 @@ FEATURE_LOGITS = Table(
         Column("rank", pa.int16(), "0 for the most extreme"),
         Column("vocab_id", pa.int32(), "the token's number in the vocabulary"),
         Column("token", pa.string(), "the token's piece of text"),
-        float_column("logit_weight", "what one unit of activation adds to the logit, up to the norm"),
+        float_column(
+            "logit_weight", "what one unit of activation adds to the logit, up to the norm"
+        ),
     ),
 )
 FEATURE_NEIGHBOURS = Table(

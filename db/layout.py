@@ -34,7 +34,9 @@ class RunLayout:
     def complete_shards(self) -> list[Path]:
         """Directories of the shards that have a manifest, in order."""
         return sorted(
-            path.parent for path in self.shards.glob("*/manifest.json") if path.parent.name.isdigit()
+            path.parent
+            for path in self.shards.glob("*/manifest.json")
+            if path.parent.name.isdigit()
         )
 
 

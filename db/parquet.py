@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,13 +24,13 @@ class TableWriter:
             for c in table.columns
             if not c.encoding and not pa.types.is_boolean(c.type)
         ]
+        options: dict[str, Any] = {"use_dictionary": plain, "column_encoding": encodings}
         self._writer = pq.ParquetWriter(
             path,
             table.arrow,
             compression="zstd",
-            use_dictionary=plain,
-            column_encoding=encodings,
             write_page_index=True,
+            **options,
         )
 
     def write(self, rows: pa.Table | pa.RecordBatch) -> None:

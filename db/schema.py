@@ -132,14 +132,10 @@ TOKENS = Table(
     (
         RUN,
         TOKEN_INDEX,
-        Column(
-            "context_id", pa.int64(), "the context the token stands in", "DELTA_BINARY_PACKED"
-        ),
+        Column("context_id", pa.int64(), "the context the token stands in", "DELTA_BINARY_PACKED"),
         Column("pos", pa.int32(), "position in the context, from 0", "DELTA_BINARY_PACKED"),
         Column("vocab_id", pa.int32(), "the token's number in the tokenizer's vocabulary"),
-        Column(
-            "token", pa.string(), "the token's piece of text; bytes that are no UTF-8 as \\xNN"
-        ),
+        Column("token", pa.string(), "the token's piece of text; bytes that are no UTF-8 as \\xNN"),
         Column("token_bytes", pa.binary(), "the token's piece, byte for byte"),
         Column("char_start", pa.int32(), "first character of the piece in the text; NULL if none"),
         Column("char_end", pa.int32(), "one past its last character; NULL if none"),
@@ -186,7 +182,9 @@ ENERGIES = Table(
         RUN,
         TOKEN_INDEX,
         Column("layer", pa.int16(), "the block whose output is read; -1 before the first block"),
-        float_column("energy", "surprisal of the next token under the lens, in nats; NULL at the last"),
+        float_column(
+            "energy", "surprisal of the next token under the lens, in nats; NULL at the last"
+        ),
         float_column("entropy", "entropy of the lens distribution, in nats"),
         Column("rank", pa.int32(), "tokens likelier than the true next one; NULL where none"),
         Column("top_vocab_id", pa.int32(), "the likeliest next token's number in the vocabulary"),
@@ -217,9 +215,7 @@ ENERGY_GRADIENTS = Table(
         RUN,
         HOOK,
         TOKEN_INDEX,
-        Column(
-            "gradient", pa.list_(pa.float32()), "d_in numbers, nats per unit; NULL at the last"
-        ),
+        Column("gradient", pa.list_(pa.float32()), "d_in numbers, nats per unit; NULL at the last"),
     ),
     optional=True,
 )
@@ -252,7 +248,9 @@ ROUTING_TOKENS = Table(
         Column("logits", pa.list_(pa.float32()), "router logits, one for each choice"),
         float_column("entropy", "entropy of the softmax over all choices, in nats"),
         float_column("margin", "probability of the first choice less that of the second"),
-        float_column("seen_energy", "the energy the router was given, in nats; NULL where it sees none"),
+        float_column(
+            "seen_energy", "the energy the router was given, in nats; NULL where it sees none"
+        ),
         float_column("energy_in", "lens energy before the block, in nats; NULL where not computed"),
         float_column("energy_out", "lens energy after the block, in nats; NULL where not computed"),
         float_column("write_norm", "norm of what the choices wrote; NULL where not computed"),

@@ -105,7 +105,9 @@ def _damage(directory: Path, name: str, table: str, rows: int, sha256: str) -> s
 
 
 _DUPLICATES = """
-SELECT count(*) FROM (SELECT 1 FROM {table} WHERE run_id = $run_id GROUP BY {key} HAVING count(*) > 1)
+SELECT count(*) FROM (
+    SELECT 1 FROM {table} WHERE run_id = $run_id GROUP BY {key} HAVING count(*) > 1
+)
 """
 _ORPHANS = """
 SELECT count(*) FROM {table} AS child ANTI JOIN {parent} AS parent USING ({key})
@@ -152,9 +154,7 @@ _RANGES = (
 )
 
 
-def _check_keys(
-    con: duckdb.DuckDBPyConnection, run: RunInfo, is_whole: bool
-) -> Iterator[Problem]:
+def _check_keys(con: duckdb.DuckDBPyConnection, run: RunInfo, is_whole: bool) -> Iterator[Problem]:
     remedy = "delete the shards this run has more than once, or ingest it into a new store"
     parameters = {"run_id": run.run_id}
     for table in TABLES.values():

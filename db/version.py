@@ -53,7 +53,9 @@ def check_format(path: Path, upgrades: Mapping[int, Upgrade] = UPGRADES) -> None
     try:
         found = int(json.loads(layout.store_json.read_text(encoding="utf-8"))["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreVersionError(f"'{layout.store_json}' does not state a format ({error})") from error
+        raise StoreVersionError(
+            f"'{layout.store_json}' does not state a format ({error})"
+        ) from error
     if found > FORMAT:
         raise StoreVersionError(
             f"'{path}' has store format {found}, this program reads up to {FORMAT}; "

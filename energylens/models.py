@@ -13,7 +13,7 @@ import transformers
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from energylens.builtin import builtin_path
 from energylens.errors import ModelError
@@ -32,8 +32,8 @@ class LanguageModel:
     source: str
     """What was asked for: a directory, a hub name, or builtin:..."""
     bridge: TransformerBridge
-    tokenizer: PreTrainedTokenizerBase
-    """As published: the bridge keeps a copy of its own, to which it may add tokens."""
+    tokenizer: Any
+    """A PreTrainedTokenizerBase, as published; the bridge may add tokens to its own copy."""
     revision: str | None
     """Commit on the hub; None for a local model."""
     n_layers: int
@@ -44,9 +44,14 @@ class LanguageModel:
     readout: ReadOut
 
     @property
+    def hf_model(self) -> Any:
+        """The Hugging Face model itself."""
+        return self.bridge.original_model
+
+    @property
     def model_class(self) -> str:
         """Class of the Hugging Face model."""
-        return type(self.bridge.original_model).__name__
+        return type(self.hf_model).__name__
 
     @property
     def bos_id(self) -> int | None:
@@ -153,16 +158,16 @@ def sha256_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(f"{name}:{flat.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def model_sha256(model: LanguageModel) -> str:
     """SHA-256 over the weights of a model."""
-    return sha256_of(model.bridge.original_model.state_dict().items())
+    return sha256_of(model.hf_model.state_dict().items())
 
 
-def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_sha256(tokenizer: Any) -> str:
     """SHA-256 over a tokenizer's whole definition."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

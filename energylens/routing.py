@@ -46,7 +46,7 @@ class Routes:
 
 def find_routers(model: LanguageModel) -> list[Router]:
     """The routers of a model, by block; none for a dense model."""
-    config = model.bridge.original_model.config.get_text_config()
+    config = model.hf_model.config.get_text_config()
     n_experts = _first(config, "num_local_experts", "num_experts", "n_routed_experts")
     top_k = _first(config, "num_experts_per_tok", "num_experts_per_token", "moe_top_k")
     if not n_experts or not top_k:
@@ -55,17 +55,19 @@ def find_routers(model: LanguageModel) -> list[Router]:
     routers = []
     for name, module in _blocks_modules(model):
         weight = getattr(module, "weight", None)
-        if name.rsplit(".", 1)[-1] in _ROUTER_NAMES and weight is not None:
-            if tuple(weight.shape) == (n_experts, model.d_model):
-                layer = next(int(part) for part in name.split(".") if part.isdigit())
-                router = f"blocks.{layer}.mlp.{name.rsplit('.', 1)[-1]}"
-                routers.append(Router(router, layer, module, top_k, normalised))
+        last = name.rsplit(".", 1)[-1]
+        if last not in _ROUTER_NAMES or weight is None:
+            continue
+        if tuple(weight.shape) == (n_experts, model.d_model):
+            layer = next(int(part) for part in name.split(".") if part.isdigit())
+            router = f"blocks.{layer}.mlp.{last}"
+            routers.append(Router(router, layer, module, top_k, normalised))
     return routers
 
 
 def _blocks_modules(model: LanguageModel) -> Iterator[tuple[str, nn.Module]]:
     seen: set[int] = set()
-    for name, module in model.bridge.original_model.named_modules():
+    for name, module in model.hf_model.named_modules():
         inner = getattr(module, "original_component", module)
         if id(inner) not in seen and any(part.isdigit() for part in name.split(".")):
             seen.add(id(inner))

@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from energylens.energy import NO_NEXT
 from energylens.errors import TextsError
@@ -89,9 +89,7 @@ class CorpusPlan:
 class Corpus:
     """Texts, a tokenizer and a context length."""
 
-    def __init__(
-        self, spec: str, tokenizer: PreTrainedTokenizerBase, n_ctx: int, bos_id: int | None
-    ) -> None:
+    def __init__(self, spec: str, tokenizer: Any, n_ctx: int, bos_id: int | None) -> None:
         """`bos_id` begins every context; None prepends nothing."""
         self.spec, self.tokenizer, self.n_ctx, self.bos_id = spec, tokenizer, n_ctx, bos_id
         self.room = n_ctx - (bos_id is not None)

@@ -88,9 +88,7 @@ def _score(losses: np.ndarray) -> float | None:
     return None if ablated == clean else (ablated - with_sae) / (ablated - clean)
 
 
-def _sample_batches(
-    corpus: Corpus, plan: CorpusPlan, batch_tokens: int
-) -> Iterator[list[Context]]:
+def _sample_batches(corpus: Corpus, plan: CorpusPlan, batch_tokens: int) -> Iterator[list[Context]]:
     sample = sample_contexts(corpus, plan, SAMPLE_TOKENS)
     for batch in batches([len(c.ids) for c in sample], batch_tokens):
         yield [sample[i] for i in batch]

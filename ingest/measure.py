@@ -18,6 +18,7 @@ from energylens.routing import Router, Routes, record_logits, routes
 from energylens.saes import Sae, layer_of, stream_of
 from ingest.corpus import Context
 
+
 @dataclass(frozen=True)
 class Instruments:
     """What is applied to every token."""
@@ -192,9 +193,7 @@ def _encode(sae: Sae, activation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor,
     return token, feature_id, codes[token, feature_id].float()
 
 
-def _in_order(
-    contexts: Sequence[Context], order: list[int], parts: list[_Part]
-) -> Measured:
+def _in_order(contexts: Sequence[Context], order: list[int], parts: list[_Part]) -> Measured:
     """Put the tokens of all batches into token order."""
     lengths = np.array([len(c.ids) for c in contexts])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -211,8 +210,7 @@ def _in_order(
             if (energies := _energies([p.lens[layer] for p in parts], to_order)) is not None
         },
         codes={
-            sae_id: _codes([p.codes[sae_id] for p in parts], parts, place)
-            for sae_id in first.codes
+            sae_id: _codes([p.codes[sae_id] for p in parts], parts, place) for sae_id in first.codes
         },
         activations={
             hook: torch.cat([p.activations[hook] for p in parts])[to_order].numpy()
@@ -222,9 +220,7 @@ def _in_order(
             hook: torch.cat([p.gradients[hook] for p in parts])[to_order].numpy()
             for hook in first.gradients
         },
-        routes={
-            name: _routes([p.routes[name] for p in parts], to_order) for name in first.routes
-        },
+        routes={name: _routes([p.routes[name] for p in parts], to_order) for name in first.routes},
     )
 
 

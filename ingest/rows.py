@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from energylens.energy import Energies
 from energylens.routing import Router
@@ -19,7 +19,7 @@ class RowMaker:
 
     run_id: str
     n_ctx: int
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
 
     def texts(self, texts: Sequence[TokenizedText]) -> pa.Table:
         """Rows of `texts`."""
@@ -45,14 +45,17 @@ class RowMaker:
         yield "tokens", self._tokens(measured, token_index)
         for sae_id, codes in measured.codes.items():
             n = len(codes.token)
-            yield "codes", pa.table(
-                {
-                    "run_id": self._constant(self.run_id, n),
-                    "sae_id": self._constant(sae_id, n),
-                    "token_index": token_index[codes.token],
-                    "feature_id": codes.feature_id.astype(np.int32),
-                    "activation": codes.activation,
-                }
+            yield (
+                "codes",
+                pa.table(
+                    {
+                        "run_id": self._constant(self.run_id, n),
+                        "sae_id": self._constant(sae_id, n),
+                        "token_index": token_index[codes.token],
+                        "feature_id": codes.feature_id.astype(np.int32),
+                        "activation": codes.activation,
+                    }
+                ),
             )
         if measured.lens:
             yield "energies", self._energies(measured.lens, token_index)
@@ -153,34 +156,40 @@ class RowMaker:
     ) -> Iterator[tuple[str, pa.Table]]:
         found = measured.routes[router.name]
         n, k = found.choice_ids.shape
-        yield "routing", pa.table(
-            {
-                "run_id": self._constant(self.run_id, n * k),
-                "router": self._constant(router.name, n * k),
-                "layer": np.full(n * k, router.layer, dtype=np.int16),
-                "token_index": np.repeat(token_index, k),
-                "rank": np.tile(np.arange(k, dtype=np.int16), n),
-                "choice_id": found.choice_ids.numpy().reshape(-1).astype(np.int16),
-                "weight": found.weights.numpy().reshape(-1),
-            }
+        yield (
+            "routing",
+            pa.table(
+                {
+                    "run_id": self._constant(self.run_id, n * k),
+                    "router": self._constant(router.name, n * k),
+                    "layer": np.full(n * k, router.layer, dtype=np.int16),
+                    "token_index": np.repeat(token_index, k),
+                    "rank": np.tile(np.arange(k, dtype=np.int16), n),
+                    "choice_id": found.choice_ids.numpy().reshape(-1).astype(np.int16),
+                    "weight": found.weights.numpy().reshape(-1),
+                }
+            ),
         )
         energy_in = measured.lens.get(router.layer - 1)
         energy_out = measured.lens.get(router.layer)
-        yield "routing_tokens", pa.table(
-            {
-                "run_id": self._constant(self.run_id, n),
-                "router": self._constant(router.name, n),
-                "layer": np.full(n, router.layer, dtype=np.int16),
-                "token_index": token_index,
-                "logits": pa.array(list(found.logits.numpy()), pa.list_(pa.float32())),
-                "entropy": found.entropy.numpy(),
-                "margin": found.margin.numpy(),
-                "seen_energy": pa.nulls(n, pa.float32()),
-                "energy_in": _energy_or_null(energy_in, n),
-                "energy_out": _energy_or_null(energy_out, n),
-                "write_norm": pa.nulls(n, pa.float32()),
-                "solver_steps": pa.nulls(n, pa.int16()),
-            }
+        yield (
+            "routing_tokens",
+            pa.table(
+                {
+                    "run_id": self._constant(self.run_id, n),
+                    "router": self._constant(router.name, n),
+                    "layer": np.full(n, router.layer, dtype=np.int16),
+                    "token_index": token_index,
+                    "logits": pa.array(list(found.logits.numpy()), pa.list_(pa.float32())),
+                    "entropy": found.entropy.numpy(),
+                    "margin": found.margin.numpy(),
+                    "seen_energy": pa.nulls(n, pa.float32()),
+                    "energy_in": _energy_or_null(energy_in, n),
+                    "energy_out": _energy_or_null(energy_out, n),
+                    "write_norm": pa.nulls(n, pa.float32()),
+                    "solver_steps": pa.nulls(n, pa.int16()),
+                }
+            ),
         )
 
     def _constant(self, value: str, n: int) -> pa.Array:

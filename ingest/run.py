@@ -124,9 +124,7 @@ def blocks(items: Iterator[TokenizedText | Context]) -> Iterator[Block]:
         yield block
 
 
-def _stream(
-    prepared: Prepared, todo: set[int]
-) -> Iterator[tuple[int, TokenizedText | Context]]:
+def _stream(prepared: Prepared, todo: set[int]) -> Iterator[tuple[int, TokenizedText | Context]]:
     """Texts and contexts of the wanted shards, in the order of the shards."""
     plan, corpus = prepared.plan, prepared.corpus
     for text in corpus.texts(lambda text_id: not todo.isdisjoint(plan.shards_of_text(text_id))):

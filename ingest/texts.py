@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def _read_parquet(file: Path, category: str | None) -> Iterator[Text]:
         raise TextsError(f"cannot read '{file}' as Parquet: {error}") from error
 
 
-def _from_row(row: dict[str, object], category: str | None, where: str) -> Text:
+def _from_row(row: Mapping[str, object], category: str | None, where: str) -> Text:
     text = row.get("text")
     if not isinstance(text, str):
         raise TextsError(f"{where} has no 'text' (its columns: {', '.join(map(str, row))})")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import duckdb
 import polars as pl
 
-from db.store import Store
 from energylens.errors import QueryError
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
@@ -23,9 +22,7 @@ class SqlResult:
     seconds: float
 
 
-def run_sql(
-    con: duckdb.DuckDBPyConnection, text: str, limit: int | None = 10_000
-) -> SqlResult:
+def run_sql(con: duckdb.DuckDBPyConnection, text: str, limit: int | None = 10_000) -> SqlResult:
     """Run one statement on a cursor of a confined store; `limit` None takes every row.
 
     Raises:

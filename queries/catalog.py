@@ -80,7 +80,7 @@ def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
         raise QueryError(f"{usage(known[query])}: {_wrong(unknown, missing)}")
     arguments = ", ".join(f"{name} := CAST(${name} AS {types[name]})" for name in values)
     try:
-        rows = reader.cursor().sql(f"FROM {query}({arguments})", params=values)  # noqa: S608 - names are checked
+        rows = reader.cursor().sql(f"FROM {query}({arguments})", params=values)
         return pl.DataFrame(rows.to_arrow_table())
     except (duckdb.ConversionException, duckdb.BinderException) as error:
         raise QueryError(f"{usage(known[query])}: {error}") from error
@@ -88,9 +88,7 @@ def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
 
 def usage(query: NamedQuery) -> str:
     """How a query is called, as one line."""
-    shown = (
-        p.name if p.default is None else f"{p.name} := {p.default}" for p in query.parameters
-    )
+    shown = (p.name if p.default is None else f"{p.name} := {p.default}" for p in query.parameters)
     return f"{query.name}({', '.join(shown)})"
 
 

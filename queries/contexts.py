@@ -15,9 +15,7 @@ def top_activations(
     )
 
 
-def feature_contexts(
-    store: Reader, run: str, sae: str, feature: int, k: int = 20
-) -> pl.DataFrame:
+def feature_contexts(store: Reader, run: str, sae: str, feature: int, k: int = 20) -> pl.DataFrame:
     """The `k` contexts in which a feature is strongest, one row each."""
     return call(store, "feature_contexts", run=run, sae=sae, feature=feature, k=k)
 

@@ -85,9 +85,7 @@ def best_features(
     return call(store, "best_features", run=run, sae=sae, with_dense=with_dense, k=k)
 
 
-def concept_features(
-    store: Reader, run: str, sae: str, pattern: str, k: int = 20
-) -> pl.DataFrame:
+def concept_features(store: Reader, run: str, sae: str, pattern: str, k: int = 20) -> pl.DataFrame:
     """The `k` features that set texts matching a regular expression apart."""
     return call(store, "concept_features", run=run, sae=sae, pattern=pattern, k=k)
 
@@ -127,8 +125,6 @@ def similar_features(store: Reader, run: str, sae: str, feature: int) -> pl.Data
     return call(store, "similar_features", run=run, sae=sae, feature=feature)
 
 
-def coactive_features(
-    store: Reader, run: str, sae: str, feature: int, k: int = 20
-) -> pl.DataFrame:
+def coactive_features(store: Reader, run: str, sae: str, feature: int, k: int = 20) -> pl.DataFrame:
     """The `k` features that share the most tokens with one feature, by Jaccard."""
     return call(store, "coactive_features", run=run, sae=sae, feature=feature, k=k)

@@ -51,9 +51,7 @@ def parse_filter(text: str, columns: dict[str, str]) -> Condition:
     return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
 
 
-def _term(
-    found: re.Match[str], columns: dict[str, str], name: str
-) -> tuple[str, object]:
+def _term(found: re.Match[str], columns: dict[str, str], name: str) -> tuple[str, object]:
     value, operator = found["value"].strip('"'), found["operator"]
     if operator is None:
         texts = [column for column, kind in columns.items() if kind == "VARCHAR"]

@@ -39,12 +39,8 @@ def run_summaries(store: Store) -> list[RunSummary]:
             "SELECT count(*), avg(energy) FILTER (NOT is_masked) FROM tokens WHERE run_id = $run",
             parameters,
         ).fetchone()
-        texts = con.execute(
-            "SELECT count(*) FROM texts WHERE run_id = $run", parameters
-        ).fetchone()
-        codes = con.execute(
-            "SELECT count(*) FROM codes WHERE run_id = $run", parameters
-        ).fetchone()
+        texts = con.execute("SELECT count(*) FROM texts WHERE run_id = $run", parameters).fetchone()
+        codes = con.execute("SELECT count(*) FROM codes WHERE run_id = $run", parameters).fetchone()
         assert tokens and texts and codes, "an aggregate returns one row"
         found.append(
             RunSummary(

@@ -18,11 +18,13 @@ CASES = [
 @pytest.mark.parametrize(("statement", "absent"), CASES)
 def test_layers_load_only_what_they_may(statement: str, absent: tuple[str, ...]) -> None:
     program = f"{statement}\nimport sys\nprint(sorted({set(absent)!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
-def test_another_package_of_our_name_is_named(tmp_path) -> None:  # noqa: ANN001
+def test_another_package_of_our_name_is_named(tmp_path) -> None:
     (tmp_path / "queries.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import energylens"],

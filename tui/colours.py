@@ -25,7 +25,8 @@ def shade(share: float) -> Style:
     place = share * (len(_STOPS) - 1)
     low = min(int(place), len(_STOPS) - 2)
     mixed = tuple(
-        round(a + (b - a) * (place - low)) for a, b in zip(_STOPS[low], _STOPS[low + 1], strict=True)
+        round(a + (b - a) * (place - low))
+        for a, b in zip(_STOPS[low], _STOPS[low + 1], strict=True)
     )
     ink = (12, 14, 20) if _luminance(mixed) > 0.22 else (240, 242, 248)
     return Style(color=Color.from_rgb(*ink), bgcolor=Color.from_rgb(*mixed))

@@ -6,6 +6,4 @@ from typing import Annotated
 import typer
 
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The store's directory.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object a line, for machines.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from db.store import Store
 from energylens.cli.output import Format, print_frame
 from queries.catalog import open_catalog
 from queries.contexts import top_activations
@@ -24,13 +25,13 @@ def print_findings(store: Path, run_id: str) -> None:
             typer.echo(f"\nMost selective features of {sae.sae_id}")
             rows = most_selective_features(opened, run_id, sae.sae_id, k=8)
             print_frame(rows, Format.table)
-        if run.saes and len(rows):
-            best = int(rows["feature_id"][0])
-            record = feature(opened, run_id, sae.sae_id, best)
-            typer.echo(f"\nFeature {best} of {sae.sae_id}, strongest on {record.top_category}")
-            top = top_activations(opened, run_id, sae.sae_id, best, k=8)
-            print_frame(
-                top.select("activation", "text_before", "token", "text_after", "category"),
-                Format.table,
-            )
+            if len(rows):
+                _print_best(opened, run_id, sae.sae_id, int(rows["feature_id"][0]))
     typer.echo(f"\nExplore it in a terminal: energylens tui {store}")
+
+
+def _print_best(store: Store, run_id: str, sae_id: str, feature_id: int) -> None:
+    found = feature(store, run_id, sae_id, feature_id)
+    typer.echo(f"\nWhere feature {feature_id} of {sae_id} is strongest ({found.top_category})")
+    top = top_activations(store, run_id, sae_id, feature_id, k=4)
+    print_frame(top.select("activation", "text_before", "token", "text_after"), Format.table)

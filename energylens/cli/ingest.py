@@ -136,9 +136,7 @@ def index(
     progress = Progress(as_json)
     try:
         built = build_indexes(store, progress, run_id)
-        progress.say(
-            f"index made for {', '.join(built)}" if built else "every index is up to date"
-        )
+        progress.say(f"index made for {', '.join(built)}" if built else "every index is up to date")
     finally:
         progress.close()
 
@@ -167,7 +165,10 @@ def _forecast(found: "Estimate") -> str:
 
 
 def _checked_run_id(run_id: str | None) -> str | None:
-    if run_id is not None and not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum():
+    if (
+        run_id is not None
+        and not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    ):
         raise UsageError(f"--run-id takes letters, digits, '-', '_' and '.'; not '{run_id}'")
     if run_id is not None and run_id.startswith("."):
         raise UsageError("--run-id does not begin with a dot")

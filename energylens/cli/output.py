@@ -32,7 +32,9 @@ def print_frame(rows: pl.DataFrame, how: Format) -> None:
         sys.stdout.write(_text_for_bytes(rows).write_ndjson())
     elif how is Format.parquet:
         if sys.stdout.isatty():
-            raise UsageError("Parquet is no text; send it to a file: --format parquet > rows.parquet")
+            raise UsageError(
+                "Parquet is no text; send it to a file: --format parquet > rows.parquet"
+            )
         rows.write_parquet(sys.stdout.buffer)
     else:
         typer.echo(_drawn(rows, markdown=how is Format.markdown))

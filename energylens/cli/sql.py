@@ -123,7 +123,7 @@ def _pairs(values: list[str]) -> dict[str, object]:
     return found
 
 
-def _form(how: str):  # noqa: ANN202 - the type would import polars at start-up
+def _form(how: str):
     from energylens.cli.output import Format
 
     try:

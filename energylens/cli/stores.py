@@ -39,7 +39,7 @@ def info(
             f"{made.run_id}\n"
             f"  {made.model} ({made.model_class}, {made.n_layers} layers, d_model {made.d_model})\n"
             f"  {made.texts}: {run.n_texts:,} texts, {run.n_tokens:,} tokens, "
-            f"contexts of {made.n_ctx}, BOS {'prepended' if made.prepend_bos else 'not prepended'}\n"
+            f"contexts of {made.n_ctx}, {'with' if made.prepend_bos else 'without'} BOS\n"
             f"  shards {run.n_shards_complete} of {made.n_shards}, index {run.index}, "
             f"{run.n_codes:,} codes, mean energy {energy} nats"
         )

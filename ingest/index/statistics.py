@@ -48,7 +48,8 @@ class Scratch:
 
     def write(self, writer: IndexWriter, sae: SaeInfo, norms: list[float] | None) -> None:
         """Write every statistic of one SAE; `norms` are its decoder norms, None where unknown."""
-        con, names = self._con, {"run_id": self._run_id, "sae_id": sae.sae_id}
+        con = self._con
+        names: dict[str, object] = {"run_id": self._run_id, "sae_id": sae.sae_id}
         with writer.table("feature_codes", sae.sae_id) as out:
             self._copy(out, "feature_codes", names)
         con.read_parquet(str(writer.path("feature_codes", sae.sae_id))).create_view(
@@ -68,9 +69,7 @@ class Scratch:
         con.unregister("decoder_norms")
 
     def _copy(self, out: TableWriter, statement: str, parameters: dict[str, object]) -> None:
-        for batch in self._con.sql(_sql(statement), params=parameters).to_arrow_reader(
-            _BATCH_ROWS
-        ):
+        for batch in self._con.sql(_sql(statement), params=parameters).to_arrow_reader(_BATCH_ROWS):
             if batch.num_rows:
                 out.write(batch)
 

@@ -1,11 +1,11 @@
 """Logit weights and neighbours of an SAE's decoder directions, written to the index."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
@@ -41,9 +41,7 @@ class WeightReader:
         sae = self._load(info)
         if sae.W_dec.shape[1] == self._run.d_model:
             with writer.table("feature_logits", info.sae_id) as out:
-                for part in logit_weights(
-                    self._model.readout, sae.W_dec, LOGIT_TOKENS, self._mask
-                ):
+                for part in logit_weights(self._model.readout, sae.W_dec, LOGIT_TOKENS, self._mask):
                     out.write(self._logit_rows(info, part))
         with writer.table("feature_neighbours", info.sae_id) as out:
             for first, ids, cosines in neighbours(sae.W_dec, NEIGHBOURS):
@@ -100,9 +98,7 @@ def _names(run_id: str, sae_id: str, n: int) -> dict[str, pa.Array]:
     }
 
 
-def _vocabulary(
-    tokenizer: PreTrainedTokenizerBase, d_vocab: int
-) -> tuple[pa.Array, torch.Tensor]:
+def _vocabulary(tokenizer: Any, d_vocab: int) -> tuple[pa.Array, torch.Tensor]:
     """How each row of the unembedding reads, and which rows stand for tokens that occur.
 
     Left out are rows beyond the tokenizer's vocabulary, special tokens, and entries that only

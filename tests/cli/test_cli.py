@@ -109,7 +109,9 @@ def test_verify_exits_one_on_damage(made: Path, tmp_path: Path) -> None:
 
 
 def test_sql_in_every_format(made: Path) -> None:
-    text = "SELECT category, list(n_tokens ORDER BY text_id) AS n FROM texts GROUP BY ALL ORDER BY 1"
+    text = (
+        "SELECT category, list(n_tokens ORDER BY text_id) AS n FROM texts GROUP BY ALL ORDER BY 1"
+    )
     assert "animals" in run("sql", made, text).stdout
     assert run("sql", made, text, "-f", "csv").stdout.splitlines()[0] == "category,n"
     rows = [json.loads(line) for line in run("sql", made, text, "-f", "json").stdout.splitlines()]
@@ -143,7 +145,9 @@ def test_queries_are_listed_and_shown(made: Path) -> None:
     listed = run("queries", made).stdout
     assert "best_features(run, sae, with_dense := true, k := 20)" in listed
     assert "feature_codes\n    The table codes in feature order" in listed
-    assert "CREATE OR REPLACE MACRO best_features" in run("queries", "--name", "best_features").stdout
+    assert (
+        "CREATE OR REPLACE MACRO best_features" in run("queries", "--name", "best_features").stdout
+    )
     assert "there is no query" in run("queries", "--name", "x", code=2).stderr
 
 
@@ -226,9 +230,20 @@ def test_unexpected_errors_have_a_message_and_debug_a_traceback(
 
 def test_training_commands_make_what_ingest_takes(tmp_path: Path, texts_dir: Path) -> None:
     sizes = ["--d-model", "32", "--n-layers", "1", "--n-ctx", "16", "--vocab-size", "280"]
-    rows = "\n".join(json.dumps({"text": f"the cat number {n} sat on mat {n * n}"}) for n in range(400))
+    rows = "\n".join(
+        json.dumps({"text": f"the cat number {n} sat on mat {n * n}"}) for n in range(400)
+    )
     (tmp_path / "t.jsonl").write_text(rows)
-    run("train", "lm", tmp_path / "lm", "--texts", tmp_path / "t.jsonl", "--n-tokens", "6400", *sizes)
+    run(
+        "train",
+        "lm",
+        tmp_path / "lm",
+        "--texts",
+        tmp_path / "t.jsonl",
+        "--n-tokens",
+        "6400",
+        *sizes,
+    )
     run(
         "train", "sae", tmp_path / "saes", "--model", tmp_path / "lm", "--texts",
         tmp_path / "t.jsonl", "--hook", "blocks.0.hook_resid_post", "--d-sae", "64", "--k", "8",

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from db import shards
+from db.derived import FEATURE_CODES
 from db.layout import RunLayout, file_name
 from db.manifest import read_manifest
-from db.derived import FEATURE_CODES
 from db.schema import CODES, TABLES
 from db.shards import write_shard
 from energylens.errors import StoreBusyError, StoreDamagedError, StoreError
@@ -80,8 +80,9 @@ def test_a_full_disk_is_said_and_finished_shards_stay(
 
 def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "shards").write_text("a file in the way")
-    with pytest.raises(StoreError, match="cannot write shard 0"), write_shard(
-        RunLayout(tmp_path), 0, ("codes",)
+    with (
+        pytest.raises(StoreError, match="cannot write shard 0"),
+        write_shard(RunLayout(tmp_path), 0, ("codes",)),
     ):
         pass
 
@@ -119,8 +120,9 @@ def test_a_shard_that_is_complete_is_not_made_again(tmp_path: Path) -> None:
     run = RunLayout(tmp_path)
     with write_shard(run, 0, ("codes",)) as writer:
         writer.write("codes", some_codes())
-    with pytest.raises(StoreBusyError, match="finished by another process"), write_shard(
-        run, 0, ("codes",)
+    with (
+        pytest.raises(StoreBusyError, match="finished by another process"),
+        write_shard(run, 0, ("codes",)),
     ):
         pass
 
@@ -132,9 +134,10 @@ def test_a_manifest_that_is_no_manifest_is_said(tmp_path: Path) -> None:
 
 
 def test_rows_are_cast_to_the_schema_or_refused(tmp_path: Path) -> None:
-    with pytest.raises((pa.ArrowInvalid, ValueError)), write_shard(
-        RunLayout(tmp_path), 0, ("codes",)
-    ) as writer:
+    with (
+        pytest.raises((pa.ArrowInvalid, ValueError)),
+        write_shard(RunLayout(tmp_path), 0, ("codes",)) as writer,
+    ):
         writer.write("codes", some_codes().set_column(3, "feature_id", pa.array(["x"] * 5)))
 
 

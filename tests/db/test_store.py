@@ -44,7 +44,7 @@ def test_views_have_the_documented_columns_and_comments(store: Store) -> None:
     for table in TABLES.values():
         described = con.sql(
             "SELECT column_name, comment FROM duckdb_columns() "
-            f"WHERE table_name = '{table.name}' ORDER BY column_index"  # noqa: S608
+            f"WHERE table_name = '{table.name}' ORDER BY column_index"
         ).fetchall()
         assert [name for name, _ in described][: len(table.columns)] == table.arrow.names
         assert all(comment for _, comment in described)
@@ -53,7 +53,7 @@ def test_views_have_the_documented_columns_and_comments(store: Store) -> None:
 def test_masked_tokens_are_special_first_or_sinks(store: Store) -> None:
     wrong = store.cursor().execute(
         "SELECT count(*) FROM tokens WHERE is_masked <> (is_special OR pos = 0 OR "
-        f"coalesce(norm_ratio, 0) > {SINK_NORM_RATIO})"  # noqa: S608
+        f"coalesce(norm_ratio, 0) > {SINK_NORM_RATIO})"
     )
     assert wrong.fetchone() == (0,)
 
@@ -62,7 +62,7 @@ def test_an_empty_store_opens_with_empty_tables(tmp_path: Path) -> None:
     create_store(tmp_path / "x.lens")
     with open_store(tmp_path / "x.lens") as store:
         for name in TABLES:
-            assert store.cursor().execute(f"SELECT count(*) FROM {name}").fetchone() == (0,)  # noqa: S608
+            assert store.cursor().execute(f"SELECT count(*) FROM {name}").fetchone() == (0,)
     assert verify_store(tmp_path / "x.lens") == []
 
 
@@ -141,7 +141,7 @@ def test_a_confined_store_reads_itself_and_nothing_else(store_path: Path, tmp_pa
         con = store.cursor()
         assert con.execute("SELECT count(*) FROM codes").fetchone() != (0,)
         for statement in (
-            f"SELECT * FROM read_csv('{tmp_path}/secret.csv')",  # noqa: S608
+            f"SELECT * FROM read_csv('{tmp_path}/secret.csv')",
             f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
             "INSTALL httpfs",
             "SET enable_external_access = true",

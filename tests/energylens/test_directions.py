@@ -10,7 +10,7 @@ from energylens.readout import FinalNorm, ReadOut
 
 
 @pytest.mark.parametrize("kind", ["layer_norm", "rms_norm"])
-def test_logit_weights_equal_the_dense_product(kind, monkeypatch) -> None:  # noqa: ANN001
+def test_logit_weights_equal_the_dense_product(kind, monkeypatch) -> None:
     generator = torch.Generator().manual_seed(0)
     gain, W_U = torch.rand(6, generator=generator) + 0.5, torch.randn(6, 20, generator=generator)
     readout = ReadOut(FinalNorm(kind, gain, torch.randn(6), 1e-5), W_U, torch.randn(20))
@@ -34,8 +34,11 @@ def test_logit_weights_equal_the_dense_product(kind, monkeypatch) -> None:  # no
     np.testing.assert_allclose(lowest, np.nanmin(full, axis=1), rtol=1e-5, atol=1e-5)
 
 
-def test_neighbours_equal_the_cosine_matrix(monkeypatch) -> None:  # noqa: ANN001
-    W_dec = torch.randn(11, 4, generator=torch.Generator().manual_seed(1)) * torch.arange(1, 12)[:, None]
+def test_neighbours_equal_the_cosine_matrix(monkeypatch) -> None:
+    W_dec = (
+        torch.randn(11, 4, generator=torch.Generator().manual_seed(1))
+        * torch.arange(1, 12)[:, None]
+    )
     monkeypatch.setattr(directions, "_CHUNK_NUMBERS", 11 * 3)
     unit = (W_dec / W_dec.norm(dim=1, keepdim=True)).double().numpy()
     cosine = unit @ unit.T

@@ -57,9 +57,7 @@ def test_negative_codes_count_as_active() -> None:
         (1.0, 0.5, "its maker declares 0.5"),
     ],
 )
-def test_what_cannot_be_right_is_refused(
-    scale: float, declared: float | None, reason: str
-) -> None:
+def test_what_cannot_be_right_is_refused(scale: float, declared: float | None, reason: str) -> None:
     x = torch.randn(100, 4)
     sums = GateSums(8)
     sums.add(torch.cat([x.relu(), (-x).relu()], 1), x, scale * x)
@@ -90,10 +88,10 @@ def test_ce_losses_equal_runs_with_the_stream_replaced_by_hand(
     mask[1, 6:] = False
     found = ce_losses(gpt2, sae, ids, mask)
 
-    blocks = gpt2.bridge.original_model.transformer.h
+    blocks = gpt2.hf_model.transformer.h
 
-    def loss_with(change) -> float:  # noqa: ANN001
-        def hook_(module, inputs, output):  # noqa: ANN001, ANN202
+    def loss_with(change) -> float:
+        def hook_(module, inputs, output):
             h = output[0] if isinstance(output, tuple) else output
             changed = h.clone()
             changed[:, 1:] = change(h[:, 1:])
@@ -102,7 +100,7 @@ def test_ce_losses_equal_runs_with_the_stream_replaced_by_hand(
         handle = blocks[1].register_forward_hook(hook_)
         try:
             with torch.no_grad():
-                logits = gpt2.bridge.original_model(ids).logits
+                logits = gpt2.hf_model(ids).logits
         finally:
             handle.remove()
         log_p = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]

@@ -22,10 +22,9 @@ from transformers import (
 from energylens.energy import lens_energies
 from energylens.errors import ModelError
 from energylens.models import LanguageModel, load_model, run_hooks
-
 from tests.conftest import SHARED, VOCAB, make_gpt2, make_llama
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 24,
     "intermediate_size": 40,
@@ -38,7 +37,7 @@ SIZES = {
 
 def make(name: str) -> Any:
     torch.manual_seed(3)
-    grouped = {"num_key_value_heads": 1, "head_dim": 12}
+    grouped: dict[str, Any] = {"num_key_value_heads": 1, "head_dim": 12}
     model = {
         "gpt2": lambda: make_gpt2(),
         "llama": lambda: make_llama(),
@@ -80,7 +79,7 @@ def test_a_wrapper_that_computes_other_logits_is_refused(
     boot = TransformerBridge.boot_transformers
 
     def spoiled(*args: Any, **kwargs: Any) -> Any:
-        bridge = boot(*args, **kwargs)
+        bridge: Any = boot(*args, **kwargs)
         with torch.no_grad():
             bridge.original_model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
         return bridge
@@ -145,7 +144,7 @@ def test_unknown_hook_names_the_closest(gpt2: LanguageModel) -> None:
 
 
 def test_weights_with_nan_are_refused(save_model: Callable[..., Path]) -> None:
-    hf_model = make_gpt2()
+    hf_model: Any = make_gpt2()
     with torch.no_grad():
         hf_model.transformer.h[1].mlp.c_fc.weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match=r"NaN or infinity in transformer\.h\.1\.mlp"):
@@ -176,7 +175,7 @@ def test_pickled_weights_are_not_read(save_model: Callable[..., Path], tmp_path:
 def test_stories_model_tells_its_published_story() -> None:
     model = load_model(str(SHARED / "models/stories260K-hf"))
     ids = torch.tensor([[1]])
-    out = model.bridge.original_model.generate(ids, max_new_tokens=60, do_sample=False)
+    out = model.hf_model.generate(ids, max_new_tokens=60, do_sample=False)
     text = model.tokenizer.decode(out[0], skip_special_tokens=True)
     assert text.startswith(
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the "

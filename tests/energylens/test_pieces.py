@@ -72,4 +72,4 @@ def test_vocabulary_entries_read_as_text(token: str, byte_level: bool, expected:
 
 
 def test_shared_folder_is_where_the_tests_look() -> None:
-    assert SHARED == Path(__file__).resolve().parents[3] / "shared"
+    assert Path(__file__).resolve().parents[3] / "shared" == SHARED

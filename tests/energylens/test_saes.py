@@ -27,7 +27,10 @@ ARCHITECTURES = {
     "transcoder": ("Transcoder", {"d_out": 8, "apply_b_dec_to_input": False}),
     "skip_transcoder": ("SkipTranscoder", {"d_out": 8, "apply_b_dec_to_input": False}),
     "jumprelu_transcoder": ("JumpReLUTranscoder", {"d_out": 8, "apply_b_dec_to_input": False}),
-    "jumprelu_skip_transcoder": ("JumpReLUSkipTranscoder", {"d_out": 8, "apply_b_dec_to_input": False}),
+    "jumprelu_skip_transcoder": (
+        "JumpReLUSkipTranscoder",
+        {"d_out": 8, "apply_b_dec_to_input": False},
+    ),
     "temporal": ("TemporalSAE", {"n_heads": 2, "bottleneck_factor": 2, "kval_topk": 3}),
 }
 

@@ -19,7 +19,13 @@ from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
 from tests.conftest import VOCAB
 
 CONFIG = LanguageModelConfig(
-    vocab_size=VOCAB, d_model=32, n_layers=1, n_heads=2, n_ctx=16, n_tokens=16 * 4 * 20, batch_size=4,
+    vocab_size=VOCAB,
+    d_model=32,
+    n_layers=1,
+    n_heads=2,
+    n_ctx=16,
+    n_tokens=16 * 4 * 20,
+    batch_size=4,
     learning_rate=1e-2,
 )
 
@@ -73,9 +79,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_and_names_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        language_model, "next_token_loss", lambda *_: torch.tensor(float("nan"))
-    )
+    monkeypatch.setattr(language_model, "next_token_loss", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(TrainingError, match="step 0 is nan"):
         train(CONFIG, ids_of(), tmp_path / "c.safetensors", quiet)
 

@@ -80,7 +80,12 @@ def test_the_hash_tells_texts_categories_and_order_apart(tmp_path: Path, tokeniz
         return Corpus(str(path), tokenizer, 8, 0).plan().sha256
 
     a, b = {"text": "ab", "category": "k"}, {"text": "c", "category": "k"}
-    hashes = [sha([a, b]), sha([b, a]), sha([{**a, "category": "l"}, b]), sha([{"text": "abc", "category": "k"}])]
+    hashes = [
+        sha([a, b]),
+        sha([b, a]),
+        sha([{**a, "category": "l"}, b]),
+        sha([{"text": "abc", "category": "k"}]),
+    ]
     assert len(set(hashes)) == 4
     assert sha([a, b]) == hashes[0]
 

@@ -38,15 +38,13 @@ class Oracle:
                 "SELECT t.*, c.text_id, x.category FROM tokens t JOIN contexts c USING "
                 "(run_id, context_id) JOIN texts x USING (run_id, text_id) ORDER BY token_index"
             )
-            codes = frame(f"SELECT * FROM codes WHERE sae_id = '{sae_id}'")  # noqa: S608
+            codes = frame(f"SELECT * FROM codes WHERE sae_id = '{sae_id}'")
             self.features = frame(
-                f"SELECT * FROM features WHERE sae_id = '{sae_id}' ORDER BY feature_id"  # noqa: S608
+                f"SELECT * FROM features WHERE sae_id = '{sae_id}' ORDER BY feature_id"
             )
-            self.feature_texts = frame(
-                f"SELECT * FROM feature_texts WHERE sae_id = '{sae_id}'"  # noqa: S608
-            )
+            self.feature_texts = frame(f"SELECT * FROM feature_texts WHERE sae_id = '{sae_id}'")
             self.top = frame(
-                f"SELECT * FROM top_contexts WHERE sae_id = '{sae_id}' ORDER BY feature_id, rank"  # noqa: S608
+                f"SELECT * FROM top_contexts WHERE sae_id = '{sae_id}' ORDER BY feature_id, rank"
             )
         rows = {index: row for row, index in enumerate(tokens["token_index"].to_list())}
         self.z = np.zeros((len(tokens), len(self.features)), dtype=np.float64)
@@ -142,7 +140,9 @@ def test_feature_order_holds_the_same_codes_sorted(store_path: Path) -> None:
             "(FROM codes SELECT run_id, sae_id, token_index, feature_id, activation EXCEPT ALL "
             "FROM feature_codes SELECT run_id, sae_id, token_index, feature_id, activation)"
         ).fetchall()
-        counts = con.execute("SELECT (SELECT count(*) FROM codes), (SELECT count(*) FROM feature_codes)")
+        counts = con.execute(
+            "SELECT (SELECT count(*) FROM codes), (SELECT count(*) FROM feature_codes)"
+        )
         n_codes, n_ordered = counts.fetchone() or (0, 1)
     assert different == [] and n_codes == n_ordered > 0
     for file in store_path.rglob("feature_codes/*.parquet"):
@@ -169,9 +169,15 @@ def test_logit_weights_and_neighbours_come_from_the_decoder(
     (sae,) = load_saes([str(saes_dir / "resid")])
     with open_store(store_path) as store:
         con = store.cursor()
-        logits = con.sql("SELECT * FROM feature_logits WHERE sae_id = 'resid' AND feature_id = 7").pl()
-        near = con.sql("SELECT * FROM feature_neighbours WHERE sae_id = 'resid' AND feature_id = 7").pl()
-        norm = con.execute("SELECT decoder_norm FROM features WHERE feature_id = 7 AND sae_id = 'resid'")
+        logits = con.sql(
+            "SELECT * FROM feature_logits WHERE sae_id = 'resid' AND feature_id = 7"
+        ).pl()
+        near = con.sql(
+            "SELECT * FROM feature_neighbours WHERE sae_id = 'resid' AND feature_id = 7"
+        ).pl()
+        norm = con.execute(
+            "SELECT decoder_norm FROM features WHERE feature_id = 7 AND sae_id = 'resid'"
+        )
         stored_norm = (norm.fetchone() or (0.0,))[0]
     d = sae.W_dec[7]
     assert stored_norm == pytest.approx(float(d.norm()))

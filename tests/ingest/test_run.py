@@ -81,10 +81,7 @@ def by_hand(model: LanguageModel, text: str) -> tuple[list[list[int]], list[Any]
     ids = model.tokenizer.encode(text, add_special_tokens=False)
     contexts = [[0, *ids[i : i + N_CTX - 1]] for i in range(0, len(ids), N_CTX - 1)]
     with torch.no_grad():
-        out = [
-            model.bridge.original_model(torch.tensor([c]), output_hidden_states=True)
-            for c in contexts
-        ]
+        out = [model.hf_model(torch.tensor([c]), output_hidden_states=True) for c in contexts]
     return contexts, out
 
 
@@ -173,7 +170,7 @@ def test_kept_gradients_are_those_of_the_lens(full_store: Path, gpt2: LanguageMo
     same = has_next & (tokens["context_id"].shift(-1) == tokens["context_id"])
     chosen = same.arg_true().to_list()
     x = h[chosen].double().requires_grad_(True)
-    norm = gpt2.bridge.original_model.transformer.ln_f
+    norm = gpt2.hf_model.transformer.ln_f
     inner = getattr(norm, "original_component", norm)
     normed = torch.nn.functional.layer_norm(
         x, (x.shape[1],), inner.weight.double(), inner.bias.double(), inner.eps
@@ -211,12 +208,11 @@ def test_the_batch_size_changes_no_row(
 def test_one_shard_or_many_merged_hold_the_same_rows(
     full_store: Path, full_config: IngestConfig, tmp_path: Path, small_shards: None
 ) -> None:
-    parts = []
-    for index in range(3):
-        path = tmp_path / f"part{index}.lens"
+    parts = [tmp_path / f"part{index}.lens" for index in range(3)]
+    prepared = prepare(parts[0], load(full_config))
+    for index, path in enumerate(parts):
         prepared = prepare(path, load(full_config))
         ingest(prepared, Part(index, 3), Progress())
-        parts.append(path)
     assert prepared.run.n_shards > 3
     added = merge_stores(tmp_path / "all.lens", parts)
     assert added == {prepared.run.run_id: prepared.run.n_shards}
@@ -278,7 +274,9 @@ def test_wrong_hooks_and_widths_are_refused(
 ) -> None:
     with pytest.raises(ModelError, match="no hook"):
         load(replace(config, hooks=("blocks.9.hook_resid_post",)))
-    make_sae("standard", "blocks.1.hook_resid_post", d_in=8, d_sae=16).save_model(tmp_path / "narrow")
+    make_sae("standard", "blocks.1.hook_resid_post", d_in=8, d_sae=16).save_model(
+        tmp_path / "narrow"
+    )
     loaded = load(replace(config, saes=(str(tmp_path / "narrow"),)))
     with pytest.raises(SaeError, match="width 8"):
         prepare(tmp_path / "x.lens", loaded)
@@ -336,9 +334,7 @@ def test_settings_that_cannot_be(
         load(replace(config, **changes))
 
 
-def test_saes_that_disagree_about_bos_need_a_decision(
-    config: IngestConfig, tmp_path: Path
-) -> None:
+def test_saes_that_disagree_about_bos_need_a_decision(config: IngestConfig, tmp_path: Path) -> None:
     for name, bos in (("with", True), ("without", False)):
         sae = make_sae("standard", "blocks.1.hook_resid_post", d_sae=48)
         sae.cfg.metadata.prepend_bos = bos
@@ -379,6 +375,6 @@ def test_the_stories_models_mean_energy_is_its_own_loss(tmp_path: Path) -> None:
     model = load_model(source)
     ids = torch.tensor([tokens["vocab_id"].to_list()])
     with torch.no_grad():
-        loss = model.bridge.original_model(ids, labels=ids).loss.item()
+        loss = model.hf_model(ids, labels=ids).loss.item()
     assert tokens["energy"].mean() == pytest.approx(loss, abs=1e-4)
     assert tokens["token"][1:3].to_list() == ["Once", " upon"]

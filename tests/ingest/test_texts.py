@@ -11,13 +11,11 @@ from energylens.errors import TextsError, UsageError
 from ingest.texts import Text, iter_texts
 
 ROWS = [
-    {"text": "one\ntwo, \"three\"", "category": "a", "source": "s"},
+    {"text": 'one\ntwo, "three"', "category": "a", "source": "s"},
     {"text": "", "category": "b", "source": "t"},
     {"text": "NUL \0 and emoji 🐕", "category": "a", "source": ""},
 ]
-EXPECTED = [
-    Text(str(row["text"]), row["category"], row["source"] or None) for row in ROWS
-]
+EXPECTED = [Text(str(row["text"]), row["category"], row["source"] or None) for row in ROWS]
 
 
 def test_jsonl(tmp_path: Path) -> None:
@@ -41,12 +39,21 @@ def test_csv(tmp_path: Path) -> None:
 
 
 def test_folders_are_categories(tmp_path: Path) -> None:
-    for category, name, text in (("b", "1.txt", "x"), ("a", "2.txt", "y"), ("a", "1.txt", "\ufeffz")):
+    for category, name, text in (
+        ("b", "1.txt", "x"),
+        ("a", "2.txt", "y"),
+        ("a", "1.txt", "\ufeffz"),
+    ):
         (tmp_path / category).mkdir(exist_ok=True)
         (tmp_path / category / name).write_text(text, encoding="utf-8")
     (tmp_path / "loose.txt").write_text("w")
     found = list(iter_texts(str(tmp_path)))
-    assert [(t.category, t.text) for t in found] == [("a", "z"), ("a", "y"), ("b", "x"), (None, "w")]
+    assert [(t.category, t.text) for t in found] == [
+        ("a", "z"),
+        ("a", "y"),
+        ("b", "x"),
+        (None, "w"),
+    ]
 
 
 def test_a_file_of_rows_names_the_category_they_lack(tmp_path: Path) -> None:

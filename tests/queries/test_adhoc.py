@@ -105,6 +105,6 @@ def test_a_long_query_is_interrupted(confined: Store) -> None:
 
 def test_reading_inside_the_store_is_allowed(confined: Store) -> None:
     file = next(confined.path.rglob("tokens.parquet")).resolve()
-    rows = run_sql(confined.cursor(), f"SELECT count(*) AS n FROM '{file}'").rows  # noqa: S608
+    rows = run_sql(confined.cursor(), f"SELECT count(*) AS n FROM '{file}'").rows
     assert rows["n"][0] > 0
     assert isinstance(file, Path)

@@ -30,7 +30,13 @@ class Driver:
             await self.settle()
 
     async def type(self, text: str) -> None:
-        names = {" ": "space", ">": "greater_than_sign", ":": "colon", "-": "minus", "_": "underscore"}
+        names = {
+            " ": "space",
+            ">": "greater_than_sign",
+            ":": "colon",
+            "-": "minus",
+            "_": "underscore",
+        }
         await self.press(*(names.get(c, c) for c in text))
 
     async def settle(self) -> None:
@@ -39,6 +45,14 @@ class Driver:
             with suppress(WorkerCancelled):  # a question that was interrupted
                 await self.app.workers.wait_for_complete()
             await self.pilot.pause()
+
+    async def until(self, text: str) -> None:
+        """Wait until a text is on the screen; toasts come on a timer."""
+        for _ in range(200):
+            if text in self.text:
+                return
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"'{text}' never came:\n{self.text}")
 
     @property
     def lines(self) -> list[str]:

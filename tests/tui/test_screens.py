@@ -67,9 +67,7 @@ async def test_filter_counts_live_and_esc_clears(drive, store, run_id, size) -> 
     async with drive(size) as d:
         await d.press("2", "slash")
         await d.type("n_active > 3")
-        expected = len(
-            best_features(store, run_id, "mlp", k=100).filter(pl.col("density") > 0)
-        )
+        expected = len(best_features(store, run_id, "mlp", k=100).filter(pl.col("density") > 0))
         assert expected
         shown = d.lines[-2].split(" of ")[0].strip()
         con = store.cursor().execute(
@@ -205,7 +203,7 @@ async def test_the_neuronpedia_link_or_its_absence_is_said(
 ) -> None:
     async with drive() as d:
         await d.press("2", "enter", "y")
-        assert "no Neuronpedia id" in d.text
+        await d.until("no Neuronpedia id")
     path = tmp_path / "x.lens"
     make_store(path, config)
     record = StoreLayout(path).runs()[0].run_json
@@ -216,8 +214,7 @@ async def test_the_neuronpedia_link_or_its_absence_is_said(
         await d.press("2", "enter", "y")
         number = best(d.app.session.store)[0]
         assert d.app.clipboard == f"https://www.neuronpedia.org/gpt2-small/1-res/{number}"
-        await asyncio.sleep(0.2)  # toasts come on a timer
-        assert "set-clipboard on" in d.text
+        await d.until("set-clipboard on")
 
 
 @BOTH
@@ -232,7 +229,7 @@ async def test_sql_runs_and_shows_rows(drive, store, size) -> None:
         await d.press("escape")
 
 
-async def sql(d, text: str) -> None:  # noqa: ANN001
+async def sql(d, text: str) -> None:
     d.app.screen.query_one("#editor").text = text
     await d.press("f5")
 
@@ -258,9 +255,9 @@ async def test_a_cut_result_does_not_claim_a_total(drive) -> None:
 async def test_esc_stops_a_running_query_at_once(drive) -> None:
     async with drive() as d:
         await d.press("8")
-        d.app.screen.query_one("#editor").text = (
-            "SELECT count(*) FROM range(100000000000) a, range(1000) b"
-        )
+        d.app.screen.query_one(
+            "#editor"
+        ).text = "SELECT count(*) FROM range(100000000000) a, range(1000) b"
         await d.pilot.press("f5")
         await d.pilot.pause()
         assert "esc stops it" in d.text
@@ -273,9 +270,9 @@ async def test_leaving_with_a_query_running_does_not_wait_for_it(drive) -> None:
     async def leave() -> None:
         async with drive() as d:
             await d.press("8")
-            d.app.screen.query_one("#editor").text = (
-                "SELECT count(*) FROM range(100000000000) a, range(1000) b"
-            )
+            d.app.screen.query_one(
+                "#editor"
+            ).text = "SELECT count(*) FROM range(100000000000) a, range(1000) b"
             await d.pilot.press("f5")
             await d.pilot.pause()
             await d.pilot.press("ctrl+q")
@@ -373,4 +370,3 @@ async def test_nothing_on_screen_is_wider_than_it(drive, size) -> None:
             width = d.app.size.width
             assert max(cell_len(line) for line in d.lines) <= width
             assert len(d.lines) == d.app.size.height
-

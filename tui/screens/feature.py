@@ -141,20 +141,21 @@ token: the status line gives the exact value under the cursor. **space** shows t
         for place in self.query(".more-facts").results(Static):
             place.update(_more_facts(shown))
 
-    async def _show_contexts(self, found: list[tuple[dict, pl.DataFrame]]) -> None:
+    def _show_contexts(self, found: list[tuple[dict, pl.DataFrame]]) -> None:
         holder = self.query_one("#contexts", VerticalScroll)
-        await holder.remove_children()
+        holder.remove_children()
         strongest = max((abs(row["activation"]) for row, _ in found), default=0.0)
         texts = [_token_text(row, tokens, strongest, self._with_digits) for row, tokens in found]
         if not texts:
-            await holder.mount(Static("No context: the feature is silent here.", markup=False))
+            holder.mount(Static("No context: the feature is silent here.", markup=False))
             return
-        await holder.mount_all(texts)
-        texts[0].focus(scroll_visible=False)
+        holder.mount_all(texts)
+        self.call_after_refresh(texts[0].focus, scroll_visible=False)
 
     def _say_place(self) -> None:
         self.query_one(StatusBar).say(
-            f"Features > {self._feature_id}", f"{self._row + 1:,} of {self._n_rows:,}",
+            f"Features > {self._feature_id}",
+            f"{self._row + 1:,} of {self._n_rows:,}",
             self._selection.title,
         )
 
@@ -212,9 +213,7 @@ token: the status line gives the exact value under the cursor. **space** shows t
         )
 
 
-def _token_text(
-    row: dict, tokens: pl.DataFrame, strongest: float, with_digits: bool
-) -> TokenText:
+def _token_text(row: dict, tokens: pl.DataFrame, strongest: float, with_digits: bool) -> TokenText:
     shaded = [
         ShadedToken(
             token_index=t["token_index"],
@@ -228,7 +227,8 @@ def _token_text(
         for t in tokens.iter_rows(named=True)
     ]
     peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
-    heading = f"{row['rank'] + 1}  {number(row['activation'])}  {row['category'] or ''}  text {row['text_id']}"
+    place = f"{row['category'] or ''}  text {row['text_id']}"
+    heading = f"{row['rank'] + 1}  {number(row['activation'])}  {place}"
     text = TokenText(heading, shaded, peak, strongest)
     text.with_digits = with_digits
     return text

@@ -42,7 +42,9 @@ _COLUMNS = tuple(
         name,
         _TITLES[name][0],
         _TITLES[name][1],
-        (lambda v: "·" if v is None else str(v)) if name in ("feature_id", "top_category") else number,
+        (lambda v: "·" if v is None else str(v))
+        if name in ("feature_id", "top_category")
+        else number,
         right=kind != "VARCHAR",
     )
     for name, kind in FEATURE_COLUMNS.items()
@@ -129,7 +131,11 @@ Column names may be cut short while they are clear.
             path = self.session.store.path
             self.query_one(StatusBar).say(f"no index for this SAE yet: energylens index {path}")
             return
-        shown = "no feature matches; esc clears the filter" if left == 0 else f"{left:,} of {self._n_all:,}"
+        shown = (
+            "no feature matches; esc clears the filter"
+            if left == 0
+            else f"{left:,} of {self._n_all:,}"
+        )
         self.query_one(StatusBar).say(
             shown,
             self._filter,
@@ -191,7 +197,10 @@ Column names may be cut short while they are clear.
             if feature_id is None or listed is None:
                 return
             self.session.tasks.ask(
-                self, "goto", lambda _: listed.row_of(feature_id), lambda row: self._go(feature_id, row)
+                self,
+                "goto",
+                lambda _: listed.row_of(feature_id),
+                lambda row: self._go(feature_id, row),
             )
 
         self.app.push_screen(GoTo(selection), go)
@@ -245,7 +254,9 @@ Column names may be cut short while they are clear.
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         selection = self.session.selection
         if selection is not None:
-            self.app.push_screen(FeatureScreen(selection, event.row, self.table.n_rows, self._id_at))
+            self.app.push_screen(
+                FeatureScreen(selection, event.row, self.table.n_rows, self._id_at)
+            )
 
     def _id_at(self, row: int) -> int | None:
         """The feature in a row of the list; moves the list's cursor along."""

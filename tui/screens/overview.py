@@ -69,7 +69,9 @@ for its run and what is missing, with the command that makes it.
         self.query_one("#saes", VirtualTable).show(FrameRows(frame))
         self.query_one("#saes").focus()
         store = self.session.store
-        self.query_one(StatusBar).say(store.path.name, f"{len(store.runs)} runs", f"{len(rows)} SAEs")
+        self.query_one(StatusBar).say(
+            store.path.name, f"{len(store.runs)} runs", f"{len(rows)} SAEs"
+        )
         self.session.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
 
     def _summarised(self, found: list[RunSummary]) -> None:

@@ -23,23 +23,41 @@ from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
 
 LIMIT = 10_000
-_FIRST = "SELECT category, count(*) AS texts, sum(n_tokens) AS tokens\nFROM texts GROUP BY ALL ORDER BY ALL"
+_FIRST = """SELECT category, count(*) AS texts, sum(n_tokens) AS tokens
+FROM texts GROUP BY ALL ORDER BY ALL"""
 
 
 class SqlScreen(LensScreen):
     """Write, run with F5, walk through the rows; esc stops a query, then leaves the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f5,ctrl+enter,ctrl+j", "run", "Run", key_display="F5", priority=True, id="sql.run"),
-        Binding("f2", "named", "Queries", key_display="F2", id="sql.named", tooltip="Insert a named query"),
+        Binding(
+            "f5,ctrl+enter,ctrl+j", "run", "Run", key_display="F5", priority=True, id="sql.run"
+        ),
+        Binding(
+            "f2",
+            "named",
+            "Queries",
+            key_display="F2",
+            id="sql.named",
+            tooltip="Insert a named query",
+        ),
         Binding("escape", "back", "Back", priority=True, id="app.back"),
-        Binding("f6", "other_pane", "Rows", key_display="F6", priority=True, id="sql.pane", tooltip="To the rows and back"),
+        Binding(
+            "f6",
+            "other_pane",
+            "Rows",
+            key_display="F6",
+            priority=True,
+            id="sql.pane",
+            tooltip="To the rows and back",
+        ),
     ]
     HELP = """# SQL
 
 **F5** (or ctrl+enter, ctrl+j) runs the statement. **esc** stops a running query, then leaves the
-editor, so that the view keys work. **F6** goes to the rows and back. **F2** lists the named queries. Only reading is allowed, and
-only within the store. **space** on a cell shows all of it.
+editor, so that the view keys work. **F6** goes to the rows and back. **F2** lists the named
+queries. Only reading is allowed, and only within the store. **space** shows a whole cell.
 
 Tables: runs, saes, texts, contexts, tokens, codes, energies, features, feature_codes,
 feature_texts, top_contexts, feature_logits, feature_neighbours.

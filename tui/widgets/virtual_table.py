@@ -48,7 +48,9 @@ class VirtualTable(ScrollView, can_focus=True):
     """Shows a RowSource; the cursor is a cell, so that a column can be sorted by or copied."""
 
     DEFAULT_CSS = """
-    VirtualTable { height: 1fr; scrollbar-size-horizontal: 0; background: $surface; color: $foreground; }
+    VirtualTable {
+        height: 1fr; scrollbar-size-horizontal: 0; background: $surface; color: $foreground;
+    }
     VirtualTable > .virtual-table--cursor { background: $primary; color: $text; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -166,10 +168,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         left, top = self.scroll_offset
         width = self.size.width
-        if y == 0:
-            strip = self._heading()
-        else:
-            strip = self._line(top + y - 1)
+        strip = self._heading() if y == 0 else self._line(top + y - 1)
         base = self.rich_style
         return strip.crop_extend(left, left + width, base).apply_style(base)
 
@@ -256,4 +255,6 @@ def _fit(text: str, column: TableColumn) -> str:
     cells = cell_len(text)
     if cells > column.width:
         return set_cell_size(text, column.width - 1) + "…"
-    return " " * (column.width - cells) + text if column.right else set_cell_size(text, column.width)
+    return (
+        " " * (column.width - cells) + text if column.right else set_cell_size(text, column.width)
+    )
