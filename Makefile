@@ -1,0 +1,45 @@
+# Two commands on a fresh machine with Python 3.11 or newer, pip and make:
+#   make demo   sets up, ingests the bundled texts, and opens the terminal program
+#   make test   sets up and runs the tests
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check lint types layers bench lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/energylens demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: lint types layers
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/pyright
+
+layers: $(INSTALLED)
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/queries.py
+	$(BIN)/python benchmarks/screens.py
+
+lock: $(INSTALLED)
+	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock
+	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> requirements.lock
+
+clean:
+	rm -rf .venv demo.lens
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; give one with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(INSTALLED)
