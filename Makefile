@@ -26,9 +26,9 @@ layers: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/ingest.py
-	$(BIN)/python benchmarks/queries.py
-	$(BIN)/python benchmarks/screens.py
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.queries
+	$(BIN)/python -m benchmarks.screens
 
 lock: $(INSTALLED)
 	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock

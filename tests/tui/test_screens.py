@@ -125,7 +125,7 @@ async def test_wide_screens_show_the_feature_under_the_cursor(drive, store) -> N
     async with drive("large") as d:
         await d.press("2", "down")
         second = best(store)[1]
-        assert f"Feature {second}  mlp" in d.text
+        await d.until(f"Feature {second}  mlp")
         assert "activations" in d.text and "quantiles" in d.text
 
 

@@ -6,6 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
 
 from energylens.errors import EnergyLensError
@@ -24,6 +25,9 @@ from tui.widgets.histogram import Histogram
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+PEEK_AFTER = 0.1
+"""Seconds the cursor rests before the feature under it is looked up: held keys stay cheap."""
 
 _TITLES = {
     "feature_id": ("feature", 8),
@@ -87,6 +91,7 @@ Column names may be cut short while they are clear.
         self._filter = ""
         self._listed: FeatureList | None = None
         self._n_all = 0
+        self._rest: Timer | None = None
         self.query_one("#filter").display = False
         self.query_one("#list").focus()
         self.session.watch(self._open)
@@ -223,7 +228,9 @@ Column names may be cut short while they are clear.
     @on(VirtualTable.Moved)
     def _moved(self) -> None:
         if self.query_one("#peek").display:
-            self._peek()
+            if self._rest is not None:
+                self._rest.stop()
+            self._rest = self.set_timer(PEEK_AFTER, self._peek)
 
     def _peek(self) -> None:
         selection, row = self.session.selection, self._row(self.table.cursor_row)
