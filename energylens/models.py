@@ -245,7 +245,7 @@ def _readout(bridge: TransformerBridge, config: Any, dtype: torch.dtype) -> Read
     return ReadOut(
         norm=norm,
         W_U=weight.float().T,
-        b_U=None if bias is None else bias.detach().float(),
+        b_U=None if bias is None or not bias.any() else bias.detach().float(),
         logit_scale=scale,
         softcap=_first(config, ("final_logit_softcapping",)),
     )

@@ -6,7 +6,7 @@
     word                        contains, in any text column
     -term                       not
 
-Terms stand side by side and must all hold. Column names may be cut short while they are clear.
+Terms stand side by side and must all hold. Column names may be cut short while they are clear: `max`, `category`.
 """
 
 import re
@@ -76,7 +76,11 @@ def _term(found: re.Match[str], columns: dict[str, str], name: str) -> tuple[str
 def _column(name: str, columns: dict[str, str]) -> str:
     if name in columns:
         return name
-    matching = [column for column in columns if column.startswith(name)]
+    matching = [
+        column
+        for column in columns
+        if column.startswith(name) or any(p.startswith(name) for p in column.split("_"))
+    ]
     if len(matching) == 1:
         return matching[0]
     raise QueryError(

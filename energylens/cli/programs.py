@@ -28,7 +28,7 @@ def demo(
     config = IngestConfig(model=DEMO_MODEL, texts=DEMO_TEXTS, saes=(DEMO_MODEL,))
     run_id = run_ingest(store, config, "1/1", as_json=False)
     index(store)
-    if no_tui or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if no_tui or not _has_terminal():
         from energylens.cli.findings import print_findings
 
         print_findings(store, run_id)
@@ -43,11 +43,16 @@ def tui(store: StoreArgument) -> None:
             "TERM=dumb has no screen; use energylens info, query and sql, "
             "or set TERM to what your terminal is"
         )
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _has_terminal():
         raise UsageError("the TUI needs a terminal; use energylens info, query and sql instead")
     from tui.app import run_tui
 
     run_tui(store)
+
+
+def _has_terminal() -> bool:
+    """Keys come from stdin; Textual draws on stderr."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def doctor() -> None:

@@ -30,6 +30,7 @@ def frame(store: Store) -> pl.DataFrame:
         ('top_category~"^num"', pl.col("top_category") == "numbers"),
         ("-numbers", pl.col("top_category") != "numbers"),
         ("is_dense=yes", pl.col("is_dense")),
+        ("category:anim", pl.col("top_category") == "animals"),
         ("max>1.5", pl.col("max_activation") > 1.5),
         ("feature_id != 3", pl.col("feature_id") != 3),
         ("sel > -1", pl.col("selectivity") > -1),
