@@ -28,7 +28,7 @@ from ingest.texts import iter_texts
 
 N_TOKENS, N_CTX, D_SAE, L0 = 8_192, 128, 24_576, 60
 HOOK = "blocks.8.hook_resid_pre"
-ROUNDS = 3
+ROUNDS = 2
 
 
 def make_inputs(folder: Path) -> IngestConfig:

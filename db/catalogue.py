@@ -1,14 +1,15 @@
 """The SQL that turns complete shards and indexes into documented tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from db.derived import INDEX_TABLES
-from db.layout import RunLayout
-from db.manifest import read_manifest
+from db.layout import RunLayout, file_name
+from db.manifest import FileEntry, read_manifest
 from db.provenance import RunInfo, create_tables
 from db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
 from db.table import Table
@@ -21,31 +22,58 @@ def create_catalogue(
     """Create every table of the schema: views over complete files, with comments."""
     listed = list(runs)
     create_tables(con, [info for _, info in listed])
-    files = _files([layout for layout, _ in listed])
-    for table in (*SHARD_TABLES, *INDEX_TABLES):
+    files = _shard_files([layout for layout, _ in listed])
+    for table in SHARD_TABLES:
         con.execute(f"CREATE VIEW {table.name} AS {_select(table, files[table.name])}")
+    parts = _index_files(listed)
+    for table in INDEX_TABLES:
+        con.execute(f"CREATE VIEW {table.name} AS {_select_index(table, parts[table.name])}")
     for table in TABLES.values():
         _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
 
 
-def _files(runs: list[RunLayout]) -> dict[str, list[Path]]:
-    """For each table, the files of complete shards and indexes that hold rows of it."""
-    files: dict[str, list[Path]] = {name: [] for name in TABLES}
+@dataclass(frozen=True)
+class _IndexFile:
+    """A file of the index: all its rows are of one run and one SAE."""
+
+    path: Path
+    run_id: str
+    sae_id: str
+
+
+def _shard_files(runs: list[RunLayout]) -> dict[str, list[Path]]:
+    """For each table of the shards, the files of complete shards that hold rows of it."""
+    files: dict[str, list[Path]] = {table.name: [] for table in SHARD_TABLES}
     for run in runs:
-        directories = run.complete_shards()
-        if (run.index / "manifest.json").exists():
-            directories.append(run.index)
-        for directory in directories:
-            for entry in read_manifest(directory).files:
-                path = directory / entry.path
-                if not path.is_file():
-                    raise StoreDamagedError(
-                        f"'{path}' is missing though its manifest lists it; "
-                        f"delete '{directory}' and run the same ingest or index command again"
-                    )
-                if entry.rows:
-                    files[entry.table].append(path)
+        for directory in run.complete_shards():
+            for entry, path in _listed(directory):
+                files[entry.table].append(path)
     return files
+
+
+def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_IndexFile]]:
+    """For each derived table, its files with the run and the SAE they are of."""
+    files: dict[str, list[_IndexFile]] = {table.name: [] for table in INDEX_TABLES}
+    for layout, info in runs:
+        if (layout.index / "manifest.json").exists():
+            names = {file_name(sae.sae_id): sae.sae_id for sae in info.saes}
+            for entry, path in _listed(layout.index):
+                part = _IndexFile(path, info.run_id, names[path.name.removesuffix(".parquet")])
+                files[entry.table].append(part)
+    return files
+
+
+def _listed(directory: Path) -> Iterator[tuple[FileEntry, Path]]:
+    """The files of a manifest that hold rows."""
+    for entry in read_manifest(directory).files:
+        path = directory / entry.path
+        if not path.is_file():
+            raise StoreDamagedError(
+                f"'{path}' is missing though its manifest lists it; "
+                f"delete '{directory}' and run the same ingest or index command again"
+            )
+        if entry.rows:
+            yield entry, path
 
 
 def _select(table: Table, files: list[Path]) -> str:
@@ -55,10 +83,27 @@ def _select(table: Table, files: list[Path]) -> str:
             f", (is_special OR pos = 0 OR coalesce(norm_ratio, 0) > {SINK_NORM_RATIO}) AS is_masked"
         )
     if not files:
-        nulls = ", ".join(f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
-        return f"SELECT {columns} FROM (SELECT {nulls}) WHERE false"  # noqa: S608
+        return _select_nothing(table, columns)
     listed = ", ".join(quote(str(path.resolve())) for path in files)
     return f"SELECT {columns} FROM read_parquet([{listed}])"  # noqa: S608
+
+
+def _select_index(table: Table, files: list[_IndexFile]) -> str:
+    """One branch a file, with run and SAE as constants: a query that names them reads the one
+    file it needs and compares no string in it."""
+    if not files:
+        return _select_nothing(table, "*")
+    others = ", ".join(f'"{c.name}"' for c in table.columns if c.name not in ("run_id", "sae_id"))
+    return " UNION ALL ".join(
+        f"SELECT {quote(part.run_id)} AS run_id, {quote(part.sae_id)} AS sae_id, {others} "  # noqa: S608
+        f"FROM read_parquet({quote(str(part.path.resolve()))})"
+        for part in files
+    )
+
+
+def _select_nothing(table: Table, columns: str) -> str:
+    nulls = ", ".join(f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
+    return f"SELECT {columns} FROM (SELECT {nulls}) WHERE false"  # noqa: S608
 
 
 def _comment(con: duckdb.DuckDBPyConnection, table: Table, kind: str) -> None:

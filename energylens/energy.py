@@ -75,7 +75,7 @@ def _chunk(
     next_ids: Int[Tensor, " n"],
     with_gradient: bool,
 ) -> Energies:
-    """One product with the unembedding; what follows goes through the cache a few rows at a time."""
+    """One product with the unembedding; the rest goes through the cache a few rows at a time."""
     logits = readout.logits(h)
     rows = max(1, _CACHE_NUMBERS // readout.d_vocab)
     parts = [

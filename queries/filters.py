@@ -6,7 +6,8 @@
     word                        contains, in any text column
     -term                       not
 
-Terms stand side by side and must all hold. Column names may be cut short while they are clear: `max`, `category`.
+Terms stand side by side and must all hold. Column names may be cut short while they are clear:
+`max`, `category`.
 """
 
 import re

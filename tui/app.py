@@ -14,7 +14,7 @@ from tui.modals.too_small import SMALLEST, TooSmall
 from tui.screens.features import FeaturesScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.sql import SqlScreen
-from tui.state import Session
+from tui.state import Workspace
 
 
 class LensApp(App[None]):
@@ -40,7 +40,7 @@ class LensApp(App[None]):
 
     def __init__(self, store: Store) -> None:
         super().__init__()
-        self.session = Session(store)
+        self.workspace = Workspace(store)
         self.theme = "textual-dark"
         if os.environ.get("SSH_CONNECTION"):
             self.animation_level = "none"
@@ -65,11 +65,11 @@ class LensApp(App[None]):
 
     async def action_quit(self) -> None:
         """Stop every query and leave."""
-        self.session.tasks.close()
+        self.workspace.tasks.close()
         self.exit()
 
     def on_unmount(self) -> None:
-        self.session.tasks.close()
+        self.workspace.tasks.close()
 
 
 def run_tui(path: Path) -> None:

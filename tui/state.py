@@ -21,8 +21,8 @@ class Selection:
         return f"{self.run} / {self.sae.sae_id}"
 
 
-class Session:
-    """One of it for an app; screens reach it as `self.session`."""
+class Workspace:
+    """One of it for an app; screens reach it as `self.workspace`."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.tasks = store, Tasks(store)

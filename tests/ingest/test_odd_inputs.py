@@ -63,14 +63,16 @@ def test_routers_of_a_mixture_are_recorded(
         assert chosen["choice_id"].to_list() == ids.flatten().tolist()
         normed = (weights / weights.sum(-1, keepdim=True)).flatten()
         np.testing.assert_allclose(chosen["weight"], normed, rtol=1e-4)
-    energies = rows(
-        path, "SELECT * FROM energies WHERE layer = 0 ORDER BY token_index LIMIT 5"
+    energies = rows(path, "SELECT * FROM energies WHERE layer = 0 ORDER BY token_index LIMIT 5")
+    assert (
+        found.filter(pl.col("layer") == 0)["energy_out"]
+        .head(5)
+        .equals(energies["energy"].rename("energy_out"))
     )
-    assert found.filter(pl.col("layer") == 0)["energy_out"].head(5).equals(
-        energies["energy"].rename("energy_out")
-    )
-    assert found.filter(pl.col("layer") == 1)["energy_in"].head(5).equals(
-        energies["energy"].rename("energy_in")
+    assert (
+        found.filter(pl.col("layer") == 1)["energy_in"]
+        .head(5)
+        .equals(energies["energy"].rename("energy_in"))
     )
 
 
@@ -94,7 +96,9 @@ def test_an_sae_on_the_heads_of_attention(
     path = tmp_path / "x.lens"
     make_store(path, replace(config, saes=(str(tmp_path / "heads"),), keep=("activations",)))
     codes = rows(path, "SELECT * FROM codes ORDER BY token_index, feature_id")
-    z = torch.tensor(rows(path, "SELECT * FROM activations ORDER BY token_index")["activation"].to_list())
+    z = torch.tensor(
+        rows(path, "SELECT * FROM activations ORDER BY token_index")["activation"].to_list()
+    )
     expected = torch.relu(z @ sae.W_enc)
     token, feature = expected.nonzero(as_tuple=True)
     assert codes["feature_id"].to_list() == feature.tolist()

@@ -212,7 +212,7 @@ async def test_the_neuronpedia_link_or_its_absence_is_said(
     write_run(record, replace(run, saes=known))
     async with drive("large", path) as d:
         await d.press("2", "enter", "y")
-        number = best(d.app.session.store)[0]
+        number = best(d.app.workspace.store)[0]
         assert d.app.clipboard == f"https://www.neuronpedia.org/gpt2-small/1-res/{number}"
         await d.until("set-clipboard on")
 

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 from energylens.errors import EnergyLensError
 from queries.features import Feature, feature
 from tui.screens.feature_facts import facts
-from tui.state import Selection, Session
+from tui.state import Selection, Workspace
 
 
 class GoTo(ModalScreen[int | None]):
@@ -27,9 +27,9 @@ class GoTo(ModalScreen[int | None]):
         self._selection = selection
 
     @property
-    def session(self) -> Session:
+    def workspace(self) -> Workspace:
         """The open store and what is in view."""
-        return self.app.session  # type: ignore[attr-defined]
+        return self.app.workspace  # type: ignore[attr-defined]
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -45,7 +45,7 @@ class GoTo(ModalScreen[int | None]):
             self.query_one("#goto-preview", Static).update("")
             return
         run, sae = self._selection.run, self._selection.sae.sae_id
-        self.session.tasks.ask(
+        self.workspace.tasks.ask(
             self, "preview", lambda s: feature(s, run, sae, wanted), self._preview, self._no_preview
         )
 

@@ -1,11 +1,11 @@
-"""What every screen has: the session, a width class, and a way back."""
+"""What every screen has: the workspace, a width class, and a way back."""
 
 from typing import ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tui.state import Session
+from tui.state import Workspace
 
 
 class LensScreen(Screen[None]):
@@ -17,9 +17,9 @@ class LensScreen(Screen[None]):
     ]
 
     @property
-    def session(self) -> Session:
+    def workspace(self) -> Workspace:
         """The open store and what is in view."""
-        return cast("Session", self.app.session)  # type: ignore[attr-defined]
+        return cast("Workspace", self.app.workspace)  # type: ignore[attr-defined]
 
     def action_back(self) -> None:
         if len(self.app.screen_stack) > 1:

@@ -114,7 +114,7 @@ token: the status line gives the exact value under the cursor. **space** shows t
                 coactive=coactive_features(session, run, sae, feature_id, 5),
             )
 
-        self.session.tasks.ask(self, "facts", question, self._show)
+        self.workspace.tasks.ask(self, "facts", question, self._show)
         self._load_contexts()
 
     def _load_contexts(self) -> None:
@@ -128,7 +128,7 @@ token: the status line gives the exact value under the cursor. **space** shows t
                 for row in listed.iter_rows(named=True)
             ]
 
-        self.session.tasks.ask(self, "contexts", question, self._show_contexts)
+        self.workspace.tasks.ask(self, "contexts", question, self._show_contexts)
 
     def _show(self, shown: Shown) -> None:
         self._record = shown.record

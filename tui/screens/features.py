@@ -94,7 +94,7 @@ Column names may be cut short while they are clear.
         self._rest: Timer | None = None
         self.query_one("#filter").display = False
         self.query_one("#list").focus()
-        self.session.watch(self._open)
+        self.workspace.watch(self._open)
         self._open()
 
     @property
@@ -103,11 +103,11 @@ Column names may be cut short while they are clear.
 
     def _open(self) -> None:
         """Show the SAE in view from the top."""
-        selection = self.session.selection
+        selection = self.workspace.selection
         if selection is None:
             self.query_one(StatusBar).say("this store has no SAE; see 1, Overview")
             return
-        self._listed = FeatureList(self.session.store, selection.run, selection.sae.sae_id)
+        self._listed = FeatureList(self.workspace.store, selection.run, selection.sae.sae_id)
         self._arrange()
 
     def _arrange(self, filter_text: str | None = None) -> None:
@@ -120,20 +120,20 @@ Column names may be cut short while they are clear.
             self._filter = wanted
             self._arranged(listed, counts)
 
-        self.session.tasks.ask(
+        self.workspace.tasks.ask(
             self, "arrange", lambda _: listed.arrange(wanted, sort), done, self._refused
         )
 
     def _arranged(self, listed: FeatureList, counts: tuple[int, int]) -> None:
         left, self._n_all = counts
         self.table.arrow = (self._sort.column, self._sort.descending)
-        self.table.show(FeatureRows(listed, left, self.session.tasks, self.table))
+        self.table.show(FeatureRows(listed, left, self.workspace.tasks, self.table))
         self._say(left)
 
     def _say(self, left: int) -> None:
-        selection = self.session.selection
+        selection = self.workspace.selection
         if self._n_all == 0:
-            path = self.session.store.path
+            path = self.workspace.store.path
             self.query_one(StatusBar).say(f"no index for this SAE yet: energylens index {path}")
             return
         shown = (
@@ -193,7 +193,7 @@ Column names may be cut short while they are clear.
 
     def action_goto(self) -> None:
         """Ask for a feature and go to its row."""
-        selection = self.session.selection
+        selection = self.workspace.selection
         if selection is None:
             return
 
@@ -201,7 +201,7 @@ Column names may be cut short while they are clear.
             listed = self._listed
             if feature_id is None or listed is None:
                 return
-            self.session.tasks.ask(
+            self.workspace.tasks.ask(
                 self,
                 "goto",
                 lambda _: listed.row_of(feature_id),
@@ -221,9 +221,9 @@ Column names may be cut short while they are clear.
 
         def chosen(selection: Selection | None) -> None:
             if selection is not None:
-                self.session.select(selection)
+                self.workspace.select(selection)
 
-        self.app.push_screen(ChooseSae(self.session.choices, self.session.selection), chosen)
+        self.app.push_screen(ChooseSae(self.workspace.choices, self.workspace.selection), chosen)
 
     @on(VirtualTable.Moved)
     def _moved(self) -> None:
@@ -233,10 +233,10 @@ Column names may be cut short while they are clear.
             self._rest = self.set_timer(PEEK_AFTER, self._peek)
 
     def _peek(self) -> None:
-        selection, row = self.session.selection, self._row(self.table.cursor_row)
+        selection, row = self.workspace.selection, self._row(self.table.cursor_row)
         if selection is None or row is None:
             return
-        self.session.tasks.ask(
+        self.workspace.tasks.ask(
             self,
             "peek",
             lambda session: feature(session, selection.run, selection.sae.sae_id, int(row[0])),
@@ -259,7 +259,7 @@ Column names may be cut short while they are clear.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        selection = self.session.selection
+        selection = self.workspace.selection
         if selection is not None:
             self.app.push_screen(
                 FeatureScreen(selection, event.row, self.table.n_rows, self._id_at)

@@ -62,17 +62,17 @@ for its run and what is missing, with the command that makes it.
                 "gate": choice.sae.gate.partition(":")[0],
                 "run": choice.run,
             }
-            for choice in self.session.choices
+            for choice in self.workspace.choices
         ]
         names = [column.name for column in _COLUMNS]
         frame = pl.DataFrame(rows).select(names) if rows else pl.DataFrame()
         self.query_one("#saes", VirtualTable).show(FrameRows(frame))
         self.query_one("#saes").focus()
-        store = self.session.store
+        store = self.workspace.store
         self.query_one(StatusBar).say(
             store.path.name, f"{len(store.runs)} runs", f"{len(rows)} SAEs"
         )
-        self.session.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
+        self.workspace.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
 
     def _summarised(self, found: list[RunSummary]) -> None:
         self._summaries = {run.info.run_id: run for run in found}
@@ -86,20 +86,20 @@ for its run and what is missing, with the command that makes it.
     def action_open(self) -> None:
         """Open the features of the SAE under the cursor."""
         row = self.query_one("#saes", VirtualTable).cursor_row
-        if self.session.choices:
-            self.session.select(self.session.choices[row])
+        if self.workspace.choices:
+            self.workspace.select(self.workspace.choices[row])
             self.app.switch_mode("features")
 
     def _describe(self, row: int) -> None:
-        choices = self.session.choices
+        choices = self.workspace.choices
         run_id = choices[row].run if row < len(choices) else next(iter(self._summaries), None)
         run = self._summaries.get(run_id) if run_id else None
         if run is not None:
-            self.query_one("#run-facts", Static).update(_facts(run, self.session.store.path.name))
-        elif not self.session.store.runs:
+            self.query_one("#run-facts", Static).update(_facts(run, self.workspace.store.path.name))
+        elif not self.workspace.store.runs:
             self.query_one("#run-facts", Static).update(
                 "This store holds no run yet.\n\nMake one in a shell:\n"
-                f"energylens ingest {self.session.store.path} --model M --sae S --texts T"
+                f"energylens ingest {self.workspace.store.path} --model M --sae S --texts T"
             )
 
 

@@ -87,7 +87,7 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
         def question(session: Session) -> SqlResult:
             return run_sql(session.cursor(), text, LIMIT)
 
-        self.session.tasks.ask(self, "sql", question, self._show, self._fail)
+        self.workspace.tasks.ask(self, "sql", question, self._show, self._fail)
 
     def _show(self, result: SqlResult) -> None:
         self._is_running = False
@@ -110,7 +110,7 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
         """Stop the query; else leave the editor; else go back."""
         if self._is_running:
             self._is_running = False
-            self.session.tasks.cancel(self, "sql")
+            self.workspace.tasks.cancel(self, "sql")
             self.query_one(StatusBar).say("stopped")
         elif self.query_one("#editor").has_focus:
             self.query_one("#rows").focus()
@@ -133,7 +133,7 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
         self.app.push_screen(ChooseQuery(), chosen)
 
     def _call_of(self, name: str) -> str:
-        query, selection = named_queries()[name], self.session.selection
+        query, selection = named_queries()[name], self.workspace.selection
         known = {"run": selection.run, "sae": selection.sae.sae_id} if selection else {}
         arguments = []
         for parameter in query.parameters:
