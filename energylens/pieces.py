@@ -42,7 +42,7 @@ def pieces(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]])
         end = max(covered, max(offset[1] for offset in offsets[first:last]))
         if last == len(tokens):
             end = len(text)
-        data = text[covered:end].encode("utf-8", errors="surrogatepass")
+        data = text[covered:end].encode("utf-8")
         if last - first == 1:
             found.append(Piece(data, covered, end))
         else:

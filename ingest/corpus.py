@@ -36,7 +36,7 @@ class TokenizedText:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(_utf8(self.text.text)).hexdigest()
+        return hashlib.sha256(self.text.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Corpus:
         for group in _grouped(iter_texts(self.spec)):
             for text, ids in zip(group, self._encode(group)["input_ids"], strict=True):
                 for part in (text.text, text.category, text.source):
-                    data = _utf8(part or "")
+                    data = (part or "").encode()
                     digest.update(len(data).to_bytes(8, "little") + data)
                 n_tokens_of_text.append(len(ids))
         counts = np.array(n_tokens_of_text, dtype=np.int64)
@@ -160,7 +160,7 @@ class Corpus:
         return np.array(sizes, dtype=np.int64) + (self.bos_id is not None)
 
     def _encode(self, group: list[Text]) -> dict[str, list[list]]:
-        texts = [_utf8(text.text).decode("utf-8") for text in group]
+        texts = [text.text for text in group]
         encodings = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
         return {
             "input_ids": [encoding.ids for encoding in encodings],
@@ -179,8 +179,3 @@ def _shard_starts(sizes: np.ndarray) -> np.ndarray:
 def _grouped(texts: Iterator[Text]) -> Iterator[list[Text]]:
     while group := list(islice(texts, _GROUP)):
         yield group
-
-
-def _utf8(text: str) -> bytes:
-    """UTF-8 of a text; a lone surrogate, which JSON may hold, becomes a question mark."""
-    return text.encode("utf-8", errors="replace")

@@ -29,7 +29,7 @@ class RowMaker:
                 "text_id": [t.text_id for t in texts],
                 "category": pa.array([t.text.category for t in texts], pa.string()),
                 "source": pa.array([t.text.source for t in texts], pa.string()),
-                "text": [t.text.text.encode("utf-8", "replace").decode() for t in texts],
+                "text": [t.text.text for t in texts],
                 "sha256": [t.sha256 for t in texts],
                 "n_tokens": [len(t.ids) for t in texts],
             }

@@ -18,7 +18,8 @@ class Text:
     """One text as its source gave it."""
 
     text: str
-    """The text itself; may be empty."""
+    """The text itself; may be empty. A lone surrogate, which JSON may hold and UTF-8 cannot, has
+    become a question mark."""
     category: str | None
     """What kind of text it is; None where the source does not say."""
     source: str | None
@@ -133,7 +134,7 @@ def _from_row(row: Mapping[str, object], category: str | None, where: str) -> Te
     if not isinstance(text, str):
         raise TextsError(f"{where} has no 'text' (its columns: {', '.join(map(str, row))})")
     return Text(
-        text=text,
+        text=text.encode("utf-8", errors="replace").decode("utf-8"),
         category=_optional(row.get("category")) or category,
         source=_optional(row.get("source")),
     )

@@ -45,7 +45,7 @@ def test_routers_of_a_mixture_are_recorded(
         out = hf_model(torch.tensor([tokens["vocab_id"].to_list()]), output_router_logits=True)
     found = rows(
         path,
-        "SELECT * FROM routing_tokens JOIN tokens USING (run_id, token_index) "
+        "SELECT routing_tokens.* FROM routing_tokens JOIN tokens USING (run_id, token_index) "
         "WHERE context_id = 0 ORDER BY layer, token_index",
     )
     for layer in (0, 1):
