@@ -1,6 +1,7 @@
 # Two commands on a fresh machine with Python 3.11 or newer, pip and make:
 #   make demo   sets up, ingests the bundled texts, and opens the terminal program
 #   make test   sets up and runs the tests
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed

@@ -73,7 +73,7 @@ def time_parts(prepared: Prepared) -> dict[str, float]:
     model, (sae,) = instruments.model, instruments.saes
     contexts = [c for text in corpus.texts(lambda _: True) for c in corpus.contexts(plan, text)]
     layers = [model.resid_post(layer) for layer in range(-1, model.n_layers)]
-    seconds = dict.fromkeys(("forward", "encode", "lens"), 0.0)
+    seconds = {"forward": 0.0, "encode": 0.0, "lens": 0.0}
     for batch in batches([len(c.ids) for c in contexts], instruments.batch_tokens):
         ids, mask = pad([contexts[i].ids for i in batch])
         began = time.perf_counter()

@@ -38,6 +38,12 @@ async def floor() -> float:
         return await cpu_ms_of(pilot, "down")
 
 
+def has_rows(app: LensApp) -> bool:
+    """Whether the table shows its first row."""
+    source = app.screen.query_one("#list", VirtualTable).source
+    return source is not None and source.n_rows > 0 and source.row(0) is not None
+
+
 async def measure(path: Path) -> dict[str, float]:
     began = time.perf_counter()
     with open_catalog(path) as store:
@@ -47,10 +53,8 @@ async def measure(path: Path) -> dict[str, float]:
             first_frame = time.perf_counter() - began
             began = time.perf_counter()
             await pilot.press("2")
-            table = None
-            while table is None or not table.n_rows or table.source.row(0) is None:
+            while not has_rows(app):
                 await pilot.pause(0.005)
-                table = app.screen.query_one("#list", VirtualTable)
             features = time.perf_counter() - began
             await app.workers.wait_for_complete()
             return {

@@ -66,15 +66,15 @@ def ingest(prepared: Prepared, part: Part, progress: Progress) -> int:
     """
     plan = prepared.plan
     mine = range(part.index, plan.n_shards, part.count)
-    todo = {n for n in mine if not (prepared.layout.shard(n) / "manifest.json").exists()}
-    if len(todo) < len(mine):
-        progress.say(f"{len(mine) - len(todo)} of {len(mine)} shards are complete; going on")
-    total = int(plan.n_tokens * len(todo) / plan.n_shards)
+    missing = {n for n in mine if not (prepared.layout.shard(n) / "manifest.json").exists()}
+    if len(missing) < len(mine):
+        progress.say(f"{len(mine) - len(missing)} of {len(mine)} shards are complete; going on")
+    total = int(plan.n_tokens * len(missing) / plan.n_shards)
     rows = RowMaker(prepared.run.run_id, prepared.run.n_ctx, prepared.instruments.model.tokenizer)
     tables = tables_of(prepared.instruments)
     done = 0
     progress.step("ingest", 0, total, "tokens")
-    for number, items in groupby(_stream(prepared, todo), key=itemgetter(0)):
+    for number, items in groupby(_stream(prepared, missing), key=itemgetter(0)):
         with write_shard(prepared.layout, number, tables) as writer:
             for block in blocks(item for _, item in items):
                 write_block(writer, rows, prepared.instruments, block)
@@ -124,14 +124,14 @@ def blocks(items: Iterator[TokenizedText | Context]) -> Iterator[Block]:
         yield block
 
 
-def _stream(prepared: Prepared, todo: set[int]) -> Iterator[tuple[int, TokenizedText | Context]]:
+def _stream(prepared: Prepared, missing: set[int]) -> Iterator[tuple[int, TokenizedText | Context]]:
     """Texts and contexts of the wanted shards, in the order of the shards."""
     plan, corpus = prepared.plan, prepared.corpus
-    for text in corpus.texts(lambda text_id: not todo.isdisjoint(plan.shards_of_text(text_id))):
+    for text in corpus.texts(lambda text_id: not missing.isdisjoint(plan.shards_of_text(text_id))):
         home = plan.shards_of_text(text.text_id)[0]
-        if home in todo:
+        if home in missing:
             yield home, text
         for context in corpus.contexts(plan, text):
             shard = plan.shard_of(context.context_id)
-            if shard in todo:
+            if shard in missing:
                 yield shard, context
