@@ -7,6 +7,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks the hub must fail at once
 
+import hypothesis
 import pytest
 import torch
 from sae_lens import (
@@ -34,6 +35,9 @@ from ingest.plan import IngestConfig, load, prepare
 from ingest.progress import Progress
 from ingest.run import Part, ingest
 from queries.catalog import open_catalog
+
+hypothesis.settings.register_profile("here", deadline=None, database=None)
+hypothesis.settings.load_profile("here")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real models and texts beside the repository; tests that need them are skipped without."""

@@ -228,6 +228,27 @@ def test_unexpected_errors_have_a_message_and_debug_a_traceback(
     assert result.exit_code == 1 and "Traceback" in result.stderr
 
 
+def test_the_demo_prints_what_it_found(tmp_path: Path) -> None:
+    result = run("demo", "--store", tmp_path / "demo.lens", "--no-tui")
+    assert result.stderr.count("passed") == 6, "six bundled SAEs pass the gate"
+    for said in (
+        "by category", "conversational", "Mean energy under the logit lens",
+        "Most selective features of blocks.3.hook_resid_post", "energylens tui",
+    ):  # fmt: skip
+        assert said in result.stdout
+    rows = [json.loads(line) for line in run(
+        "query", tmp_path / "demo.lens", "energy_by_layer", "-f", "json"
+    ).stdout.splitlines()]  # fmt: skip
+    overall = [row["mean_energy"] for row in rows if row["category"] is None]
+    assert overall == sorted(overall, reverse=True), "each layer of the model knows more"
+    assert overall[-1] < 4.5
+    assert "sound" in run("verify", tmp_path / "demo.lens").stderr
+
+
+def test_the_doctor_runs_the_bundled_model() -> None:
+    assert "lens and model agree" in run("doctor").stdout
+
+
 def test_training_commands_make_what_ingest_takes(tmp_path: Path, texts_dir: Path) -> None:
     sizes = ["--d-model", "32", "--n-layers", "1", "--n-ctx", "16", "--vocab-size", "280"]
     rows = "\n".join(

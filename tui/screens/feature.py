@@ -239,14 +239,14 @@ def _more_facts(shown: Shown) -> Text:
     for direction, title in (("top", "promotes"), ("bottom", "suppresses")):
         tokens = shown.promoted.filter(pl.col("direction") == direction)["token"].to_list()
         text.append(f"{title:>10}  ", "dim")
-        text.append("  ".join(visible_token(t) for t in tokens[:8]) or "not computed")
+        text.append("  ".join(visible_token(t) for t in tokens[:6]) or "not computed")
         text.append("\n")
     for title, rows, value in (
         ("similar", shown.similar, "cosine"),
         ("with", shown.coactive, "jaccard"),
     ):
         name = "neighbour_id" if value == "cosine" else "feature_id"
-        listed = [f"{r[name]} ({number(r[value], 2)})" for r in rows.head(5).iter_rows(named=True)]
+        listed = [f"{r[name]} ({number(r[value], 2)})" for r in rows.head(3).iter_rows(named=True)]
         text.append(f"{title:>10}  ", "dim")
         text.append("  ".join(listed) or "none")
         text.append("\n")

@@ -29,6 +29,8 @@ def facts(found: Feature) -> Text:
 
 
 def _quantiles(found: Feature) -> str:
-    names = ("10", "25", "50", "75", "90", "99 %")
-    values = found.quantiles or []
-    return "  ".join(f"{name} {number(v, 2)}" for name, v in zip(names, values, strict=False))
+    """The middle and the top; SQL has the rest."""
+    if not found.quantiles:
+        return "·"
+    _, quarter, half, three_quarters, _, top = (number(value, 2) for value in found.quantiles)
+    return f"{quarter} {half} {three_quarters} {top} (25 50 75 99 %)"

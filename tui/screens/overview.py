@@ -70,7 +70,7 @@ for its run and what is missing, with the command that makes it.
         self.query_one("#saes").focus()
         store = self.workspace.store
         self.query_one(StatusBar).say(
-            store.path.name, f"{len(store.runs)} runs", f"{len(rows)} SAEs"
+            store.path.name, _counted(len(store.runs), "run"), _counted(len(rows), "SAE")
         )
         self.workspace.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
 
@@ -101,6 +101,10 @@ for its run and what is missing, with the command that makes it.
                 "This store holds no run yet.\n\nMake one in a shell:\n"
                 f"energylens ingest {self.workspace.store.path} --model M --sae S --texts T"
             )
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _facts(run: RunSummary, store_name: str) -> Text:
