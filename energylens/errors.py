@@ -37,7 +37,7 @@ class MissingExtraError(UsageError):
     def __init__(self, extra: str, missing: str) -> None:
         super().__init__(
             f"this needs the extra '{extra}' ({missing} is not installed); "
-            f"install it with: pip install 'energy-lens[{extra}]'"
+            f"install it in the folder of Energy-Lens with: pip install '.[{extra}]'"
         )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from energylens.cli.arguments import JsonOption, StoreArgument
-from energylens.errors import MissingExtraError, UsageError
+from energylens.cli.extras import need_models
+from energylens.errors import UsageError
 
 if TYPE_CHECKING:
     from ingest.estimate import Estimate
@@ -71,7 +72,7 @@ def ingest(
 
     The same command again goes on where the last one stopped.
     """
-    _need_models()
+    need_models()
     from ingest.plan import IngestConfig
 
     config = IngestConfig(
@@ -173,11 +174,3 @@ def _checked_run_id(run_id: str | None) -> str | None:
     if run_id is not None and run_id.startswith("."):
         raise UsageError("--run-id does not begin with a dot")
     return run_id
-
-
-def _need_models() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "transformers", "transformer_lens", "sae_lens"):
-        if find_spec(package) is None:
-            raise MissingExtraError("models", package)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from energylens.cli.arguments import StoreArgument
+from energylens.cli.extras import need_models
 from energylens.errors import MissingExtraError, UsageError
 
 DEMO_MODEL = "builtin:llama"
@@ -21,10 +22,10 @@ def demo(
     ] = False,
 ) -> None:
     """Ingest the bundled texts with the bundled model and SAEs, then open the TUI."""
-    from energylens.cli.ingest import _need_models, index, run_ingest
+    need_models()
+    from energylens.cli.ingest import index, run_ingest
     from ingest.plan import IngestConfig
 
-    _need_models()
     config = IngestConfig(model=DEMO_MODEL, texts=DEMO_TEXTS, saes=(DEMO_MODEL,))
     run_id = run_ingest(store, config, "1/1", as_json=False)
     index(store)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from energylens.cli.extras import need_models
+
 if TYPE_CHECKING:
     from energylens.training.language_model import Progress
 
@@ -25,9 +27,7 @@ def lm(
     seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
 ) -> None:
     """Train a Llama-shaped language model on texts; the same command goes on after a stop."""
-    from energylens.cli.ingest import _need_models
-
-    _need_models()
+    need_models()
     from energylens.training.corpus import pack, save_tokenizer, train_tokenizer
     from energylens.training.language_model import LanguageModelConfig, train
 
@@ -63,9 +63,7 @@ def sae(
     seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
 ) -> None:
     """Train an SAE for each hook, all in one pass over the texts."""
-    from energylens.cli.ingest import _need_models
-
-    _need_models()
+    need_models()
     from energylens.models import load_model
     from energylens.training.corpus import pack
     from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes

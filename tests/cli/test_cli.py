@@ -275,3 +275,19 @@ def test_training_commands_make_what_ingest_takes(tmp_path: Path, texts_dir: Pat
         "--texts", tmp_path / "t.jsonl",
     )  # fmt: skip
     assert "blocks.0.hook_resid_post" in run("info", tmp_path / "x.lens").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo", "--no-tui"),
+        ("ingest", "x.lens", "--model", "m", "--texts", "t"),
+        ("train", "lm", "x", "--texts", "t"),
+        ("train", "sae", "x", "--model", "m", "--texts", "t", "--hook", "h"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("energylens.cli.extras.find_spec", lambda name: None)
+    assert "pip install '.[models]'" in run(*arguments, code=2).stderr

@@ -1,0 +1,16 @@
+"""What a command needs beyond the base install."""
+
+from importlib.util import find_spec
+
+from energylens.errors import MissingExtraError
+
+
+def need_models() -> None:
+    """Make sure that models can be run here.
+
+    Raises:
+        MissingExtraError: a package of the extra 'models' is not installed.
+    """
+    for package in ("torch", "transformers", "transformer_lens", "sae_lens"):
+        if find_spec(package) is None:
+            raise MissingExtraError("models", package)
