@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from db.claim import claim
 from db.layout import RunLayout, file_name
 from db.manifest import Manifest, entry_of, read_manifest, sync, write_manifest
 from db.parquet import TableWriter
@@ -63,26 +64,29 @@ def replace_index(run: RunLayout) -> Iterator[IndexWriter]:
     """Make a new index beside the old one; leaving the block without an error swaps them.
 
     Raises:
+        StoreBusyError: another process is making this index.
         StoreError: the disk is full or cannot be written; the old index stays.
     """
     partial, old = run.root / ".index.partial", run.root / ".index.old"
     try:
-        made_from = shard_fingerprints(run)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        writer = IndexWriter(partial)
-        yield writer
-        write_manifest(partial, writer.manifest(made_from))
-        shutil.rmtree(old, ignore_errors=True)
-        if run.index.exists():
-            run.index.rename(old)
-        partial.rename(run.index)
-        sync(run.root)
+        with claim(run.root / ".index.lock", f"the index of '{run.root.name}'", "wait for it"):
+            try:
+                made_from = shard_fingerprints(run)
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                writer = IndexWriter(partial)
+                yield writer
+                write_manifest(partial, writer.manifest(made_from))
+                shutil.rmtree(old, ignore_errors=True)
+                if run.index.exists():
+                    run.index.rename(old)
+                partial.rename(run.index)
+                sync(run.root)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise StoreError(
             f"cannot write the index of '{run.root}': {error.strerror or error}; the old index is "
             "untouched; make room or fix the permissions, then: energylens index"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

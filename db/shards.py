@@ -4,8 +4,6 @@ Files grow in a hidden directory. When all are finished and flushed, the manifes
 the directory is renamed into place: readers see a shard exactly when its manifest exists.
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +11,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from db.claim import claim
 from db.layout import RunLayout
 from db.manifest import Manifest, entry_of, sync, write_manifest
 from db.parquet import TableWriter
 from db.schema import TABLES
 from energylens.errors import StoreBusyError, StoreError
+
+_ADVICE = "wait for it, stop it, or share the work out with --shard I/N"
 
 
 class ShardWriter:
@@ -65,7 +66,7 @@ def write_shard(run: RunLayout, number: int, tables: tuple[str, ...]) -> Iterato
     partial = run.shards / f".{number:06d}.partial"
     try:
         run.shards.mkdir(parents=True, exist_ok=True)
-        with _claim(run.shards / f".{number:06d}.lock", number):
+        with claim(run.shards / f".{number:06d}.lock", f"shard {number}", _ADVICE):
             if final.exists():
                 raise StoreBusyError(
                     f"shard {number} was finished by another process meanwhile; "
@@ -97,24 +98,3 @@ def _discard(writer: ShardWriter, partial: Path) -> None:
         pass  # the disk is full: the error that brought us here says so
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def _claim(path: Path, number: int) -> Iterator[None]:
-    """Hold the shard's lock file; the kernel lets go of it when the process dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 100).decode() or "another process"
-            raise StoreBusyError(
-                f"shard {number} is being written by {holder}; wait for it, stop it, or share the "
-                "work out with --shard I/N"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()}".encode())
-        yield
-        path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)

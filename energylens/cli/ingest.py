@@ -93,7 +93,11 @@ def ingest(
         _estimate(config, as_json)
         return
     run = run_ingest(store, config, shard, as_json)
-    if not no_index:
+    if shard != "1/1":
+        typer.echo(
+            f"part {shard} is done; once all are: energylens merge, or energylens index", err=True
+        )
+    elif not no_index:
         index(store, run_id=run, as_json=as_json)
 
 

@@ -34,7 +34,10 @@ class Scratch:
         self._run_id = run_id
         self._store = open_store(store)
         self._con = self._store.cursor()
-        self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=store / "runs" / run_id))
+        run = store / "runs" / run_id
+        for left in run.glob(".scratch-*"):  # of a process that was killed: one indexes at a time
+            shutil.rmtree(left, ignore_errors=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=run))
         self._con.execute(f"SET temp_directory = '{self._folder}'".replace("\\", "/"))
         self._con.execute(_sql("tokens"), {"run_id": run_id})
         self._con.execute(_sql("texts"), {"run_id": run_id})

@@ -163,10 +163,11 @@ def test_query_fills_in_what_there_is_one_of(made: Path) -> None:
 
 def test_merge_of_two_halves(tmp_path: Path, config: IngestConfig, small_shards: None) -> None:
     for part in (1, 2):
-        run(
+        made = run(
             "ingest", tmp_path / f"{part}.lens", "--model", config.model, "--texts", config.texts,
-            "--shard", f"{part}/2", "--no-index",
+            "--shard", f"{part}/2",
         )  # fmt: skip
+        assert f"part {part}/2 is done; once all are: energylens merge" in made.stderr
     result = run("merge", tmp_path / "all.lens", tmp_path / "1.lens", tmp_path / "2.lens")
     assert "shards added" in result.stderr
     assert "index fresh" in run("info", tmp_path / "all.lens").stdout

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 import torch
 
-from db.index_files import index_state
+from db.index_files import index_state, replace_index
 from db.layout import StoreLayout
 from db.store import open_store
-from energylens.errors import StoreError
+from energylens.errors import StoreBusyError, StoreError
 from energylens.models import LanguageModel
 from energylens.saes import load_saes
 from ingest.index import statistics
@@ -208,6 +208,24 @@ def test_an_index_is_stale_once_shards_are_added(
         assert store.runs[0].index == "stale"
     build_indexes(path, Progress())
     assert index_state(layout) == "fresh"
+
+
+def test_one_process_indexes_a_run_at_a_time_and_errors_keep_the_old_index(
+    config: IngestConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.lens"
+    run_id = make_store(path, config)
+    layout = StoreLayout(path).run(run_id)
+    before = (layout.index / "manifest.json").read_bytes()
+    (layout.root / ".scratch-left").mkdir()
+    with pytest.raises(ZeroDivisionError), replace_index(layout):
+        with pytest.raises(StoreBusyError, match="is being written by process"):
+            build_indexes(path, Progress(), run_id)
+        raise ZeroDivisionError
+    assert (layout.index / "manifest.json").read_bytes() == before
+    build_indexes(path, Progress(), run_id)
+    assert [p.name for p in layout.root.iterdir() if p.name.startswith(".scratch")] == []
+    assert not (layout.root / ".index.partial").exists()
 
 
 def test_weights_that_are_gone_leave_their_tables_as_they_were(

@@ -126,3 +126,18 @@ def test_the_bundled_texts_are_what_they_claim() -> None:
     assert sum(any(ord(c) > 0x1F000 for c in text) for text in by_category["social"]) >= 10
     lines = [text.count("\n") + 1 for text in (t.text for t in texts)]
     assert min(lines) == 1 and max(lines) >= 10
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.jsonl", "x.csv"])
+def test_a_file_one_may_not_read_is_named(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_text('{"text": "x"}')
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(TextsError, match=rf"cannot read '.*{name}': Permission denied"):
+        list(iter_texts(str(tmp_path / name)))
