@@ -126,8 +126,10 @@ def open_store(path: Path) -> Store:
     runs = [(run, read_run(run.run_json)) for run in layout.runs()]
     con = duckdb.connect(":memory:")
     try:
-        con.execute("SET python_enable_replacements = false")
-        con.execute("SET parquet_metadata_cache = true")
+        con.execute("SET GLOBAL python_enable_replacements = false")
+        con.execute(
+            "SET GLOBAL parquet_metadata_cache = true"
+        )  # cursors do not inherit a plain SET
         con.execute("SET autoinstall_known_extensions = false")
         spill = Path(tempfile.gettempdir(), f"energylens-{os.getpid()}-{id(con):x}")
         con.execute("SET temp_directory = ?", [str(spill)])  # DuckDB lets SQL read this folder

@@ -269,3 +269,15 @@ def test_arrow_types_have_sql_names() -> None:
     for table in TABLES.values():
         for column in table.columns:
             assert sql_type(column.type)
+
+
+def test_cursors_share_the_settings_of_the_store(store: Store) -> None:
+    found = (
+        store.cursor()
+        .execute(
+            "SELECT name, value FROM duckdb_settings() "
+            "WHERE name IN ('parquet_metadata_cache', 'python_enable_replacements')"
+        )
+        .fetchall()
+    )
+    assert dict(found) == {"parquet_metadata_cache": "true", "python_enable_replacements": "false"}
