@@ -113,6 +113,11 @@ def stream_of(hook_name: str) -> str:
     return next((name for name, pattern in _STREAMS if pattern.search(hook_name)), "other")
 
 
+def writes_to_stream(hook_name: str) -> bool:
+    """Whether the hook is the residual stream, or what a whole block part adds to it."""
+    return bool(re.search(r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|mixer_out)$", hook_name))
+
+
 def load_saes(sources: list[str]) -> list[Sae]:
     """Load SAEs; a `builtin:` name may stand for several.
 

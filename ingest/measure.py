@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from energylens.energy import NO_NEXT, Energies, lens_energies
+from energylens.energy import Energies, lens_energies
 from energylens.gate import encode_tokens
 from energylens.models import LanguageModel, run_hooks
 from energylens.routing import Router, Routes, record_logits, routes
@@ -122,9 +122,8 @@ class _Part:
 def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
     model = instruments.model
     ids, mask = pad([c.ids for c in contexts])
-    next_ids, _ = pad([[n + 1 for n in c.next_ids] for c in contexts])
-    targets = next_ids[mask] - 1  # NO_NEXT is -1, and padding must not be taken for it
-    assert targets.min() >= NO_NEXT
+    next_ids, _ = pad([c.next_ids for c in contexts])
+    targets = next_ids[mask]
     points = _lens_points(instruments)
     with record_logits(list(instruments.routers), model.d_model) as router_logits:
         _, cache = run_hooks(

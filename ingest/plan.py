@@ -18,7 +18,7 @@ from energylens.errors import CheckRefusedError, StoreError, UsageError
 from energylens.gate import GateResult
 from energylens.models import LanguageModel, load_model, model_sha256, tokenizer_sha256
 from energylens.routing import find_routers
-from energylens.saes import Sae, load_saes
+from energylens.saes import Sae, load_saes, writes_to_stream
 from ingest.corpus import Corpus, CorpusPlan
 from ingest.gate_run import GateReport, run_gate
 from ingest.measure import Instruments
@@ -94,6 +94,12 @@ def load(config: IngestConfig) -> Loaded:
         model.check_hook(hook)
     if config.keep and not hooks:
         raise UsageError("--keep needs a hook: give --hook or --sae")
+    inner = [hook for hook in hooks if not writes_to_stream(hook)]
+    if "gradients" in config.keep and inner:
+        raise UsageError(
+            f"there is no lens gradient at '{inner[0]}': it is neither the residual stream nor "
+            "what a block's attention or MLP adds to it; leave out the hook or --keep gradients"
+        )
     prepend_bos = _prepend_bos(config, model, saes)
     n_ctx = _n_ctx(config, model, saes)
     corpus = Corpus(config.texts, model.tokenizer, n_ctx, model.bos_id if prepend_bos else None)

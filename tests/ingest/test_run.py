@@ -323,6 +323,10 @@ def test_another_layers_stream_is_seen_by_the_gate(
         ({"energies": "some"}, "takes all, output, none"),
         ({"keep": ("everything",)}, "--keep knows"),
         ({"keep": ("activations",), "saes": ()}, "needs a hook"),
+        (
+            {"keep": ("gradients",), "hooks": ("blocks.0.attn.hook_z",)},
+            r"no lens gradient at 'blocks\.0\.attn\.hook_z'",
+        ),
         ({"n_ctx": 17}, "outside 1 to 16"),
         ({"dtype": "int8"}, "unknown number format"),
     ],
