@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from db.index_files import shard_fingerprints
+from db.index_files import index_state
 from db.layout import RunLayout, StoreLayout
 from db.manifest import entry_of, read_manifest
 from db.provenance import RunInfo, read_run
@@ -75,14 +75,13 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         for stray in directory.rglob("*.parquet"):
             if stray.relative_to(directory).as_posix() not in listed:
                 yield Problem(str(stray), "no manifest lists this file", "delete the file")
-    stale = (run.index / "manifest.json").exists() and _index_is_stale(run)
-    if stale:
+    if _index_is_stale(run):
         yield Problem(str(run.index), "computed from other shards", "run: energylens index")
 
 
 def _index_is_stale(run: RunLayout) -> bool:
     try:
-        return read_manifest(run.index).made_from != shard_fingerprints(run)
+        return index_state(run) == "stale"
     except EnergyLensError:
         return False  # an unreadable manifest is reported on its own
 

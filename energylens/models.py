@@ -5,6 +5,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ class LanguageModel:
     def hf_model(self) -> Any:
         """The Hugging Face model itself."""
         return self.bridge.original_model
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 over its weights."""
+        return sha256_of(self.hf_model.state_dict().items())
 
     @property
     def model_class(self) -> str:
@@ -160,11 +166,6 @@ def sha256_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name}:{flat.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def model_sha256(model: LanguageModel) -> str:
-    """SHA-256 over the weights of a model."""
-    return sha256_of(model.hf_model.state_dict().items())
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:

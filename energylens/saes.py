@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Sae:
         """Decoder directions, float32, as they are stored: not folded, not normalised."""
         return self.module.W_dec.detach().float()
 
-    @property
+    @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 over its weights."""
         return sha256_of(self.module.state_dict().items())

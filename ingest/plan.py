@@ -16,7 +16,7 @@ from db.provenance import RunInfo, SaeInfo, read_run, write_run
 from db.version import create_store
 from energylens.errors import CheckRefusedError, StoreError, UsageError
 from energylens.gate import GateResult
-from energylens.models import LanguageModel, load_model, model_sha256, tokenizer_sha256
+from energylens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.routing import find_routers
 from energylens.saes import Sae, load_saes, writes_to_stream
 from ingest.corpus import Corpus, CorpusPlan
@@ -217,7 +217,7 @@ def _identity(loaded: Loaded) -> str:
     """SHA-256 over everything that decides rows; the batch size and paths do not."""
     instruments, model = loaded.instruments, loaded.instruments.model
     parts = {
-        "model": model_sha256(model),
+        "model": model.weights_sha256,
         "tokenizer": tokenizer_sha256(model.tokenizer),
         "texts": loaded.plan.sha256,
         "saes": [[s.sae_id, s.weights_sha256, s.hook_name, s.centring] for s in instruments.saes],
@@ -250,7 +250,7 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
         model=config.model,
         model_class=model.model_class,
         model_revision=model.revision,
-        model_sha256=model_sha256(model),
+        model_sha256=model.weights_sha256,
         tokenizer_sha256=tokenizer_sha256(model.tokenizer),
         texts=config.texts,
         texts_sha256=plan.sha256,

@@ -28,7 +28,7 @@ def lm(
 ) -> None:
     """Train a Llama-shaped language model on texts; the same command goes on after a stop."""
     need_models()
-    from energylens.training.corpus import pack, save_tokenizer, train_tokenizer
+    from energylens.training.corpus import pack, train_tokenizer
     from energylens.training.language_model import LanguageModelConfig, train
 
     config = LanguageModelConfig(
@@ -42,7 +42,7 @@ def lm(
     read = _shuffled(texts, seed)
     tokenizer = train_tokenizer(read, vocab_size)
     out.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(tokenizer, out)
+    tokenizer.save_pretrained(out)
     ids = pack(tokenizer, read)
     typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
     model = train(config, ids, out / "checkpoint.safetensors", _report)

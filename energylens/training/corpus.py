@@ -1,7 +1,6 @@
 """Texts as one long row of vocabulary ids, and the windows a training step reads from it."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,8 +60,3 @@ class Windows:
         starts = offset + self.n_ctx * order.permutation(n_windows)
         chosen = starts[index * self.batch_size : (index + 1) * self.batch_size]
         return torch.from_numpy(np.stack([self.ids[s : s + self.n_ctx] for s in chosen])).long()
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write the tokenizer beside the model it belongs to."""
-    tokenizer.save_pretrained(str(directory))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from db.index_files import IndexWriter, index_state, replace_index
-from db.layout import RunLayout
+from db.index_files import IndexWriter, replace_index
+from db.layout import RunLayout, StoreLayout
 from db.manifest import read_manifest
 from db.provenance import RunInfo, SaeInfo
 from db.store import open_store
@@ -26,8 +26,7 @@ def build_indexes(store: Path, progress: Progress, run_id: str | None = None) ->
     with open_store(store) as opened:
         states = opened.runs if run_id is None else [opened.run(run_id)]
     for state in states:
-        layout = _layout(store, state.info)
-        if state.n_complete and (run_id is not None or index_state(layout) != "fresh"):
+        if state.n_complete and (run_id is not None or state.index != "fresh"):
             build_index(store, state.info, progress)
             built.append(state.info.run_id)
     write_catalog(store)
@@ -36,7 +35,7 @@ def build_indexes(store: Path, progress: Progress, run_id: str | None = None) ->
 
 def build_index(store: Path, run: RunInfo, progress: Progress) -> None:
     """Replace the index of one run."""
-    layout = _layout(store, run)
+    layout = StoreLayout(store).run(run.run_id)
     weights = _Weights(run, layout, progress)
     with replace_index(layout) as writer, Scratch(store, run.run_id) as scratch:
         for number, sae in enumerate(run.saes):
@@ -45,10 +44,6 @@ def build_index(store: Path, run: RunInfo, progress: Progress) -> None:
             scratch.write(writer, sae, norms)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
-
-
-def _layout(store: Path, run: RunInfo) -> RunLayout:
-    return RunLayout(store / "runs" / run.run_id)
 
 
 class _Weights:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from db.index_files import IndexWriter
+from db.layout import StoreLayout
 from db.parquet import ROW_GROUP, TableWriter
 from db.provenance import SaeInfo
 from db.store import open_store
@@ -34,11 +35,11 @@ class Scratch:
         self._run_id = run_id
         self._store = open_store(store)
         self._con = self._store.cursor()
-        run = store / "runs" / run_id
+        run = StoreLayout(store).run(run_id).root
         for left in run.glob(".scratch-*"):  # of a process that was killed: one indexes at a time
             shutil.rmtree(left, ignore_errors=True)
         self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=run))
-        self._con.execute(f"SET temp_directory = '{self._folder}'".replace("\\", "/"))
+        self._con.execute("SET temp_directory = ?", [str(self._folder)])
         self._con.execute(_sql("tokens"), {"run_id": run_id})
         self._con.execute(_sql("texts"), {"run_id": run_id})
 

@@ -73,20 +73,12 @@ class VirtualTable(ScrollView, can_focus=True):
         table: "VirtualTable"
         row: int
 
-        @property
-        def control(self) -> "VirtualTable":
-            return self.table
-
     @dataclass
     class Chosen(Message):
         """Enter was pressed on a row, or its line clicked twice."""
 
         table: "VirtualTable"
         row: int
-
-        @property
-        def control(self) -> "VirtualTable":
-            return self.table
 
     @dataclass
     class Peeked(Message):
