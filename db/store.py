@@ -6,9 +6,11 @@ Nothing on disk is locked or written, so any number of readers work while writer
 import os
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakSet
 
 import duckdb
 
@@ -44,12 +46,19 @@ class Store:
     def __init__(self, path: Path, con: duckdb.DuckDBPyConnection, runs: list[RunState]) -> None:
         self.path, self.runs = path, runs
         self._con = con
+        self._cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
         self._lock = threading.Lock()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A cursor of one's own; each thread needs one, and interrupts its own only."""
+        """A cursor of one's own; each thread needs one, and interrupts its own only.
+
+        Raises:
+            duckdb.ConnectionException: the store has been closed.
+        """
         with self._lock:
-            return self._con.cursor()
+            cursor = self._con.cursor()
+            self._cursors.add(cursor)
+            return cursor
 
     @property
     def layout(self) -> StoreLayout:
@@ -69,8 +78,16 @@ class Store:
         raise StoreError(f"'{self.path}' has no run '{run_id}'; its runs: {known}")
 
     def close(self) -> None:
-        """Close the catalogue and all its cursors."""
-        self._con.close()
+        """Interrupt what still runs, and close the catalogue and all its cursors."""
+        with self._lock:
+            while True:
+                for cursor in self._cursors:
+                    cursor.interrupt()
+                try:
+                    self._con.close()
+                    return
+                except duckdb.ResourceInUseException:  # a query has yet to notice
+                    time.sleep(0.005)
 
     def __enter__(self) -> "Store":
         return self

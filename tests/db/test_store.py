@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,24 @@ def test_a_session_interrupts_its_cursors_and_refuses_new_ones(store: Store) -> 
         session.cursor()
     assert cursor.execute("SELECT 1").fetchone() == (1,)
     assert store.cursor().execute("SELECT 1").fetchone() == (1,)
+
+
+def test_closing_stops_a_query_that_runs(store_path: Path) -> None:
+    store = open_store(store_path)
+    cursor = store.cursor()
+    cursor.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+    with ThreadPoolExecutor(1) as pool:
+        endless = pool.submit(
+            cursor.execute,
+            "SELECT sum(a.i * b.i % 7) FROM range(1000000000) a(i), range(1000000000) b(i)",
+        )
+        while cursor.query_progress() < 0:
+            assert not endless.done()
+        store.close()
+        with pytest.raises(duckdb.InterruptException):
+            endless.result()
+    with pytest.raises(duckdb.ConnectionException):
+        store.cursor()
 
 
 def test_the_catalogue_file_serves_a_plain_duckdb(copy: Path, tmp_path: Path) -> None:
