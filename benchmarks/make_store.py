@@ -9,6 +9,7 @@ from db.index_files import replace_index
 from db.layout import StoreLayout
 from db.provenance import RunInfo, SaeInfo, write_run
 from db.shards import write_shard
+from db.table import GRADIENTS_OF_CODES
 from db.version import create_store
 from queries.catalog import write_catalog
 
@@ -55,6 +56,7 @@ def _codes(
             "feature_id": features.astype(np.int32),
             "token_index": np.concatenate(tokens),
             "activation": generator.gamma(2, 1, n).astype(np.float32),
+            **{c.name: pa.nulls(n, c.type) for c in GRADIENTS_OF_CODES},
         }
     )
 

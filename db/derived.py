@@ -5,6 +5,7 @@ import pyarrow as pa
 from db.table import (
     ACTIVATION,
     FEATURE,
+    GRADIENTS_OF_CODES,
     RUN,
     SAE,
     TEXT_ID,
@@ -19,7 +20,7 @@ FEATURE_CODES = Table(
     "The table codes in feature order: one feature's activations lie together.",
     "index",
     ("run_id", "sae_id", "feature_id", "token_index"),
-    (RUN, SAE, FEATURE, TOKEN_INDEX, ACTIVATION),
+    (RUN, SAE, FEATURE, TOKEN_INDEX, ACTIVATION, *GRADIENTS_OF_CODES),
 )
 _MASK_NOTE = "over tokens that are not masked"
 FEATURES = Table(
@@ -131,6 +132,77 @@ FEATURE_NEIGHBOURS = Table(
     ),
 )
 
+_VARIANT = Column(
+    "variant",
+    pa.string(),
+    "what z is compared with: g = -dE/dz of the gradient lens, own, total or calibration; "
+    "position is the energy's negative slope along the text, as EFAS was first defined; energy is "
+    "the energy itself, and no EFAS",
+)
+EFAS = Table(
+    "efas",
+    "How a feature's activation z goes with the negative energy gradient g along its direction. "
+    "Not zero means that the read-out is miscalibrated along the feature when it is active "
+    "(positive: under-used, negative: over-used); it does not mean that the feature matters. "
+    "Over tokens that are not masked and have a next token.",
+    "index",
+    ("run_id", "sae_id", "variant", "feature_id"),
+    (
+        RUN,
+        SAE,
+        _VARIANT,
+        FEATURE,
+        Column("n_active", pa.int64(), "valid tokens the feature is active on"),
+        Column("n_windows", pa.int32(), "contexts it is active in"),
+        Column("efas", pa.float64(), "Pearson correlation of z and g; NULL where one is constant"),
+        Column("gate", pa.float64(), "correlation of being active with g"),
+        Column("dose", pa.float64(), "correlation of z and g over the active tokens"),
+        Column(
+            "smd", pa.float64(), "mean g where active less mean g where not, in deviations of g"
+        ),
+        Column(
+            "attribution",
+            pa.float64(),
+            "mean of z g, nats a token: first-order rise of the energy when the feature is ablated",
+        ),
+        Column("within", pa.float64(), "the correlation with window and position means taken off"),
+        Column("within_low", pa.float64(), "lower end of its 95 % interval, clustered by window"),
+        Column("within_high", pa.float64(), "upper end"),
+        Column("t", pa.float64(), "cluster-robust t of within; NULL where it is not tested"),
+        Column("p", pa.float64(), "two-sided p of t, degrees of freedom: windows less one"),
+        Column("q", pa.float64(), "Benjamini-Hochberg q over the tested features of the SAE"),
+        Column("p_flip", pa.float64(), "p by random sign flips of the window scores"),
+        Column("p_familywise", pa.float64(), "the same, adjusted for all features of the SAE"),
+        Column("adjusted", pa.float64(), "partial correlation given position, frequency, energy"),
+        Column("t_adjusted", pa.float64(), "its cluster-robust t"),
+        Column("p_adjusted", pa.float64(), "its p"),
+        Column("t_even", pa.float64(), "t from the contexts of even number alone"),
+        Column("p_even", pa.float64(), "its p: select on one half ..."),
+        Column("t_odd", pa.float64(), "t from the contexts of odd number alone"),
+        Column("p_odd", pa.float64(), "... and report on the other"),
+    ),
+)
+EFAS_CATEGORIES = Table(
+    "efas_categories",
+    "EFAS within the texts of one category.",
+    "index",
+    ("run_id", "sae_id", "variant", "category", "feature_id"),
+    (
+        RUN,
+        SAE,
+        _VARIANT,
+        Column("category", pa.string(), "the category"),
+        FEATURE,
+        Column("n_active", pa.int64(), "valid tokens of the category the feature is active on"),
+        Column("n_windows", pa.int32(), "contexts of the category it is active in"),
+        Column("efas", pa.float64(), "Pearson correlation of z and g within the category"),
+        Column("attribution", pa.float64(), "mean of z g over the category's tokens, nats"),
+        Column("t", pa.float64(), "cluster-robust t, window and position means taken off"),
+        Column("p", pa.float64(), "its p"),
+        Column("q", pa.float64(), "Benjamini-Hochberg q over features and categories of the SAE"),
+    ),
+)
+
 INDEX_TABLES = (
     FEATURE_CODES,
     FEATURES,
@@ -138,5 +210,7 @@ INDEX_TABLES = (
     TOP_CONTEXTS,
     FEATURE_LOGITS,
     FEATURE_NEIGHBOURS,
+    EFAS,
+    EFAS_CATEGORIES,
 )
 """Every derived table."""

@@ -73,6 +73,7 @@ class RunInfo:
     hooks: list[str] = field(default_factory=list)
     hook_median_norms: list[float] = field(default_factory=list)
     lens_layers: list[int] = field(default_factory=list)
+    efas: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     n_shards: int = 0
     versions: dict[str, str] = field(default_factory=dict)

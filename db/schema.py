@@ -10,6 +10,7 @@ from db.derived import INDEX_TABLES
 from db.table import (
     ACTIVATION,
     FEATURE,
+    GRADIENTS_OF_CODES,
     HOOK,
     RUN,
     SAE,
@@ -53,6 +54,11 @@ RUNS = Table(
             "median norm at each hook over text tokens of the gate's sample",
         ),
         Column("lens_layers", pa.list_(pa.int64()), "layers with rows in energies"),
+        Column(
+            "efas",
+            pa.list_(pa.string()),
+            "gradients that codes are compared with: lens, own, total, calibration",
+        ),
         Column("keep", pa.list_(pa.string()), "kept beside the codes: activations, gradients"),
         Column("n_shards", pa.int64(), "shards the whole run has"),
         Column("versions", pa.string(), "versions of the programs that made the run, as JSON"),
@@ -156,6 +162,10 @@ TOKENS = Table(
             pa.int32(),
             "tokens likelier than the true next one; 0 is best; NULL where there is no next token",
         ),
+        float_column(
+            "log_frequency",
+            "ln of how often the whole corpus has this vocab_id; NULL for special tokens",
+        ),
     ),
 )
 CODES = Table(
@@ -169,6 +179,7 @@ CODES = Table(
         TOKEN_INDEX,
         Column("feature_id", pa.int32(), FEATURE.doc, "DELTA_BINARY_PACKED"),
         ACTIVATION,
+        *GRADIENTS_OF_CODES,
     ),
     optional=True,
 )
@@ -216,6 +227,61 @@ ENERGY_GRADIENTS = Table(
         HOOK,
         TOKEN_INDEX,
         Column("gradient", pa.list_(pa.float32()), "d_in numbers, nats per unit; NULL at the last"),
+    ),
+    optional=True,
+)
+_PANEL = (RUN, SAE, Column("variant", pa.string(), "lens, own, total or calibration"))
+_VALID = "over tokens that are not masked and have a next token"
+GRADIENT_CONTEXTS = Table(
+    "gradient_contexts",
+    "The mean energy gradient of a context where an SAE writes, for EFAS.",
+    "shard",
+    ("run_id", "sae_id", "variant", "context_id"),
+    (
+        *_PANEL,
+        Column(
+            "context_id", pa.int64(), "the context's number in the corpus", "DELTA_BINARY_PACKED"
+        ),
+        Column("n_tokens", pa.int32(), "tokens the mean is over: not masked, with a next token"),
+        Column(
+            "sum_gradient",
+            pa.list_(pa.float64()),
+            "sum of dE/dh, d_model numbers, nats per unit; in units of the SAE's output",
+        ),
+    ),
+    optional=True,
+)
+GRADIENT_POSITIONS = Table(
+    "gradient_positions",
+    "The summed energy gradient at one position of the contexts of a shard, for EFAS.",
+    "shard",
+    ("run_id", "sae_id", "variant", "shard", "half", "pos"),
+    (
+        *_PANEL,
+        Column("shard", pa.int32(), "the shard summed over"),
+        Column("half", pa.int16(), "context_id modulo 2: EFAS is selected on one, shown on both"),
+        Column("pos", pa.int32(), "position in the context"),
+        Column("n_tokens", pa.int32(), f"tokens summed {_VALID}"),
+        Column("sum_gradient", pa.list_(pa.float64()), "sum of dE/dh, d_model numbers"),
+    ),
+    optional=True,
+)
+GRADIENT_SUMS = Table(
+    "gradient_sums",
+    f"Sums of a feature's g = -dE/dz {_VALID}, whether the feature is active or not, for EFAS.",
+    "shard",
+    ("run_id", "sae_id", "variant", "shard", "category", "feature_id"),
+    (
+        *_PANEL,
+        Column("shard", pa.int32(), "the shard summed over"),
+        Column("category", pa.string(), "the category summed over; NULL for texts without one"),
+        FEATURE,
+        Column("n_tokens", pa.int32(), "tokens summed over"),
+        Column("sum_g", pa.float64(), "sum of g"),
+        Column("sum_gg", pa.float64(), "sum of g squared"),
+        Column("sum_pos_g", pa.float64(), "sum of pos times g"),
+        Column("sum_frequency_g", pa.float64(), "sum of log_frequency times g"),
+        Column("sum_energy_g", pa.float64(), "sum of energy (of the output) times g"),
     ),
     optional=True,
 )
@@ -267,6 +333,9 @@ SHARD_TABLES = (
     ENERGIES,
     ACTIVATIONS,
     ENERGY_GRADIENTS,
+    GRADIENT_CONTEXTS,
+    GRADIENT_POSITIONS,
+    GRADIENT_SUMS,
     ROUTING,
     ROUTING_TOKENS,
 )

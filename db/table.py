@@ -57,3 +57,18 @@ TEXT_ID = Column("text_id", pa.int64(), "the text's number in the corpus", "DELT
 def float_column(name: str, doc: str) -> Column:
     """A float32 column whose bytes are split, which compresses well."""
     return Column(name, pa.float32(), doc, "BYTE_STREAM_SPLIT")
+
+
+GRADIENTS_OF_CODES = tuple(
+    float_column(
+        f"g_{variant}",
+        f"g = -dE/dz, nats by which one more unit of the activation lowers {what}; NULL where there "
+        "is no next token or it was not computed",
+    )
+    for variant, what in (
+        ("lens", "the lens energy of the token, read at the SAE's place"),
+        ("own", "the model's energy of the token, through its own stream"),
+        ("total", "the model's energies of this and all later tokens of the context"),
+        ("calibration", "the lens energy of a next token drawn from the lens: a null"),
+    )
+)

@@ -85,6 +85,25 @@ class Sae:
         return self.module.W_dec.detach().float()
 
     @cached_property
+    def write_directions(self) -> Float[Tensor, "d_sae d_out"]:
+        """What one unit of each activation adds to the output, up to `write_scale`."""
+        if getattr(self.module.cfg, "rescale_acts_by_decoder_norm", False):
+            return self.W_dec / self.W_dec.norm(dim=1, keepdim=True)
+        return self.W_dec
+
+    def write_scale(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, " n"] | None:
+        """What the output of each token is multiplied by, for an SAE that scales every input by
+        itself; None where it does not."""
+        kind = self.module.cfg.normalize_activations
+        if kind not in ("layer_norm", "constant_norm_rescale"):
+            return None
+        with torch.no_grad():
+            self.module.run_time_activation_norm_fn_in(self.prepare(x))
+        if kind == "layer_norm":
+            return self.module.ln_std.float()[:, 0]  # pyright: ignore
+        return 1.0 / self.module.x_norm_coeff.float()[:, 0]  # pyright: ignore
+
+    @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 over its weights."""
         return sha256_of(self.module.state_dict().items())

@@ -70,6 +70,8 @@ class CorpusPlan:
     """int64 [n_texts + 1]: the first context of each text, then n_contexts."""
     shard_starts: np.ndarray
     """int64 [n_shards + 1]: the first context of each shard, then n_contexts."""
+    vocab_counts: np.ndarray
+    """int64: how often each vocabulary id occurs in the texts, a BOS the run prepends not counted."""
 
     @property
     def n_shards(self) -> int:
@@ -104,12 +106,14 @@ class Corpus:
         """
         digest = hashlib.sha256()
         n_tokens_of_text: list[int] = []
+        vocab_counts = np.zeros(len(self.tokenizer), dtype=np.int64)
         for group in _grouped(iter_texts(self.spec)):
             for text, ids in zip(group, self._encode(group)["input_ids"], strict=True):
                 for part in (text.text, text.category, text.source):
                     data = (part or "").encode()
                     digest.update(len(data).to_bytes(8, "little") + data)
                 n_tokens_of_text.append(len(ids))
+                np.add.at(vocab_counts, ids, 1)
         counts = np.array(n_tokens_of_text, dtype=np.int64)
         contexts = -(-counts // self.room)
         if contexts.sum() == 0:
@@ -124,6 +128,7 @@ class Corpus:
             sha256=digest.hexdigest(),
             first_context=first,
             shard_starts=_shard_starts(sizes),
+            vocab_counts=vocab_counts,
         )
 
     def texts(self, wanted: Callable[[int], bool]) -> Iterator[TokenizedText]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from db.layout import RunLayout
 from db.manifest import read_manifest
 from db.shards import write_shard
+from ingest.efas import GradientTally
 from ingest.gate_run import sample_contexts
 from ingest.plan import Loaded
 from ingest.rows import RowMaker
@@ -46,7 +47,12 @@ def estimate(loaded: Loaded) -> Estimate:
     contexts = sample_contexts(loaded.corpus, loaded.plan, BLOCK_TOKENS)
     block = Block(contexts=contexts, n_tokens=sum(len(c.ids) for c in contexts))
     block.texts = list({c.text.text_id: c.text for c in contexts}.values())
-    rows = RowMaker("trial", loaded.corpus.n_ctx, loaded.instruments.model.tokenizer)
+    rows = RowMaker(
+        "trial",
+        loaded.corpus.n_ctx,
+        loaded.instruments.model.tokenizer,
+        loaded.plan.vocab_counts,
+    )
     tables = tables_of(loaded.instruments)
     with tempfile.TemporaryDirectory() as folder:
         layout = RunLayout(Path(folder))
@@ -54,7 +60,8 @@ def estimate(loaded: Loaded) -> Estimate:
         for number in range(2):
             began = time.perf_counter()
             with write_shard(layout, number, tables) as writer:
-                write_block(writer, rows, loaded.instruments, block)
+                tally = GradientTally(loaded.instruments, "trial", number, loaded.corpus.n_ctx)
+                write_block(writer, rows, loaded.instruments, block, tally)
             seconds = time.perf_counter() - began
         files = read_manifest(layout.shard(1)).files
     n_bytes = sum(f.n_bytes * (1 + INDEX_SHARE * (f.table == "codes")) for f in files)

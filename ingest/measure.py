@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from energylens.energy import Energies, lens_energies
+from energylens.energy import NO_NEXT, Energies, lens_energies
 from energylens.gate import encode_tokens
+from energylens.gradients import Variant, model_gradients, token_uniforms
 from energylens.models import LanguageModel, run_hooks
 from energylens.routing import Router, Routes, record_logits, routes
-from energylens.saes import Sae, layer_of, stream_of
+from energylens.saes import Sae, layer_of, stream_of, writes_to_stream
 from ingest.corpus import Context
 
 
@@ -33,10 +34,18 @@ class Instruments:
     routers: tuple[Router, ...]
     keep_activations: bool
     keep_gradients: bool
+    efas: tuple[Variant, ...]
+    """The gradients that feature activations are compared with."""
     with_output: bool
     """False where no energies are wanted, so that the pass may stop early."""
     batch_tokens: int
     """Tokens in a batch, padding counted."""
+
+    @property
+    def gradient_hooks(self) -> tuple[str, ...]:
+        """Where the SAEs write to the residual stream, so that a feature has a gradient."""
+        targets = (sae.target_hook for sae in self.saes if writes_to_stream(sae.target_hook))
+        return tuple(dict.fromkeys(targets)) if self.efas else ()
 
     @property
     def stop_at_layer(self) -> int | None:
@@ -69,7 +78,10 @@ class Measured:
     lens: dict[int, Energies] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
     activations: dict[str, np.ndarray] = field(default_factory=dict)
-    gradients: dict[str, np.ndarray] = field(default_factory=dict)
+    gradients: dict[tuple[Variant, str], np.ndarray] = field(default_factory=dict)
+    """dE/dh by variant and hook, [n, d_model]; NaN where there is no next token."""
+    write_scales: dict[str, np.ndarray] = field(default_factory=dict)
+    """By SAE, where it scales the output of each token."""
     routes: dict[str, Routes] = field(default_factory=dict)
 
 
@@ -115,7 +127,8 @@ class _Part:
     lens: dict[int, Energies]
     codes: dict[str, tuple[Tensor, Tensor, Tensor]]
     activations: dict[str, Tensor]
-    gradients: dict[str, Tensor]
+    gradients: dict[tuple[Variant, str], Tensor]
+    write_scales: dict[str, Tensor]
     routes: dict[str, Routes]
 
 
@@ -134,8 +147,11 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
             instruments.stop_at_layer,
         )
     flat = {name: value[mask] for name, value in cache.items()}
+    uniforms = _uniforms(contexts) if "calibration" in instruments.efas else None
     readings = {
-        name: lens_energies(model.readout, flat[name], targets, with_gradient=wanted)
+        name: lens_energies(
+            model.readout, flat[name], targets, wanted, uniforms if wanted else None
+        )
         for name, wanted in points.items()
     }
     last = model.resid_post(model.n_layers - 1)
@@ -149,15 +165,59 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
             for hook in (instruments.hooks if instruments.keep_activations else ())
         },
         gradients={
-            hook: gradient
-            for hook in (instruments.hooks if instruments.keep_gradients else ())
-            if (gradient := readings[gradient_source(model, hook)].gradient) is not None
+            **_lens_gradients(instruments, readings),
+            **_model_gradients(instruments, ids, mask, next_ids),
+        },
+        write_scales={
+            sae.sae_id: scale
+            for sae in instruments.saes
+            if sae.target_hook in instruments.gradient_hooks
+            and (scale := sae.write_scale(flat[sae.hook_name])) is not None
         },
         routes={
             router.name: routes(router, router_logits[router.name][mask.flatten()])
             for router in instruments.routers
         },
     )
+
+
+def _lens_gradients(
+    instruments: Instruments, readings: dict[str, Energies]
+) -> dict[tuple[Variant, str], Tensor]:
+    found: dict[tuple[Variant, str], Tensor] = {}
+    hooks = (
+        *instruments.gradient_hooks,
+        *(instruments.hooks if instruments.keep_gradients else ()),
+    )
+    for hook in hooks:
+        read = readings[gradient_source(instruments.model, hook)]
+        if read.gradient is not None:
+            found["lens", hook] = read.gradient
+        if read.resampled_gradient is not None and hook in instruments.gradient_hooks:
+            found["calibration", hook] = read.resampled_gradient
+    return found
+
+
+def _model_gradients(
+    instruments: Instruments, ids: Tensor, mask: Tensor, next_ids: Tensor
+) -> dict[tuple[Variant, str], Tensor]:
+    found: dict[tuple[Variant, str], Tensor] = {}
+    for variant in ("own", "total"):
+        if variant in instruments.efas and instruments.gradient_hooks:
+            by_hook = model_gradients(
+                instruments.model, ids, mask, next_ids, instruments.gradient_hooks, variant == "own"
+            )
+            for hook, value in by_hook.items():
+                gradient = value[mask]
+                gradient[next_ids[mask] == NO_NEXT] = torch.nan
+                found[variant, hook] = gradient
+    return found
+
+
+def _uniforms(contexts: Sequence[Context]) -> Tensor:
+    """A number for each token of a batch, which depends on context and position alone."""
+    places = [(c.context_id << 20) + np.arange(len(c.ids)) for c in contexts]
+    return token_uniforms(np.concatenate(places))
 
 
 def gradient_source(model: LanguageModel, hook: str) -> str:
@@ -172,8 +232,10 @@ def _lens_points(instruments: Instruments) -> dict[str, bool]:
     points = {model.resid_post(layer): False for layer in instruments.lens_layers}
     if instruments.with_output:
         points[model.resid_post(model.n_layers - 1)] = False
-    if instruments.keep_gradients:
-        points.update({gradient_source(model, hook): True for hook in instruments.hooks})
+    hooks = instruments.hooks if instruments.keep_gradients else ()
+    if "lens" in instruments.efas or "calibration" in instruments.efas:
+        hooks = (*hooks, *instruments.gradient_hooks)
+    points.update({gradient_source(model, hook): True for hook in hooks})
     return points
 
 
@@ -216,8 +278,12 @@ def _in_order(contexts: Sequence[Context], order: list[int], parts: list[_Part])
             for hook in first.activations
         },
         gradients={
-            hook: torch.cat([p.gradients[hook] for p in parts])[to_order].numpy()
-            for hook in first.gradients
+            key: torch.cat([p.gradients[key] for p in parts])[to_order].numpy()
+            for key in first.gradients
+        },
+        write_scales={
+            sae_id: torch.cat([p.write_scales[sae_id] for p in parts])[to_order].numpy()
+            for sae_id in first.write_scales
         },
         routes={name: _routes([p.routes[name] for p in parts], to_order) for name in first.routes},
     )

@@ -16,6 +16,7 @@ from db.provenance import RunInfo, SaeInfo, read_run, write_run
 from db.version import create_store
 from energylens.errors import CheckRefusedError, StoreError, UsageError
 from energylens.gate import GateResult
+from energylens.gradients import VARIANTS, Variant
 from energylens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.routing import find_routers
 from energylens.saes import Sae, load_saes, writes_to_stream
@@ -44,6 +45,8 @@ class IngestConfig:
     """all, output, none, or layers such as -1,3,7."""
     keep: tuple[str, ...] = ()
     """activations, gradients."""
+    efas: tuple[str, ...] | None = None
+    """lens, own, total, calibration; None takes lens where there are energies and SAEs."""
     n_ctx: int | None = None
     """Tokens in a context; None takes the SAEs' or the model's."""
     prepend_bos: bool | None = None
@@ -112,6 +115,7 @@ def load(config: IngestConfig) -> Loaded:
         routers=tuple(find_routers(model)),
         keep_activations="activations" in config.keep,
         keep_gradients="gradients" in config.keep,
+        efas=_efas(config),
         with_output=config.energies != "none",
         batch_tokens=config.batch_tokens,
     )
@@ -213,6 +217,18 @@ def _lens_layers(energies: str, model: LanguageModel) -> tuple[int, ...]:
     return tuple(layers)
 
 
+def _efas(config: IngestConfig) -> tuple[Variant, ...]:
+    asked = config.efas
+    if asked is None:
+        return ("lens",) if config.energies != "none" else ()
+    unknown = [variant for variant in asked if variant not in VARIANTS]
+    if unknown:
+        raise UsageError(f"--efas knows {', '.join(VARIANTS)} and none, not '{unknown[0]}'")
+    if asked and config.energies == "none":
+        raise UsageError("--efas needs energies: leave out --energies none")
+    return tuple(variant for variant in VARIANTS if variant in asked)
+
+
 def _identity(loaded: Loaded) -> str:
     """SHA-256 over everything that decides rows; the batch size and paths do not."""
     instruments, model = loaded.instruments, loaded.instruments.model
@@ -227,6 +243,7 @@ def _identity(loaded: Loaded) -> str:
         "lens": instruments.lens_layers,
         "output": instruments.with_output,
         "keep": sorted(loaded.config.keep),
+        "efas": instruments.efas,
         "dtype": model.dtype,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -267,6 +284,7 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
         hooks=list(instruments.hooks),
         hook_median_norms=list(report.median_norms),
         lens_layers=list(instruments.lens_layers),
+        efas=list(instruments.efas),
         keep=sorted(config.keep),
         n_shards=plan.n_shards,
         versions={

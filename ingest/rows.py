@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from energylens.energy import Energies
+from energylens.gradients import VARIANTS
 from energylens.routing import Router
 from ingest.corpus import Context, TokenizedText
+from ingest.efas import GradientTally
 from ingest.measure import Instruments, Measured
 
 
@@ -20,6 +22,8 @@ class RowMaker:
     run_id: str
     n_ctx: int
     tokenizer: Any
+    vocab_counts: np.ndarray
+    """How often each vocabulary id occurs in the corpus."""
 
     def texts(self, texts: Sequence[TokenizedText]) -> pa.Table:
         """Rows of `texts`."""
@@ -35,16 +39,22 @@ class RowMaker:
             }
         )
 
-    def block(self, measured: Measured, instruments: Instruments) -> Iterator[tuple[str, pa.Table]]:
-        """Rows of every table the block has rows of."""
+    def block(
+        self, measured: Measured, instruments: Instruments, tally: GradientTally
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Rows of every table the block has rows of; its gradients go into the shard's tally."""
         contexts = measured.contexts
         token_index = np.concatenate(
             [c.context_id * self.n_ctx + np.arange(len(c.ids)) for c in contexts]
         )
         yield "contexts", self._contexts(contexts)
         yield "tokens", self._tokens(measured, token_index)
+        for rows in tally.block(measured, self.log_frequency(contexts)):
+            yield "gradient_contexts", rows
+        gradients = tally.codes(measured)
         for sae_id, codes in measured.codes.items():
             n = len(codes.token)
+            g = gradients.get(sae_id, {})
             yield (
                 "codes",
                 pa.table(
@@ -54,19 +64,33 @@ class RowMaker:
                         "token_index": token_index[codes.token],
                         "feature_id": codes.feature_id.astype(np.int32),
                         "activation": codes.activation,
+                        **{
+                            f"g_{variant}": _nan_is_null(g[variant])
+                            if variant in g
+                            else pa.nulls(n, pa.float32())
+                            for variant in VARIANTS
+                        },
                     }
                 ),
             )
         if measured.lens:
             yield "energies", self._energies(measured.lens, token_index)
+        kept = instruments.hooks if instruments.keep_gradients else ()
         for table, column, vectors in (
             ("activations", "activation", measured.activations),
-            ("energy_gradients", "gradient", measured.gradients),
+            ("energy_gradients", "gradient", {h: measured.gradients["lens", h] for h in kept}),
         ):
             for hook, values in vectors.items():
                 yield table, self._vectors(hook, column, values, token_index)
         for router in instruments.routers:
             yield from self._routing(router, measured, token_index)
+
+    def log_frequency(self, contexts: Sequence[Context]) -> np.ndarray:
+        """ln of the corpus count of each token's vocabulary id; NaN for special tokens."""
+        ids = np.concatenate([np.array(c.ids, dtype=np.int64) for c in contexts])
+        no_piece = np.array([piece is None for c in contexts for piece in c.pieces])
+        special = np.isin(ids, self.tokenizer.all_special_ids) | no_piece
+        return np.where(special, np.nan, np.log(np.maximum(self.vocab_counts[ids], 1)))
 
     def _contexts(self, contexts: Sequence[Context]) -> pa.Table:
         return pa.table(
@@ -84,7 +108,7 @@ class RowMaker:
         ids = np.concatenate([np.array(c.ids, dtype=np.int32) for c in contexts])
         pieces = [piece for c in contexts for piece in c.pieces]
         names = self.tokenizer.convert_ids_to_tokens(ids.tolist())
-        special = np.isin(ids, self.tokenizer.all_special_ids)
+        log_frequency = self.log_frequency(contexts)
         n = len(ids)
         return pa.table(
             {
@@ -106,9 +130,10 @@ class RowMaker:
                 "char_end": pa.array(
                     [None if p is None else p.char_end for p in pieces], pa.int32()
                 ),
-                "is_special": special | np.array([p is None for p in pieces]),
+                "is_special": np.isnan(log_frequency),
                 "norm_ratio": _nan_is_null(measured.norm_ratio),
                 **_output_columns(measured.output, n),
+                "log_frequency": _nan_is_null(log_frequency),
             }
         )
 

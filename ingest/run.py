@@ -11,6 +11,9 @@ from db.schema import (
     CONTEXTS,
     ENERGIES,
     ENERGY_GRADIENTS,
+    GRADIENT_CONTEXTS,
+    GRADIENT_POSITIONS,
+    GRADIENT_SUMS,
     ROUTING,
     ROUTING_TOKENS,
     TEXTS,
@@ -19,6 +22,7 @@ from db.schema import (
 from db.shards import ShardWriter, write_shard
 from energylens.errors import UsageError
 from ingest.corpus import Context, TokenizedText
+from ingest.efas import GradientTally
 from ingest.measure import Instruments, measure
 from ingest.plan import Prepared
 from ingest.progress import Progress
@@ -70,27 +74,42 @@ def ingest(prepared: Prepared, part: Part, progress: Progress) -> int:
     if len(missing) < len(mine):
         progress.say(f"{len(mine) - len(missing)} of {len(mine)} shards are complete; going on")
     total = int(plan.n_tokens * len(missing) / plan.n_shards)
-    rows = RowMaker(prepared.run.run_id, prepared.run.n_ctx, prepared.instruments.model.tokenizer)
+    rows = RowMaker(
+        prepared.run.run_id,
+        prepared.run.n_ctx,
+        prepared.instruments.model.tokenizer,
+        plan.vocab_counts,
+    )
     tables = tables_of(prepared.instruments)
     done = 0
     progress.step("ingest", 0, total, "tokens")
     for number, items in groupby(_stream(prepared, missing), key=itemgetter(0)):
         with write_shard(prepared.layout, number, tables) as writer:
+            tally = GradientTally(
+                prepared.instruments, prepared.run.run_id, number, prepared.run.n_ctx
+            )
             for block in blocks(item for _, item in items):
-                write_block(writer, rows, prepared.instruments, block)
+                write_block(writer, rows, prepared.instruments, block, tally)
                 done += block.n_tokens
                 progress.step("ingest", min(done, total), max(done, total), "tokens")
+            for table, arrow in tally.rows():
+                writer.write(table, arrow)
     return done
 
 
 def write_block(
-    writer: ShardWriter, rows: RowMaker, instruments: Instruments, block: Block
+    writer: ShardWriter,
+    rows: RowMaker,
+    instruments: Instruments,
+    block: Block,
+    tally: GradientTally,
 ) -> None:
     """Measure a block and append its rows."""
     if block.texts:
         writer.write("texts", rows.texts(block.texts))
     if block.contexts:
-        for table, arrow in rows.block(measure(instruments, block.contexts), instruments):
+        measured = measure(instruments, block.contexts)
+        for table, arrow in rows.block(measured, instruments, tally):
             writer.write(table, arrow)
 
 
@@ -101,6 +120,9 @@ def tables_of(instruments: Instruments) -> tuple[str, ...]:
         (ENERGIES, bool(instruments.lens_layers)),
         (ACTIVATIONS, instruments.keep_activations),
         (ENERGY_GRADIENTS, instruments.keep_gradients),
+        (GRADIENT_CONTEXTS, bool(instruments.gradient_hooks)),
+        (GRADIENT_POSITIONS, bool(instruments.gradient_hooks)),
+        (GRADIENT_SUMS, bool(instruments.gradient_hooks)),
         (ROUTING, bool(instruments.routers)),
         (ROUTING_TOKENS, bool(instruments.routers)),
     )

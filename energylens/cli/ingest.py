@@ -45,6 +45,13 @@ def ingest(
     n_ctx: Annotated[
         int | None, typer.Option(help="Tokens in a context; as the SAEs or the model by default.")
     ] = None,
+    efas: Annotated[
+        str | None,
+        typer.Option(
+            help="Gradients to compare features with: lens, own, total, calibration, or none; "
+            "lens by default."
+        ),
+    ] = None,
     bos: Annotated[
         bool | None,
         typer.Option("--bos/--no-bos", help="Begin contexts with BOS; as the SAEs by default."),
@@ -82,6 +89,7 @@ def ingest(
         hooks=tuple(hook or ()),
         energies=energies,
         keep=tuple(part.strip() for part in keep.split(",") if part.strip()),
+        efas=_variants(efas),
         n_ctx=n_ctx,
         prepend_bos=bos,
         dtype=dtype,
@@ -167,6 +175,12 @@ def _forecast(found: "Estimate") -> str:
         f"memory  {size(found.peak_memory)}\n"
         f"from a trial on {found.trial_tokens:,} tokens; nothing was stored"
     )
+
+
+def _variants(efas: str | None) -> tuple[str, ...] | None:
+    if efas is None:
+        return None
+    return tuple(part.strip() for part in efas.split(",") if part.strip() not in ("", "none"))
 
 
 def _checked_run_id(run_id: str | None) -> str | None:

@@ -1,22 +1,32 @@
 """Build the whole index of a run, and say what it holds."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from db.index_files import IndexWriter, replace_index
+from db.index_files import IndexWriter, index_state, replace_index
 from db.layout import RunLayout, StoreLayout
 from db.manifest import read_manifest
 from db.provenance import RunInfo, SaeInfo
 from db.store import open_store
 from energylens.errors import MissingExtraError, UsageError
+from ingest.index.efas import N_FLIPS, write_efas
 from ingest.index.statistics import Scratch
 from ingest.progress import Progress
 from queries.catalog import write_catalog
 
+if TYPE_CHECKING:
+    from ingest.index.weights import Decoder
+
 WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
 """Read off the SAE's weights, so that they outlive a rebuild on a machine without them."""
 
+GRADIENT_TABLES = ("efas", "efas_categories")
+"""Made from codes and weights: they outlive a rebuild only over the same shards."""
 
-def build_indexes(store: Path, progress: Progress, run_id: str | None = None) -> list[str]:
+
+def build_indexes(
+    store: Path, progress: Progress, run_id: str | None = None, n_flips: int = N_FLIPS
+) -> list[str]:
     """Build the index of every run whose index is not fresh, or of one run; their ids.
 
     Raises:
@@ -27,21 +37,23 @@ def build_indexes(store: Path, progress: Progress, run_id: str | None = None) ->
         states = opened.runs if run_id is None else [opened.run(run_id)]
     for state in states:
         if state.n_complete and (run_id is not None or state.index != "fresh"):
-            build_index(store, state.info, progress)
+            build_index(store, state.info, progress, n_flips)
             built.append(state.info.run_id)
     write_catalog(store)
     return built
 
 
-def build_index(store: Path, run: RunInfo, progress: Progress) -> None:
-    """Replace the index of one run."""
+def build_index(store: Path, run: RunInfo, progress: Progress, n_flips: int = N_FLIPS) -> None:
+    """Replace the index of one run; `n_flips` random sign flips confirm EFAS."""
     layout = StoreLayout(store).run(run.run_id)
     weights = _Weights(run, layout, progress)
     with replace_index(layout) as writer, Scratch(store, run.run_id) as scratch:
         for number, sae in enumerate(run.saes):
             progress.step("index", number, len(run.saes), "SAEs")
-            norms = weights.write(writer, sae)
-            scratch.write(writer, sae, norms)
+            decoder = weights.write(writer, sae)
+            scratch.write(writer, sae, None if decoder is None else decoder.norms)
+            if decoder is not None and run.efas:
+                write_efas(scratch.con, writer, run, sae, decoder.directions, n_flips)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
 
@@ -63,8 +75,8 @@ class _Weights:
             except UsageError as error:
                 self._missing = str(error)
 
-    def write(self, writer: IndexWriter, sae: SaeInfo) -> list[float] | None:
-        """Write both tables of one SAE; the decoder norms, None where the weights are not here."""
+    def write(self, writer: IndexWriter, sae: SaeInfo) -> "Decoder | None":
+        """Write both tables of one SAE; its decoder, None where the weights are not here."""
         if self._reader is not None:
             try:
                 return self._reader.write(writer, sae)
@@ -72,7 +84,7 @@ class _Weights:
                 self._missing = str(error)
         kept = self._keep(writer, sae)
         self._progress.say(
-            f"logit weights and neighbours of {sae.sae_id} "
+            f"logit weights, neighbours and EFAS of {sae.sae_id} "
             f"{'are kept as they were' if kept else 'are left out'}: {self._missing}"
         )
         return None
@@ -84,7 +96,8 @@ class _Weights:
             return False
         files = {entry.path for entry in read_manifest(self._layout.index).files}
         kept = False
-        for table in WEIGHT_TABLES:
+        is_fresh = index_state(self._layout) == "fresh"
+        for table in (*WEIGHT_TABLES, *(GRADIENT_TABLES if is_fresh else ())):
             relative = writer.path(table, sae.sae_id).relative_to(writer.directory)
             if relative.as_posix() in files:
                 with writer.table(table, sae.sae_id) as out:

@@ -34,14 +34,14 @@ class Scratch:
     def __init__(self, store: Path, run_id: str) -> None:
         self._run_id = run_id
         self._store = open_store(store)
-        self._con = self._store.cursor()
+        self.con = self._store.cursor()
         run = StoreLayout(store).run(run_id).root
         for left in run.glob(".scratch-*"):  # of a process that was killed: one indexes at a time
             shutil.rmtree(left, ignore_errors=True)
         self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=run))
-        self._con.execute("SET temp_directory = ?", [str(self._folder)])
-        self._con.execute(_sql("tokens"), {"run_id": run_id})
-        self._con.execute(_sql("texts"), {"run_id": run_id})
+        self.con.execute("SET temp_directory = ?", [str(self._folder)])
+        self.con.execute(_sql("tokens"), {"run_id": run_id})
+        self.con.execute(_sql("texts"), {"run_id": run_id})
 
     def __enter__(self) -> "Scratch":
         return self
@@ -52,7 +52,7 @@ class Scratch:
 
     def write(self, writer: IndexWriter, sae: SaeInfo, norms: list[float] | None) -> None:
         """Write every statistic of one SAE; `norms` are its decoder norms, None where unknown."""
-        con = self._con
+        con = self.con
         names: dict[str, object] = {"run_id": self._run_id, "sae_id": sae.sae_id}
         with writer.table("feature_codes", sae.sae_id) as out:
             self._copy(out, "feature_codes", names)
@@ -73,13 +73,13 @@ class Scratch:
         con.unregister("decoder_norms")
 
     def _copy(self, out: TableWriter, statement: str, parameters: dict[str, object]) -> None:
-        for batch in self._con.sql(_sql(statement), params=parameters).to_arrow_reader(_BATCH_ROWS):
+        for batch in self.con.sql(_sql(statement), params=parameters).to_arrow_reader(_BATCH_ROWS):
             if batch.num_rows:
                 out.write(batch)
 
     def _ranges(self, d_sae: int) -> Iterator[dict[str, object]]:
         """Ranges of features that together hold at most RANGE_CODES codes, or one feature."""
-        found = self._con.execute(
+        found = self.con.execute(
             "SELECT feature_id, count(*) AS n FROM sorted_codes GROUP BY feature_id"
         ).fetchnumpy()
         counts = np.zeros(d_sae, dtype=np.int64)

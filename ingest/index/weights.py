@@ -1,6 +1,7 @@
 """Logit weights and neighbours of an SAE's decoder directions, written to the index."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,16 @@ NEIGHBOURS = 10
 _UNUSED = re.compile(r"<(0x[0-9A-Fa-f]{2}|unused\d*|reserved.*|extra_id_\d+)>|\[unused\d*\]")
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """What the index needs of an SAE's decoder beyond its own tables."""
+
+    norms: list[float]
+    directions: np.ndarray
+    """[d_sae, d_out]: what one unit of each activation adds to the output."""
+    target_hook: str
+
+
 class WeightReader:
     """Holds the model's read-out and loads a run's SAEs as they are needed."""
 
@@ -31,9 +42,9 @@ class WeightReader:
         self._model = load_model(run.model, run.dtype)
         self._labels, self._mask = _vocabulary(self._model.tokenizer, run.d_vocab)
 
-    def write(self, writer: IndexWriter, info: SaeInfo) -> list[float]:
+    def write(self, writer: IndexWriter, info: SaeInfo) -> Decoder:
         """Write `feature_logits` (where the decoder writes to the residual stream) and
-        `feature_neighbours` of one SAE; its decoder norms.
+        `feature_neighbours` of one SAE; its decoder.
 
         Raises:
             SaeError: the SAE is not to be had here, or is another one than the run used.
@@ -46,7 +57,9 @@ class WeightReader:
         with writer.table("feature_neighbours", info.sae_id) as out:
             for first, ids, cosines in neighbours(sae.W_dec, NEIGHBOURS):
                 out.write(self._neighbour_rows(info, first, ids, cosines))
-        return sae.W_dec.norm(dim=1).tolist()
+        return Decoder(
+            sae.W_dec.norm(dim=1).tolist(), sae.write_directions.double().numpy(), sae.target_hook
+        )
 
     def _load(self, info: SaeInfo) -> Sae:
         for sae in load_saes([info.source]):

@@ -18,6 +18,7 @@ from db.layout import RunLayout, file_name
 from db.manifest import read_manifest
 from db.schema import CODES, TABLES
 from db.shards import write_shard
+from db.table import GRADIENTS_OF_CODES
 from energylens.errors import StoreBusyError, StoreDamagedError, StoreError
 
 
@@ -29,6 +30,7 @@ def some_codes(first: int = 0, n: int = 5) -> pa.Table:
             "token_index": list(range(first, first + n)),
             "feature_id": [3] * n,
             "activation": [1.0] * n,
+            **{c.name: pa.nulls(n, c.type) for c in GRADIENTS_OF_CODES},
         }
     )
 

@@ -1,0 +1,325 @@
+"""EFAS of every feature of an SAE from codes in feature order: one pass, a range at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from db.index_files import IndexWriter
+from db.provenance import RunInfo, SaeInfo
+from energylens.efas import (
+    Alignment,
+    Scores,
+    SignFlips,
+    Sums,
+    adjust_for,
+    align,
+    cluster_t,
+    discoveries,
+    window_scores,
+)
+from energylens.panel import TwoWay
+from ingest.index.panel import (
+    SCALAR_VARIANTS,
+    Effects,
+    Panel,
+    Totals,
+    model_gradients,
+    read_panel,
+    scalar_gradients,
+)
+
+N_FLIPS = 10_000
+"""Random sign flips behind p_flip and p_familywise."""
+_NUMBERS = 1 << 23
+"""Numbers in the widest array of a range: features times windows or positions."""
+_MOST_FEATURES = 4096
+_COLUMNS = (
+    "n_active", "n_windows", "efas", "gate", "dose", "smd", "attribution", "within", "within_low",
+    "within_high", "t", "p", "q", "p_flip", "p_familywise", "adjusted", "t_adjusted",
+    "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
+)  # fmt: skip
+_CODES = """
+SELECT c.feature_id, c.token_index, c.activation, c.g_lens, c.g_own, c.g_total, c.g_calibration
+FROM sorted_codes AS c
+WHERE c.feature_id >= $first AND c.feature_id < $end
+ORDER BY c.feature_id, c.token_index
+"""
+
+
+def write_efas(
+    con: duckdb.DuckDBPyConnection,
+    writer: IndexWriter,
+    run: RunInfo,
+    sae: SaeInfo,
+    directions: np.ndarray,
+    n_flips: int = N_FLIPS,
+) -> None:
+    """Write `efas` and `efas_categories` of one SAE; `directions` are [d_sae, d_model], what one
+    unit of each activation writes. Codes are read from the view `sorted_codes`."""
+    panel = read_panel(con, run.run_id, sae)
+    if not panel.n_windows:
+        return
+    has_gradients = directions.shape[1] == run.d_model
+    variants = sorted([*(run.efas if has_gradients else ()), *SCALAR_VARIANTS])
+    studies = {}
+    for variant in variants:
+        if variant in SCALAR_VARIANTS:
+            totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx)
+            along = np.ones((sae.d_sae, 1))
+        else:
+            names: dict[str, object] = {
+                "run_id": run.run_id,
+                "sae_id": sae.sae_id,
+                "variant": variant,
+            }
+            totals, effects = model_gradients(con, panel, names, sae.d_sae, run.n_ctx)
+            along = directions
+        studies[variant] = _Study(variant, panel, totals, effects, along, n_flips)
+    for codes in _ranges(con, panel, sae.d_sae, run.n_ctx):
+        for study in studies.values():
+            study.take(codes)
+    with writer.table("efas", sae.sae_id) as out:
+        for study in studies.values():
+            out.write(_named(run, sae, study.variant, study.rows()))
+    with writer.table("efas_categories", sae.sae_id) as out:
+        for study in studies.values():
+            for rows in study.category_rows():
+                out.write(_named(run, sae, study.variant, rows))
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """The valid codes of features first to end, in the order (feature, token)."""
+
+    first: int
+    end: int
+    feature: np.ndarray
+    """From 0."""
+    row: np.ndarray
+    """Row of the token in the panel."""
+    z: np.ndarray
+    g: dict[str, np.ndarray]
+
+
+def _ranges(
+    con: duckdb.DuckDBPyConnection, panel: Panel, d_sae: int, n_ctx: int
+) -> Iterator[_Codes]:
+    width = max(panel.n_windows, n_ctx)
+    step = max(1, min(_MOST_FEATURES, _NUMBERS // width))
+    for first in range(0, d_sae, step):
+        end = min(first + step, d_sae)
+        found = con.sql(_CODES, params={"first": first, "end": end}).to_arrow_table()
+        token_index = found["token_index"].to_numpy()
+        row = np.searchsorted(panel.token_index, token_index)
+        inside = row < len(panel.token_index)
+        inside[inside] = panel.token_index[row[inside]] == token_index[inside]
+        row = row[inside]
+        g = {
+            name.removeprefix("g_"): found[name].to_numpy()[inside].astype(np.float64)
+            for name in found.column_names
+            if name.startswith("g_")
+        }
+        g |= {name: panel.scalars[name][row] for name in SCALAR_VARIANTS}
+        yield _Codes(
+            first,
+            end,
+            found["feature_id"].to_numpy()[inside].astype(np.int64) - first,
+            row,
+            found["activation"].to_numpy()[inside].astype(np.float64),
+            g,
+        )
+
+
+@dataclass
+class _Study:
+    """One variant: takes ranges of features, then gives the rows of all."""
+
+    variant: str
+    panel: Panel
+    totals: Totals
+    effects: Effects
+    directions: np.ndarray
+    n_flips: int
+    flips: SignFlips = field(init=False)
+    found: list[dict[str, np.ndarray]] = field(default_factory=list)
+    by_category: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.flips = SignFlips(self.panel.n_windows, self.n_flips)
+        x = self.panel.covariates
+        self._xx = x.T @ x
+
+    def take(self, codes: _Codes) -> None:
+        """Add the features of one range."""
+        part = slice(codes.first, codes.end)
+        z, g, feature = codes.z, codes.g[self.variant], codes.feature
+        window = self.panel.window[codes.row]
+        position = self.panel.position[codes.row]
+        size = codes.end - codes.first
+        sums = self._sums(feature, z, g, size, len(self.panel.token_index), part)
+        found = align(sums)
+        directions = self.directions[part]
+
+        def centred(effects: TwoWay) -> np.ndarray:
+            by_window, by_position = directions @ effects.window.T, directions @ effects.position.T
+            return g + by_window[feature, window] + by_position[feature, position]
+
+        scores = window_scores(feature, window, z, centred(self.effects.whole))
+        whole = cluster_t(scores, sums.n_active, self.panel.n_windows)
+        columns = {
+            "n_active": sums.n_active,
+            "n_windows": whole.n_windows,
+            **{
+                name: getattr(found, name)
+                for name in ("efas", "gate", "dose", "smd", "attribution")
+            },
+            **_interval(whole.total, whole.error, found, sums.n_tokens, self.panel.n_windows),
+            "t": whole.t,
+            "p": whole.p,
+            "p_flip": self.flips.p(scores, whole.t),
+            **self._adjusted(codes, sums, z, g, part),
+        }
+        for half, name in enumerate(("even", "odd")):
+            inside = self.panel.half[window] == half
+            own = window_scores(
+                feature[inside],
+                window[inside],
+                z[inside],
+                centred(self.effects.halves[half])[inside],
+            )
+            n = np.bincount(feature[inside], minlength=size).astype(np.float64)
+            tested = cluster_t(own, n, int((self.panel.half == half).sum()))
+            columns |= {f"t_{name}": tested.t, f"p_{name}": tested.p}
+        self.found.append(columns)
+        self._take_categories(codes, scores, part)
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """Every feature's row."""
+        columns = {name: np.concatenate([c[name] for c in self.found]) for name in self.found[0]}
+        columns["q"] = discoveries(columns["p"])
+        columns["p_familywise"] = self.flips.familywise(columns["t"])
+        columns["feature_id"] = np.arange(len(columns["t"]))
+        return {name: columns[name] for name in ("feature_id", *_COLUMNS)}
+
+    def category_rows(self) -> Iterator[dict[str, np.ndarray]]:
+        """Rows by category, of features that are active in it."""
+        names = self.by_category[0] if self.by_category else {}
+        columns = {n: np.concatenate([c[n] for c in self.by_category], axis=1) for n in names}
+        if not columns or not self.panel.categories:
+            return
+        q = discoveries(columns["p"].ravel()).reshape(columns["p"].shape)
+        for number, category in enumerate(self.panel.categories):
+            active = np.flatnonzero(columns["n_active"][number] > 0)
+            yield {
+                "feature_id": active,
+                "category": np.full(len(active), category, dtype=object),
+                **{name: values[number, active] for name, values in columns.items()},
+                "q": q[number, active],
+            }
+
+    def _sums(
+        self,
+        feature: np.ndarray,
+        z: np.ndarray,
+        g: np.ndarray,
+        size: int,
+        n_tokens: int,
+        part: slice,
+        category: int | None = None,
+    ) -> Sums:
+        def total(weights: np.ndarray | None = None) -> np.ndarray:
+            return np.bincount(feature, weights, size).astype(np.float64)
+
+        chosen = slice(None) if category is None else slice(category, category + 1)
+        return Sums(
+            n_tokens=n_tokens,
+            n_active=total(),
+            z=total(z),
+            zz=total(z * z),
+            zg=total(z * g),
+            g_active=total(g),
+            gg_active=total(g * g),
+            g=self.totals.g[chosen, part].sum(axis=0),
+            gg=self.totals.gg[chosen, part].sum(axis=0),
+        )
+
+    def _adjusted(
+        self, codes: _Codes, sums: Sums, z: np.ndarray, g: np.ndarray, part: slice
+    ) -> dict[str, np.ndarray]:
+        x = self.panel.covariates[codes.row]
+        if self.variant == "energy":  # it is one of the covariates itself
+            x = x[:, :3]
+        q = x.shape[1]
+        size = codes.end - codes.first
+        zx = np.stack([np.bincount(codes.feature, z * x[:, i], size) for i in range(q)], axis=1)
+        partial, beta = adjust_for(sums, zx, self.totals.gx[part, :q], self._xx[:q, :q])
+        left = g - np.einsum("eq,eq->e", x, beta[codes.feature])
+        scores = window_scores(codes.feature, self.panel.window[codes.row], z, left)
+        tested = cluster_t(scores, sums.n_active, self.panel.n_windows)
+        return {"adjusted": partial, "t_adjusted": tested.t, "p_adjusted": tested.p}
+
+    def _take_categories(self, codes: _Codes, scores: Scores, part: slice) -> None:
+        size = codes.end - codes.first
+        of_code = self.panel.category[self.panel.window[codes.row]]
+        of_score = self.panel.category[scores.window]
+        of_token = self.panel.category[self.panel.window]
+        g = codes.g[self.variant]
+        rows: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("n_active", "n_windows", "efas", "attribution", "t", "p")
+        }
+        for number in range(len(self.panel.categories)):
+            inside = of_code == number
+            n_tokens = int((of_token == number).sum())
+            sums = self._sums(
+                codes.feature[inside], codes.z[inside], g[inside], size, n_tokens, part, number
+            )
+            found = align(sums)
+            chosen = of_score == number
+            own = Scores(scores.feature[chosen], scores.window[chosen], scores.score[chosen])
+            tested = cluster_t(own, sums.n_active, int((self.panel.category == number).sum()))
+            for name, value in (
+                ("n_active", sums.n_active),
+                ("n_windows", tested.n_windows),
+                ("efas", found.efas),
+                ("attribution", found.attribution),
+                ("t", tested.t),
+                ("p", tested.p),
+            ):
+                rows[name].append(value)
+        if self.panel.categories:
+            self.by_category.append({name: np.stack(values) for name, values in rows.items()})
+
+
+def _interval(
+    total: np.ndarray, error: np.ndarray, found: Alignment, n_tokens: int, n_windows: int
+) -> dict[str, np.ndarray]:
+    """The centred covariance and its 95 % interval, in the units of a correlation."""
+    unit = n_tokens * found.std_activation * found.std_gradient
+    reach = stats.t.ppf(0.975, max(n_windows - 1, 1)) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "within": total / unit,
+            "within_low": (total - reach) / unit,
+            "within_high": (total + reach) / unit,
+        }
+
+
+def _named(run: RunInfo, sae: SaeInfo, variant: str, columns: dict[str, np.ndarray]) -> pa.Table:
+    n = len(columns["feature_id"])
+    names = {
+        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
+        for name, value in (("run_id", run.run_id), ("sae_id", sae.sae_id), ("variant", variant))
+    }
+    return pa.table({**names, **{name: _nullable(values) for name, values in columns.items()}})
+
+
+def _nullable(values: np.ndarray) -> pa.Array:
+    if values.dtype == object:
+        return pa.array(values, pa.string())
+    if values.dtype.kind == "f":
+        return pa.array(values, mask=np.isnan(values))
+    return pa.array(values)

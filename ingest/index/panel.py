@@ -1,0 +1,216 @@
+"""The valid tokens of a run as arrays, and what EFAS needs to know of gradients over all of them."""
+
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from db.provenance import SaeInfo
+from energylens.panel import TwoWay, two_way
+
+SCALAR_VARIANTS = ("position", "energy")
+"""One series for all features: its direction is 1."""
+
+_TOKENS = """
+WITH chosen AS (
+    SELECT e.token_index, e.energy FROM energies AS e
+    WHERE e.run_id = $run_id AND e.layer = $layer
+),
+placed AS (
+    SELECT
+        t.token_index, t.context_id, t.pos, t.is_masked, t.log_frequency, t.energy,
+        coalesce(c.energy, t.energy) AS read_energy
+    FROM tokens AS t
+    LEFT JOIN chosen AS c ON c.token_index = t.token_index
+    WHERE t.run_id = $run_id AND t.energy IS NOT NULL
+),
+sloped AS (
+    SELECT
+        p.*,
+        (lead(p.read_energy, 1, p.read_energy) OVER along
+            - lag(p.read_energy, 1, p.read_energy) OVER along)
+        / nullif(
+            lead(p.pos, 1, p.pos) OVER along - lag(p.pos, 1, p.pos) OVER along, 0
+        ) AS slope
+    FROM placed AS p
+    WINDOW along AS (PARTITION BY p.context_id ORDER BY p.pos)
+)
+SELECT
+    s.token_index, s.context_id, s.pos, s.log_frequency, s.energy, s.read_energy,
+    -coalesce(s.slope, 0) AS position_g, x.category
+FROM sloped AS s
+JOIN contexts AS c ON c.run_id = $run_id AND c.context_id = s.context_id
+LEFT JOIN texts AS x ON x.run_id = $run_id AND x.text_id = c.text_id
+WHERE NOT s.is_masked
+ORDER BY s.token_index
+"""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The N valid tokens of a run: not masked, with a next token."""
+
+    token_index: np.ndarray
+    context_ids: np.ndarray
+    """Of the J windows."""
+    window: np.ndarray
+    """Which of the J windows each token stands in."""
+    position: np.ndarray
+    half: np.ndarray
+    """context_id modulo 2, of the windows."""
+    categories: list[str]
+    category: np.ndarray
+    """Of the windows; -1 where their text has none."""
+    covariates: np.ndarray
+    """[N, 4]: one, position, log frequency, output energy."""
+    scalars: dict[str, np.ndarray]
+    """The series of SCALAR_VARIANTS."""
+
+    @property
+    def n_windows(self) -> int:
+        return len(self.context_ids)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """g of F features over all valid tokens, active or not, by category."""
+
+    g: np.ndarray
+    """[C + 1, F]; the last row is texts without a category."""
+    gg: np.ndarray
+    gx: np.ndarray
+    """[F, 4]: g times the covariates."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Window and position effects of the gradients: over everything, and within either half."""
+
+    whole: TwoWay
+    halves: tuple[TwoWay, TwoWay]
+
+
+def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Panel:
+    """The valid tokens of a run, with energies read at the SAE's layer where they are stored."""
+    layer = sae.layer - 1 if sae.hook_name.endswith("resid_pre") else sae.layer
+    rows = con.sql(_TOKENS, params={"run_id": run_id, "layer": layer}).to_arrow_table()
+    columns = {name: rows[name].to_numpy() for name in rows.column_names if name != "category"}
+    context_ids, first, window = np.unique(
+        columns["context_id"], return_index=True, return_inverse=True
+    )
+    of_window = rows["category"].take(first).to_pylist()
+    categories = sorted({c for c in of_window if c is not None})
+    number = {c: i for i, c in enumerate(categories)}
+    frequency = np.nan_to_num(columns["log_frequency"].astype(np.float64))
+    ones = np.ones(len(window))
+    return Panel(
+        token_index=columns["token_index"],
+        context_ids=context_ids,
+        window=window,
+        position=columns["pos"],
+        half=context_ids % 2,
+        categories=categories,
+        category=np.array([-1 if c is None else number[c] for c in of_window], dtype=np.int64),
+        covariates=np.stack([ones, columns["pos"], frequency, columns["energy"]], axis=1),
+        scalars={
+            "position": columns["position_g"].astype(np.float64),
+            "energy": columns["read_energy"].astype(np.float64),
+        },
+    )
+
+
+def scalar_gradients(panel: Panel, variant: str, d_sae: int, n_ctx: int) -> tuple[Totals, Effects]:
+    """Totals and effects of a series that is the same for all features."""
+    g = panel.scalars[variant]
+    n_categories = len(panel.categories) + 1
+    of_token = panel.category[panel.window] % n_categories  # -1 becomes the last
+    totals = Totals(
+        g=np.repeat(np.bincount(of_token, g, n_categories)[:, None], d_sae, axis=1),
+        gg=np.repeat(np.bincount(of_token, g * g, n_categories)[:, None], d_sae, axis=1),
+        gx=np.repeat((g @ panel.covariates)[None], d_sae, axis=0),
+    )
+    a = -g
+
+    def effects(chosen: np.ndarray) -> TwoWay:
+        window, position = panel.window[chosen], panel.position[chosen]
+        return two_way(
+            window,
+            position,
+            np.bincount(window, a[chosen], panel.n_windows)[:, None],
+            np.bincount(position, a[chosen], n_ctx)[:, None],
+        )
+
+    half = panel.half[panel.window]
+    everything = np.ones(len(g), dtype=bool)
+    return totals, Effects(effects(everything), (effects(half == 0), effects(half == 1)))
+
+
+def model_gradients(
+    con: duckdb.DuckDBPyConnection, panel: Panel, names: dict[str, object], d_sae: int, n_ctx: int
+) -> tuple[Totals, Effects]:
+    """Totals and effects of one SAE's gradients, from what the shards hold of them."""
+    return _totals(con, panel, names, d_sae), _effects(con, panel, names, n_ctx)
+
+
+def _totals(
+    con: duckdb.DuckDBPyConnection, panel: Panel, names: dict[str, object], d_sae: int
+) -> Totals:
+    found = con.sql(
+        "SELECT category, feature_id, sum(sum_g) AS g, sum(sum_gg) AS gg, sum(sum_pos_g) AS pos, "
+        "sum(sum_frequency_g) AS frequency, sum(sum_energy_g) AS energy FROM gradient_sums "
+        "WHERE run_id = $run_id AND sae_id = $sae_id AND variant = $variant "
+        "GROUP BY category, feature_id ORDER BY category, feature_id",
+        params=names,
+    ).to_arrow_table()
+    number = {c: i for i, c in enumerate(panel.categories)}
+    row = np.array([number.get(c, len(number)) for c in found["category"].to_pylist()], dtype=int)
+    feature = found["feature_id"].to_numpy()
+
+    def summed(name: str) -> np.ndarray:
+        out = np.zeros((len(number) + 1, d_sae))
+        np.add.at(out, (row, feature), found[name].to_numpy())
+        return out
+
+    g = summed("g")
+    by_covariate = [g, summed("pos"), summed("frequency"), summed("energy")]
+    return Totals(g, summed("gg"), np.stack([x.sum(axis=0) for x in by_covariate], axis=1))
+
+
+def _effects(
+    con: duckdb.DuckDBPyConnection, panel: Panel, names: dict[str, object], n_ctx: int
+) -> Effects:
+    where = "WHERE run_id = $run_id AND sae_id = $sae_id AND variant = $variant"
+    rows = con.sql(
+        f"SELECT context_id, sum_gradient FROM gradient_contexts {where} AND n_tokens > 0 "  # noqa: S608
+        "ORDER BY context_id",
+        params=names,
+    ).to_arrow_table()
+    windows = _matrix(rows, "sum_gradient")
+    found = con.sql(
+        f"SELECT half, pos, sum_gradient FROM gradient_positions {where}",  # noqa: S608
+        params=names,
+    ).to_arrow_table()
+    positions = np.zeros((2, n_ctx, windows.shape[1]))
+    place = (found["half"].to_numpy(), found["pos"].to_numpy())
+    np.add.at(positions, place, _matrix(found, "sum_gradient"))
+
+    def effects(chosen: np.ndarray, sums: np.ndarray) -> TwoWay:
+        inside = chosen[panel.window]
+        return two_way(
+            panel.window[inside],
+            panel.position[inside],
+            np.where(chosen[:, None], windows, 0.0),
+            sums,
+        )
+
+    return Effects(
+        effects(np.ones(panel.n_windows, dtype=bool), positions.sum(axis=0)),
+        (effects(panel.half == 0, positions[0]), effects(panel.half == 1, positions[1])),
+    )
+
+
+def _matrix(rows: pa.Table, column: str) -> np.ndarray:
+    values = rows[column].combine_chunks()
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(values), -1)
