@@ -202,6 +202,32 @@ EFAS_CATEGORIES = Table(
         Column("q", pa.float64(), "Benjamini-Hochberg q over features and categories of the SAE"),
     ),
 )
+SPECIALISTS = Table(
+    "specialists",
+    "A feature against a category of texts. A text is strong for a feature when its mean "
+    "activation over real tokens is at least a quarter of the feature's strongest text; the named "
+    "query find_specialists takes other thresholds.",
+    "index",
+    ("run_id", "sae_id", "category", "feature_id"),
+    (
+        RUN,
+        SAE,
+        Column("category", pa.string(), "the category"),
+        FEATURE,
+        Column("n_strong_in", pa.int32(), "strong texts inside the category"),
+        Column("n_strong_out", pa.int32(), "strong texts outside it"),
+        Column("n_in", pa.int32(), "texts inside"),
+        Column("n_out", pa.int32(), "texts outside"),
+        Column("score", pa.int32(), "strong texts inside less strong texts outside"),
+        Column("rate_in", pa.float64(), "share of the texts inside that are strong"),
+        Column("rate_out", pa.float64(), "share of the texts outside that are strong"),
+        Column("mean_difference", pa.float64(), "mean of the texts' means inside less outside"),
+        Column("auroc", pa.float64(), "chance that a text inside is above one outside, ties half"),
+        Column("log_odds", pa.float64(), "log odds ratio of being strong, 0.5 added to each count"),
+        Column("p", pa.float64(), "exact permutation p of the score, labels shuffled over texts"),
+        Column("q", pa.float64(), "Benjamini-Hochberg q over features and categories of the SAE"),
+    ),
+)
 
 INDEX_TABLES = (
     FEATURE_CODES,
@@ -212,5 +238,6 @@ INDEX_TABLES = (
     FEATURE_NEIGHBOURS,
     EFAS,
     EFAS_CATEGORIES,
+    SPECIALISTS,
 )
 """Every derived table."""

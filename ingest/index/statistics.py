@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from db.catalogue import quote
 from db.index_files import IndexWriter
 from db.layout import StoreLayout
 from db.parquet import ROW_GROUP, TableWriter
 from db.provenance import SaeInfo
 from db.store import open_store
+from queries.catalog import named_queries
 
 TOP_CONTEXTS = 20
 """Contexts kept for each feature."""
@@ -71,6 +73,24 @@ class Scratch:
                 self._copy(contexts, "top_contexts", {**names, "k": TOP_CONTEXTS})
                 self._copy(features, "features", {**names, **bounds})
         con.unregister("decoder_norms")
+        self._specialists(writer, sae)
+
+    def _specialists(self, writer: IndexWriter, sae: SaeInfo) -> None:
+        """Ask the named query, over the rows just written."""
+        path = str(writer.path("feature_texts", sae.sae_id))
+        self.con.execute("DROP VIEW IF EXISTS temp.feature_texts")
+        self.con.execute(
+            f"CREATE TEMP VIEW feature_texts AS FROM read_parquet({quote(path)})"  # noqa: S608
+        )
+        self.con.execute(named_queries()["find_specialists"].sql)
+        with writer.table("specialists", sae.sae_id) as out:
+            rows = self.con.sql(
+                "SELECT $run_id AS run_id, $sae_id AS sae_id, * "
+                "FROM find_specialists($run_id, $sae_id)",
+                params={"run_id": self._run_id, "sae_id": sae.sae_id},
+            )
+            for batch in rows.to_arrow_reader(_BATCH_ROWS):
+                out.write(batch)
 
     def _copy(self, out: TableWriter, statement: str, parameters: dict[str, object]) -> None:
         for batch in self.con.sql(_sql(statement), params=parameters).to_arrow_reader(_BATCH_ROWS):
