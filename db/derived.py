@@ -228,6 +228,70 @@ SPECIALISTS = Table(
         Column("q", pa.float64(), "Benjamini-Hochberg q over features and categories of the SAE"),
     ),
 )
+_UNIT = Column("unit", pa.string(), "token or text: what the features share")
+COACTIVATION = Table(
+    "coactivation",
+    "The partners of a feature with the highest phi, over tokens that are not masked, or over "
+    "texts that have such a token.",
+    "index",
+    ("run_id", "sae_id", "unit", "feature_id", "rank"),
+    (
+        RUN,
+        SAE,
+        _UNIT,
+        FEATURE,
+        Column("rank", pa.int16(), "0 for the highest phi"),
+        Column("partner_id", pa.int32(), "feature_id of the partner"),
+        Column("n_both", pa.int64(), "units both are active in"),
+        Column("n_feature", pa.int64(), "units the feature is active in"),
+        Column("n_partner", pa.int64(), "units the partner is active in"),
+        Column("n_units", pa.int64(), "units of the run"),
+        float_column("jaccard", "n_both over units either is active in; dense features win it"),
+        float_column("lift", "n_both over what independent features would share"),
+        float_column("pmi", "ln of lift, nats; rare features win it"),
+        float_column("phi", "correlation of the two being active"),
+        float_column("cosine", "cosine of the two activations over tokens"),
+        Column("n_texts_both", pa.int64(), "texts both are active in"),
+        Column(
+            "p",
+            pa.float64(),
+            "Fisher's exact one-sided p of n_texts_both; tokens of a text are no independent draws",
+        ),
+        Column("q", pa.float64(), "Benjamini-Hochberg q over all pairs of the SAE's live features"),
+        Column("partner_is_dense", pa.bool_(), "the partner is active on more than 10 % of tokens"),
+    ),
+)
+COACTIVATION_CLUSTERS = Table(
+    "coactivation_clusters",
+    "Features held together by partners with phi of at least 0.5; dense features are in none.",
+    "index",
+    ("run_id", "sae_id", "unit", "cluster_id", "feature_id"),
+    (
+        RUN,
+        SAE,
+        _UNIT,
+        Column("cluster_id", pa.int32(), "0 for the largest cluster"),
+        FEATURE,
+        Column("n_features", pa.int32(), "features in the cluster"),
+    ),
+)
+FEATURE_MATCHES = Table(
+    "feature_matches",
+    "The features of a neighbouring SAE (the layer before or after in the same stream, or another "
+    "width) whose activations correlate most with a feature's, over tokens that are not masked.",
+    "index",
+    ("run_id", "sae_id", "other_sae_id", "feature_id", "rank"),
+    (
+        RUN,
+        SAE,
+        Column("other_sae_id", pa.string(), "the other SAE"),
+        FEATURE,
+        Column("rank", pa.int16(), "0 for the highest correlation"),
+        Column("other_feature_id", pa.int32(), "feature_id in the other SAE"),
+        float_column("correlation", "Pearson correlation of the activations over all tokens"),
+        float_column("cosine", "cosine of the decoder directions; NULL where spaces differ"),
+    ),
+)
 
 INDEX_TABLES = (
     FEATURE_CODES,
@@ -239,5 +303,8 @@ INDEX_TABLES = (
     EFAS,
     EFAS_CATEGORIES,
     SPECIALISTS,
+    COACTIVATION,
+    COACTIVATION_CLUSTERS,
+    FEATURE_MATCHES,
 )
 """Every derived table."""

@@ -9,12 +9,16 @@ from db.manifest import read_manifest
 from db.provenance import RunInfo, SaeInfo
 from db.store import open_store
 from energylens.errors import MissingExtraError, UsageError
+from ingest.index.coactivation import write_coactivation
 from ingest.index.efas import N_FLIPS, write_efas
+from ingest.index.matches import write_matches
 from ingest.index.statistics import Scratch
 from ingest.progress import Progress
 from queries.catalog import write_catalog
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ingest.index.weights import Decoder
 
 WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
@@ -54,6 +58,9 @@ def build_index(store: Path, run: RunInfo, progress: Progress, n_flips: int = N_
             scratch.write(writer, sae, None if decoder is None else decoder.norms)
             if decoder is not None and run.efas:
                 write_efas(scratch.con, writer, run, sae, decoder.directions, n_flips)
+            token_index, texts = scratch.tokens
+            write_coactivation(scratch.con, writer, run, sae, token_index, texts)
+            write_matches(scratch.con, writer, run, sae, token_index, weights.directions)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
 
@@ -88,6 +95,13 @@ class _Weights:
             f"{'are kept as they were' if kept else 'are left out'}: {self._missing}"
         )
         return None
+
+    def directions(self, sae: SaeInfo) -> "np.ndarray | None":
+        """[d_sae, d_out]: what each feature writes; None where the weights are not here."""
+        try:
+            return None if self._reader is None else self._reader.directions(sae)
+        except UsageError:
+            return None
 
     def _keep(self, writer: IndexWriter, sae: SaeInfo) -> bool:
         import pyarrow.parquet as pq

@@ -7,6 +7,7 @@ feature order; the rest works on ranges of features that hold a bounded number o
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -44,6 +45,15 @@ class Scratch:
         self.con.execute("SET temp_directory = ?", [str(self._folder)])
         self.con.execute(_sql("tokens"), {"run_id": run_id})
         self.con.execute(_sql("texts"), {"run_id": run_id})
+
+    @cached_property
+    def tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """token_index of the tokens that are not masked, in order, and the text of each, from 0."""
+        found = self.con.execute(
+            "SELECT token_index, text_id FROM run_tokens WHERE NOT is_masked ORDER BY token_index"
+        ).fetchnumpy()
+        _, texts = np.unique(np.asarray(found["text_id"]), return_inverse=True)
+        return np.asarray(found["token_index"]), texts
 
     def __enter__(self) -> "Scratch":
         return self

@@ -30,7 +30,6 @@ class Decoder:
     norms: list[float]
     directions: np.ndarray
     """[d_sae, d_out]: what one unit of each activation adds to the output."""
-    target_hook: str
 
 
 class WeightReader:
@@ -57,9 +56,15 @@ class WeightReader:
         with writer.table("feature_neighbours", info.sae_id) as out:
             for first, ids, cosines in neighbours(sae.W_dec, NEIGHBOURS):
                 out.write(self._neighbour_rows(info, first, ids, cosines))
-        return Decoder(
-            sae.W_dec.norm(dim=1).tolist(), sae.write_directions.double().numpy(), sae.target_hook
-        )
+        return Decoder(sae.W_dec.norm(dim=1).tolist(), sae.write_directions.double().numpy())
+
+    def directions(self, info: SaeInfo) -> np.ndarray:
+        """[d_sae, d_out]: what one unit of each activation adds to the output.
+
+        Raises:
+            SaeError: the SAE is not to be had here, or is another one than the run used.
+        """
+        return self._load(info).write_directions.numpy()
 
     def _load(self, info: SaeInfo) -> Sae:
         for sae in load_saes([info.source]):

@@ -1,0 +1,149 @@
+"""Co-activation of a whole dictionary, exact: top partners of every feature, and clusters."""
+
+from collections.abc import Iterator
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from db.index_files import IndexWriter
+from db.provenance import RunInfo, SaeInfo
+from energylens.coactivation import (
+    clusters,
+    q_of_selected,
+    shared_by_chance,
+    together,
+    top_by_row,
+)
+from ingest.index.matrices import Codes, add_product, blocks, chunks, indicators, slabs
+
+PARTNERS = 50
+"""Partners kept for each feature and unit."""
+UNITS = ("text", "token")
+"""What features share: in the order of the table's key."""
+_DENSE = 0.1
+
+_Rows = dict[str, np.ndarray]
+
+
+def write_coactivation(
+    con: duckdb.DuckDBPyConnection,
+    writer: IndexWriter,
+    run: RunInfo,
+    sae: SaeInfo,
+    token_index: np.ndarray,
+    texts: np.ndarray,
+) -> None:
+    """Write `coactivation` and `coactivation_clusters` of one SAE.
+
+    `token_index` are the run's tokens that are not masked, `texts` the text of each, from 0.
+    """
+    codes = Codes(con, run.run_id, sae.sae_id, sae.d_sae, sae.l0 or 1.0, token_index)
+    counted = _Counted(codes, texts)
+    rows: dict[str, list[_Rows]] = {unit: [] for unit in UNITS}
+    for first, end in blocks(sae.d_sae, sae.d_sae, 3):
+        for unit, found in counted.block(first, end):
+            rows[unit].append(found)
+    with writer.table("coactivation", sae.sae_id) as out, writer.table(
+        "coactivation_clusters", sae.sae_id
+    ) as grouped:
+        for unit in UNITS:
+            columns = {name: np.concatenate([r[name] for r in rows[unit]]) for name in rows[unit][0]}
+            n_live = int((counted.n_text > 0).sum())
+            columns["q"] = q_of_selected(columns["p"], max(n_live * (n_live - 1), 1))
+            out.write(_named(run, sae, unit, columns))
+            grouped.write(_named(run, sae, unit, _clusters(columns, counted.is_dense)))
+
+
+class _Counted:
+    """Products of the codes with themselves, a block of features at a time."""
+
+    def __init__(self, codes: Codes, texts: np.ndarray) -> None:
+        self.codes, self.n_tokens = codes, len(texts)
+        self.n_texts = int(texts.max()) + 1 if len(texts) else 0
+        self.n_token = np.zeros(codes.d_sae)
+        self.norm = np.zeros(codes.d_sae)
+        self.by_text = sparse.csr_matrix((self.n_texts, codes.d_sae))
+        for first, end in chunks(self.n_tokens, codes.l0):
+            z = codes.chunk(first, end)
+            on = indicators(z)
+            self.n_token += np.asarray(on.sum(axis=0)).ravel()
+            self.norm += np.asarray(z.multiply(z).sum(axis=0)).ravel()
+            own = texts[first:end]
+            shape = (self.n_texts, len(own))
+            pool = sparse.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape)
+            self.by_text = self.by_text + pool @ on
+        self.by_text = indicators(self.by_text.tocsr())
+        self.n_text = np.asarray(self.by_text.sum(axis=0)).ravel()
+        self.is_dense = self.n_token > _DENSE * max(self.n_tokens, 1)
+
+    def block(self, first: int, end: int) -> Iterator[tuple[str, _Rows]]:
+        """Top partners of features first to end, by texts and by tokens."""
+        shape = (end - first, self.codes.d_sae)
+        tokens, dots, texts = (np.zeros(shape) for _ in range(3))
+        for low, high in chunks(self.n_tokens, self.codes.l0):
+            z = self.codes.chunk(low, high)
+            on = indicators(z)
+            add_product(tokens, on[:, first:end], on)
+            add_product(dots, z[:, first:end], z)
+        add_product(texts, self.by_text[:, first:end], self.by_text)
+        for slab in slabs(end - first):
+            part = (first + slab.start, texts[slab], tokens[slab], dots[slab])
+            yield "text", self._partners(*part, by_text=True)
+            yield "token", self._partners(*part, by_text=False)
+
+    def _partners(
+        self, first: int, texts: np.ndarray, tokens: np.ndarray, dots: np.ndarray, by_text: bool
+    ) -> _Rows:
+        """Top partners of some features, from the counts of all pairs with them."""
+        counts = texts if by_text else tokens
+        n_of = self.n_text if by_text else self.n_token
+        n = self.n_texts if by_text else self.n_tokens
+        own = np.arange(len(counts))
+        phi = together(counts, n_of[first + own][:, None], n_of[None], n).phi
+        phi[counts == 0] = np.nan
+        phi[own, first + own] = np.nan
+        row, rank, partner = top_by_row(phi, PARTNERS)
+        a, n_both, n_texts_both = row + first, counts[row, partner], texts[row, partner]
+        found = together(n_both, n_of[a], n_of[partner], n)
+        return {
+            "feature_id": a,
+            "rank": rank,
+            "partner_id": partner,
+            "n_both": n_both,
+            "n_feature": n_of[a],
+            "n_partner": n_of[partner],
+            "n_units": np.full(len(a), n),
+            "jaccard": found.jaccard,
+            "lift": found.lift,
+            "pmi": found.pmi,
+            "phi": found.phi,
+            "cosine": dots[row, partner] / np.sqrt(self.norm[a] * self.norm[partner]),
+            "n_texts_both": n_texts_both,
+            "p": shared_by_chance(
+                n_texts_both, self.n_text[a], self.n_text[partner], self.n_texts
+            ),
+            "partner_is_dense": self.is_dense[partner],
+        }
+
+
+def _clusters(columns: _Rows, is_dense: np.ndarray) -> _Rows:
+    cluster = clusters(columns["feature_id"], columns["partner_id"], columns["phi"], is_dense)
+    members = np.flatnonzero(cluster >= 0)
+    members = members[np.lexsort((members, cluster[members]))]
+    size = np.bincount(cluster[members]) if len(members) else np.zeros(0, np.int64)
+    return {
+        "cluster_id": cluster[members],
+        "feature_id": members,
+        "n_features": size[cluster[members]],
+    }
+
+
+def _named(run: RunInfo, sae: SaeInfo, unit: str, columns: _Rows) -> pa.Table:
+    n = len(columns["feature_id"])
+    names = {
+        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
+        for name, value in (("run_id", run.run_id), ("sae_id", sae.sae_id), ("unit", unit))
+    }
+    return pa.table({**names, **columns})
