@@ -34,11 +34,10 @@ def create_catalogue(
 
 @dataclass(frozen=True)
 class _IndexFile:
-    """A file of the index: all its rows are of one run and one SAE."""
+    """A file of the index: all its rows are of one run, and of one SAE where they have one."""
 
     path: Path
-    run_id: str
-    sae_id: str
+    constants: dict[str, str]
 
 
 def _shard_files(runs: list[RunLayout]) -> dict[str, list[Path]]:
@@ -58,8 +57,10 @@ def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_Index
         if (layout.index / "manifest.json").exists():
             names = {file_name(sae.sae_id): sae.sae_id for sae in info.saes}
             for entry, path in _listed(layout.index):
-                part = _IndexFile(path, info.run_id, names[path.name.removesuffix(".parquet")])
-                files[entry.table].append(part)
+                constants = {"run_id": info.run_id}
+                if "sae_id" in TABLES[entry.table].arrow.names:
+                    constants["sae_id"] = names[path.name.removesuffix(".parquet")]
+                files[entry.table].append(_IndexFile(path, constants))
     return files
 
 
@@ -93,11 +94,17 @@ def _select_index(table: Table, files: list[_IndexFile]) -> str:
     file it needs and compares no string in it."""
     if not files:
         return _select_nothing(table, "*")
-    others = ", ".join(f'"{c.name}"' for c in table.columns if c.name not in ("run_id", "sae_id"))
     return " UNION ALL ".join(
-        f"SELECT {quote(part.run_id)} AS run_id, {quote(part.sae_id)} AS sae_id, {others} "  # noqa: S608
+        f"SELECT {_columns(table, part.constants)} "  # noqa: S608
         f"FROM read_parquet({quote(str(part.path.resolve()))})"
         for part in files
+    )
+
+
+def _columns(table: Table, constants: dict[str, str]) -> str:
+    return ", ".join(
+        f'{quote(constants[c.name])} AS "{c.name}"' if c.name in constants else f'"{c.name}"'
+        for c in table.columns
     )
 
 

@@ -25,16 +25,17 @@ class IndexWriter:
         self._files: list[tuple[Path, str, int]] = []
 
     @contextmanager
-    def table(self, name: str, sae_id: str) -> Iterator[TableWriter]:
-        """A writer for one table of one SAE; rows come in the order of the table's key."""
+    def table(self, name: str, sae_id: str | None = None) -> Iterator[TableWriter]:
+        """A writer for one table, of one SAE where its rows are; rows come in the order of its
+        key."""
         path = self.path(name, sae_id)
         with TableWriter(path, TABLES[name]) as writer:
             yield writer
         self._files.append((path, name, writer.rows))
 
-    def path(self, name: str, sae_id: str) -> Path:
-        """Where the file of one table of one SAE lies while the index is being made."""
-        path = self.directory / name / f"{file_name(sae_id)}.parquet"
+    def path(self, name: str, sae_id: str | None) -> Path:
+        """Where the file of one table of one SAE, or of the run, lies while the index is made."""
+        path = self.directory / name / f"{file_name(sae_id) if sae_id else 'run'}.parquet"
         path.parent.mkdir(exist_ok=True)
         return path
 

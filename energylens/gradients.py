@@ -49,7 +49,7 @@ def model_gradients(
         kept[name] = value
         return value
 
-    hooks: list[tuple[str, Callable[..., Any]]] = [
+    hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
         (name, partial(keep, name=name)) for name in dict.fromkeys([*names, last])
     ]
     if own:

@@ -71,7 +71,7 @@ class CorpusPlan:
     shard_starts: np.ndarray
     """int64 [n_shards + 1]: the first context of each shard, then n_contexts."""
     vocab_counts: np.ndarray
-    """int64: how often each vocabulary id occurs in the texts, a BOS the run prepends not counted."""
+    """int64: how often each vocabulary id occurs in the texts; a prepended BOS is not counted."""
 
     @property
     def n_shards(self) -> int:

@@ -48,7 +48,7 @@ class GradientTally:
         self._counts = np.zeros((2, n_ctx), dtype=np.int64)
 
     def block(self, measured: Measured, log_frequency: np.ndarray) -> Iterator[pa.Table]:
-        """Add a block; its rows of `gradient_contexts`, `log_frequency` being that of its tokens."""
+        """Add a block, `log_frequency` that of its tokens; its rows of `gradient_contexts`."""
         tokens = _Tokens.of(measured, log_frequency)
         np.add.at(self._counts, (tokens.half[tokens.valid], tokens.pos[tokens.valid]), 1)
         for sae in self._saes:

@@ -21,3 +21,38 @@ def energy_by_layer(store: Reader, run: str, with_masked: bool = False) -> pl.Da
 def category_summary(store: Reader, run: str, with_masked: bool = False) -> pl.DataFrame:
     """How many texts a category has, how long they are, and how hard for the model."""
     return call(store, "category_summary", run=run, with_masked=with_masked)
+
+
+def text_behaviour(
+    store: Reader,
+    run: str,
+    in_category: str | None = None,
+    with_masked: bool = False,
+    k: int = 1000,
+) -> pl.DataFrame:
+    """How the model does on each text, the hardest first."""
+    return call(
+        store, "text_behaviour", run=run, in_category=in_category, with_masked=with_masked, k=k
+    )
+
+
+def energy_trajectory(store: Reader, run: str, in_text: int) -> pl.DataFrame:
+    """Energies of a text by token and layer."""
+    return call(store, "energy_trajectory", run=run, in_text=in_text)
+
+
+def settling_layers(store: Reader, run: str, in_text: int) -> pl.DataFrame:
+    """Where the lens's likeliest next token settles, token by token."""
+    return call(store, "settling_layers", run=run, in_text=in_text)
+
+
+def settling_summary(store: Reader, run: str) -> pl.DataFrame:
+    """At which layers tokens settle, by category and over all (category None)."""
+    return call(store, "settling_summary", run=run)
+
+
+def barrier_tokens(
+    store: Reader, run: str, in_category: str | None = None, min_z: float = 2.0, k: int = 20
+) -> pl.DataFrame:
+    """Tokens whose energy stands out of their context."""
+    return call(store, "barrier_tokens", run=run, in_category=in_category, min_z=min_z, k=k)

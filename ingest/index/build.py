@@ -12,6 +12,9 @@ from energylens.errors import MissingExtraError, UsageError
 from ingest.index.coactivation import write_coactivation
 from ingest.index.efas import N_FLIPS, write_efas
 from ingest.index.matches import write_matches
+from ingest.index.routes import read_routing
+from ingest.index.routing import write_routing
+from ingest.index.routing_features import write_routing_features
 from ingest.index.statistics import Scratch
 from ingest.progress import Progress
 from queries.catalog import write_catalog
@@ -52,6 +55,9 @@ def build_index(store: Path, run: RunInfo, progress: Progress, n_flips: int = N_
     layout = StoreLayout(store).run(run.run_id)
     weights = _Weights(run, layout, progress)
     with replace_index(layout) as writer, Scratch(store, run.run_id) as scratch:
+        routing = read_routing(scratch.con, run.run_id)
+        if routing is not None:
+            write_routing(writer, run, *routing)
         for number, sae in enumerate(run.saes):
             progress.step("index", number, len(run.saes), "SAEs")
             decoder = weights.write(writer, sae)
@@ -61,6 +67,8 @@ def build_index(store: Path, run: RunInfo, progress: Progress, n_flips: int = N_
             token_index, texts = scratch.tokens
             write_coactivation(scratch.con, writer, run, sae, token_index, texts)
             write_matches(scratch.con, writer, run, sae, token_index, weights.directions)
+            if routing is not None:
+                write_routing_features(scratch.con, writer, run, sae, *routing)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
 

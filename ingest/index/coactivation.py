@@ -45,11 +45,14 @@ def write_coactivation(
     for first, end in blocks(sae.d_sae, sae.d_sae, 3):
         for unit, found in counted.block(first, end):
             rows[unit].append(found)
-    with writer.table("coactivation", sae.sae_id) as out, writer.table(
-        "coactivation_clusters", sae.sae_id
-    ) as grouped:
+    with (
+        writer.table("coactivation", sae.sae_id) as out,
+        writer.table("coactivation_clusters", sae.sae_id) as grouped,
+    ):
         for unit in UNITS:
-            columns = {name: np.concatenate([r[name] for r in rows[unit]]) for name in rows[unit][0]}
+            columns = {
+                name: np.concatenate([r[name] for r in rows[unit]]) for name in rows[unit][0]
+            }
             n_live = int((counted.n_text > 0).sum())
             columns["q"] = q_of_selected(columns["p"], max(n_live * (n_live - 1), 1))
             out.write(_named(run, sae, unit, columns))
@@ -121,9 +124,7 @@ class _Counted:
             "phi": found.phi,
             "cosine": dots[row, partner] / np.sqrt(self.norm[a] * self.norm[partner]),
             "n_texts_both": n_texts_both,
-            "p": shared_by_chance(
-                n_texts_both, self.n_text[a], self.n_text[partner], self.n_texts
-            ),
+            "p": shared_by_chance(n_texts_both, self.n_text[a], self.n_text[partner], self.n_texts),
             "partner_is_dense": self.is_dense[partner],
         }
 

@@ -106,9 +106,7 @@ def _cosines(
     return lambda a, b: np.einsum("md,md->m", units[0][a], units[1][b])
 
 
-def _named(
-    run: RunInfo, sae: SaeInfo, other: SaeInfo, columns: dict[str, np.ndarray]
-) -> pa.Table:
+def _named(run: RunInfo, sae: SaeInfo, other: SaeInfo, columns: dict[str, np.ndarray]) -> pa.Table:
     n = len(columns["feature_id"])
     named = (("run_id", run.run_id), ("sae_id", sae.sae_id), ("other_sae_id", other.sae_id))
     names = {

@@ -85,7 +85,9 @@ def blocks(n_rows: int, n_columns: int, n_products: int) -> Iterator[tuple[int, 
 
 def indicators(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """One where a matrix has an entry."""
-    return sparse.csr_matrix((np.ones(len(matrix.data)), matrix.indices, matrix.indptr), matrix.shape)
+    return sparse.csr_matrix(
+        (np.ones(len(matrix.data)), matrix.indices, matrix.indptr), matrix.shape
+    )
 
 
 def add_product(out: np.ndarray, left: sparse.csr_matrix, right: sparse.csr_matrix) -> None:

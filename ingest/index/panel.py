@@ -1,4 +1,4 @@
-"""The valid tokens of a run as arrays, and what EFAS needs to know of gradients over all of them."""
+"""The valid tokens of a run as arrays, and what EFAS needs of the gradients over all of them."""
 
 from dataclasses import dataclass
 

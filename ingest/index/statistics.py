@@ -89,9 +89,7 @@ class Scratch:
         """Ask the named query, over the rows just written."""
         path = str(writer.path("feature_texts", sae.sae_id))
         self.con.execute("DROP VIEW IF EXISTS temp.feature_texts")
-        self.con.execute(
-            f"CREATE TEMP VIEW feature_texts AS FROM read_parquet({quote(path)})"  # noqa: S608
-        )
+        self.con.execute(f"CREATE TEMP VIEW feature_texts AS FROM read_parquet({quote(path)})")
         self.con.execute(named_queries()["find_specialists"].sql)
         with writer.table("specialists", sae.sae_id) as out:
             rows = self.con.sql(

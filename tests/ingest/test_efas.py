@@ -26,7 +26,7 @@ def dense_config(
     """Texts of differing length in two categories and one without, an SAE that is active often."""
     root = tmp_path_factory.mktemp("efas")
     make_sae("standard", "blocks.1.hook_resid_post", d_sae=48).save_model(root / "saes" / "resid")
-    words = "the cat sat on a mat and one dog barks at night while 1 + 1 = 2 fish swim".split()
+    words = ["the", "cat", "sat", "on", "a", "mat", "dog", "barks", "at", "night", "1", "+", "="]
     generator = np.random.default_rng(0)
     lines = []
     for number in range(N_TEXTS):
@@ -65,8 +65,9 @@ def tokens(dense: Store) -> pl.DataFrame:
     """The valid tokens."""
     return frame(
         dense,
-        "SELECT t.*, y.category FROM tokens t JOIN contexts c USING (run_id, context_id) JOIN texts"
-        " y USING (run_id, text_id) WHERE NOT is_masked AND energy IS NOT NULL ORDER BY token_index",
+        "SELECT t.*, y.category FROM tokens t JOIN contexts c USING (run_id, context_id) "
+        "JOIN texts y USING (run_id, text_id) "
+        "WHERE NOT is_masked AND energy IS NOT NULL ORDER BY token_index",
     )
 
 
@@ -278,7 +279,7 @@ def test_own_and_total_differ_from_the_lens(dense: Store) -> None:
 def test_flips_confirm_the_default_and_the_familywise_p_is_larger(dense: Store) -> None:
     rows = efas(dense).filter(pl.col("t").is_not_null())
     p, flip = column(rows, "p"), column(rows, "p_flip")
-    assert stats.spearmanr(p, flip).statistic > 0.99
+    assert np.corrcoef(stats.rankdata(p), stats.rankdata(flip))[0, 1] > 0.99
     assert (column(rows, "p_familywise") >= flip - 1e-12).all()
 
 

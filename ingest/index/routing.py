@@ -1,0 +1,169 @@
+"""Routing of a run: health of each router, what its choices tell, and circuits."""
+
+from dataclasses import asdict
+
+import numpy as np
+from scipy import stats
+
+from db.index_files import IndexWriter
+from db.provenance import RunInfo
+from energylens.circuits import Circuit, Walks, find_circuits
+from energylens.efas import discoveries
+from energylens.information import (
+    Information,
+    informed,
+    omega_squared,
+    partial_spearman,
+    rotated_windows,
+    shuffled_groups,
+)
+from ingest.index.routes import Routed, Tokens, place_of, rows_of
+
+N_DRAWS = 200
+"""Draws of each null."""
+MOST_PATHS = 200
+"""Paths looked at from each first layer."""
+
+
+def write_routing(writer: IndexWriter, run: RunInfo, tokens: Tokens, routed: list[Routed]) -> None:
+    """Write `routing_layers`, `routing_information` and `routing_circuits` of a run."""
+    with writer.table("routing_layers") as out:
+        for one in routed:
+            out.write(rows_of(run, [{**place_of(one), **_layer(tokens, one)}]))
+    with writer.table("routing_information") as out:
+        for one in routed:
+            found = _informations(tokens, one)
+            out.write(
+                rows_of(
+                    run,
+                    [
+                        {
+                            **place_of(one),
+                            "label": label,
+                            "information": i.observed,
+                            "expected": i.expected,
+                            "adjusted": i.adjusted,
+                            "normalized": i.normalized,
+                            "p": i.p,
+                        }
+                        for label, i in sorted(found.items())
+                    ],
+                )
+            )
+    walks = Walks(
+        choices=np.stack([one.choices[:, 0] for one in routed], axis=1),
+        window=tokens.window,
+        vocab_id=tokens.vocab_id,
+        energy_drop=np.stack([one.energy_drop for one in routed], axis=1),
+    )
+    with writer.table("routing_circuits") as out:
+        for length in range(2, len(routed) + 1):
+            circuits = list(find_circuits(walks, length, N_DRAWS, MOST_PATHS))
+            if circuits:
+                layers = [one.layer for one in routed]
+                out.write(rows_of(run, _circuit_rows(circuits, layers, tokens.token_index)))
+
+
+def _layer(tokens: Tokens, one: Routed) -> dict[str, object]:
+    n, k = one.p.shape
+    load = np.bincount(one.choices.ravel(), minlength=k) / max(one.choices.size, 1)
+    mean_p = one.p.mean(axis=0)
+    marginal = float(stats.entropy(mean_p))
+    within = float(one.entropy.mean())
+    scale = np.log(k) if k > 1 else np.nan
+    known = np.isfinite(tokens.energy)
+    energy = tokens.energy[known]
+    correlation = partial_spearman(
+        energy, one.p.max(axis=1)[known], tokens.covariates[known], tokens.window[known]
+    )
+    seen = known & np.isfinite(one.seen_energy)
+    return {
+        "n_choices": k,
+        "n_tokens": n,
+        "n_dead": int((load == 0).sum()),
+        "max_vio": float(load.max() * k - 1),
+        "load_cv": float(load.std() * k),
+        "concentration": 1 - within / scale,
+        "balance": marginal / scale,
+        "routing_information": (marginal - within) / scale,
+        "usage_spread": float(1 - mean_p.std()),
+        "energy_correlation": correlation.r,
+        "energy_t": correlation.t,
+        "energy_p": correlation.p,
+        "energy_omega_squared": omega_squared(energy, one.choices[known, 0]),
+        "energy_ceiling": _pearson(tokens.entropy[known], energy),
+        "seen_correlation": _pearson(one.seen_energy[seen], tokens.energy[seen]),
+    }
+
+
+def _informations(tokens: Tokens, one: Routed) -> dict[str, Information]:
+    choice = one.choices[:, 0].astype(np.int64)
+    found = {}
+    named = tokens.category >= 0
+    if named.any() and len(np.unique(tokens.category[named])) > 1:
+        label = tokens.category[named]
+        # a category belongs to a text: the null deals categories to texts, so choices move whole
+        rows = np.unique(tokens.text[named], return_inverse=True)[1]
+        of_text = label[np.unique(rows, return_index=True)[1]]
+
+        def dealt(generator: np.random.Generator) -> np.ndarray:
+            return generator.permutation(of_text)[rows]
+
+        found["category"] = informed(label, choice[named], dealt, N_DRAWS)
+        found["category"] = _of_label(found["category"], label)
+        found["category_given_token"] = informed(
+            choice[named],
+            label,
+            shuffled_groups(choice[named], tokens.vocab_id[named]),
+            N_DRAWS,
+            given=tokens.vocab_id[named],
+        )
+    rotate = rotated_windows(choice, tokens.window)
+    found["part"] = informed(choice, tokens.part, rotate, N_DRAWS)
+    found["token"] = informed(choice, tokens.vocab_id, rotate, N_DRAWS)
+    known = np.isfinite(tokens.energy)
+    if known.any():
+        decile = _deciles(tokens.energy[known])
+        own, vocab = choice[known], tokens.vocab_id[known]
+        rotate = rotated_windows(own, tokens.window[known])
+        found["energy"] = informed(own, decile, rotate, N_DRAWS)
+        found["energy_given_token"] = informed(
+            own, decile, shuffled_groups(own, vocab), N_DRAWS, given=vocab
+        )
+    return found
+
+
+def _of_label(found: Information, label: np.ndarray) -> Information:
+    """The same, normalised by the entropy of the label rather than of the choice."""
+    _, counts = np.unique(label, return_counts=True)
+    bits = float(stats.entropy(counts, base=2))
+    return Information(found.observed, found.expected, bits, found.p)
+
+
+def _circuit_rows(
+    circuits: list[Circuit], layers: list[int], token_index: np.ndarray
+) -> list[dict[str, object]]:
+    q = discoveries(np.array([c.p for c in circuits]))
+    rows = []
+    for circuit, q_value in zip(circuits, q, strict=True):
+        row = asdict(circuit)
+        row |= {
+            "n_layers": len(circuit.choices),
+            "first_layer": layers[circuit.first_layer],
+            "choices": list(circuit.choices),
+            "q": float(q_value),
+            "example_tokens": token_index[list(row.pop("rows"))].tolist(),
+        }
+        rows.append(row)
+    return rows
+
+
+def _deciles(values: np.ndarray) -> np.ndarray:
+    edges = np.quantile(values, np.arange(1, 10) / 10)
+    return np.searchsorted(edges, values, side="right").astype(np.int64)
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])

@@ -1,0 +1,115 @@
+"""Which features of an SAE go with which choice of each router."""
+
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+from scipy import sparse, stats
+
+from db.index_files import IndexWriter
+from db.provenance import RunInfo, SaeInfo
+from energylens.coactivation import q_of_selected, together, top_by_row
+from energylens.efas import MIN_TOKENS
+from ingest.index.matrices import Codes, add_product, chunks, indicators
+from ingest.index.routes import Routed, Tokens, columns_of, place_of
+
+KEPT = 10
+"""Features kept for each choice."""
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The features of each choice of one router with the highest phi."""
+
+    one: Routed
+    choice: np.ndarray
+    rank: np.ndarray
+    feature: np.ndarray
+    n_both: np.ndarray
+    n_choice: np.ndarray
+    lift: np.ndarray
+    phi: np.ndarray
+
+
+def write_routing_features(
+    con: duckdb.DuckDBPyConnection,
+    writer: IndexWriter,
+    run: RunInfo,
+    sae: SaeInfo,
+    tokens: Tokens,
+    routed: list[Routed],
+) -> None:
+    """Write `routing_features` of one SAE."""
+    codes = Codes(con, run.run_id, sae.sae_id, sae.d_sae, sae.l0 or 1.0, tokens.token_index)
+    n_feature, both = _count(codes, routed)
+    n_live = int((n_feature > 0).sum())
+    with writer.table("routing_features", sae.sae_id) as out:
+        for one, counts in zip(routed, both, strict=True):
+            pairs = _best(one, counts, n_feature, len(tokens.token_index))
+            t = _clustered_t(codes, tokens, pairs, n_feature)
+            p = 2 * stats.t.sf(np.abs(t), max(int(tokens.window.max()), 1))
+            n = len(pairs.choice)
+            q = np.full(n, np.nan)
+            tested = ~np.isnan(p)
+            q[tested] = q_of_selected(p[tested], max(n_live * one.p.shape[1], 1))
+            columns = {
+                "sae_id": [sae.sae_id] * n,
+                **{name: [value] * n for name, value in place_of(one).items()},
+                "choice_id": pairs.choice,
+                "rank": pairs.rank,
+                "feature_id": pairs.feature,
+                "n_both": pairs.n_both,
+                "n_feature": n_feature[pairs.feature],
+                "n_choice": pairs.n_choice,
+                "precision": pairs.n_both / n_feature[pairs.feature],
+                "recall": pairs.n_both / pairs.n_choice,
+                "lift": pairs.lift,
+                "phi": pairs.phi,
+                "t": t,
+                "p": p,
+                "q": q,
+            }
+            out.write(columns_of(run, columns))
+
+
+def _count(codes: Codes, routed: list[Routed]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Tokens of each feature, and [K, F] tokens of each choice and feature for each router."""
+    n_feature = np.zeros(codes.d_sae)
+    both = [np.zeros((one.p.shape[1], codes.d_sae)) for one in routed]
+    for first, end in chunks(len(codes.token_index), codes.l0):
+        on = indicators(codes.chunk(first, end))
+        n_feature += np.asarray(on.sum(axis=0)).ravel()
+        for one, counts in zip(routed, both, strict=True):
+            choice = one.choices[first:end, 0]
+            shape = (end - first, len(counts))
+            chosen = sparse.csr_matrix(
+                (np.ones(end - first), (np.arange(end - first), choice)), shape
+            )
+            add_product(counts, chosen, on)
+    return n_feature, both
+
+
+def _best(one: Routed, both: np.ndarray, n_feature: np.ndarray, n: int) -> _Pairs:
+    n_choice = np.bincount(one.choices[:, 0], minlength=len(both)).astype(np.float64)
+    found = together(both, n_choice[:, None], n_feature[None], n)
+    choice, rank, feature = top_by_row(np.where(both > 0, found.phi, np.nan), KEPT)
+    at = (choice, feature)
+    return _Pairs(
+        one, choice, rank, feature, both[at], n_choice[choice], found.lift[at], found.phi[at]
+    )
+
+
+def _clustered_t(codes: Codes, tokens: Tokens, pairs: _Pairs, n_feature: np.ndarray) -> np.ndarray:
+    """t of the sum over contexts of (tokens of the feature that take the choice, less as many as
+    the choice's share of all tokens); NaN for a feature on too few tokens."""
+    n, m, n_windows = len(tokens.token_index), len(pairs.choice), int(tokens.window.max()) + 1
+    score = np.zeros((n_windows, m))
+    share = pairs.n_choice / max(n, 1)
+    for first, end in chunks(n, codes.l0):
+        on = indicators(codes.chunk(first, end))[:, pairs.feature].tocoo()
+        choice = pairs.one.choices[first:end, 0][on.row]
+        excess = (choice == pairs.choice[on.col]) - share[on.col]
+        np.add.at(score, (tokens.window[first:end][on.row], on.col), excess)
+    square = np.square(score).sum(axis=0)
+    tested = (n_feature[pairs.feature] >= MIN_TOKENS) & (square > 1e-9)
+    return np.where(tested, score.sum(axis=0) / np.sqrt(np.where(tested, square, 1.0)), np.nan)

@@ -1,0 +1,40 @@
+"""Routers, their choices, and the paths tokens take through them: typed calls of the named queries."""
+
+import polars as pl
+
+from db.store import Reader
+from queries.catalog import call
+
+
+def routing_health(store: Reader, run: str) -> pl.DataFrame:
+    """Load, concentration, information and energy correlation of each router."""
+    return call(store, "routing_health", run=run)
+
+
+def anchor_load(store: Reader, run: str, at_layer: int | None = None) -> pl.DataFrame:
+    """The choices of the routers: shares, weights, energies, categories."""
+    return call(store, "anchor_load", run=run, at_layer=at_layer)
+
+
+def anchor_specialization(store: Reader, run: str) -> pl.DataFrame:
+    """What first choices tell of category, part, token and energy."""
+    return call(store, "anchor_specialization", run=run)
+
+
+def anchor_features(
+    store: Reader, run: str, sae: str, at_layer: int | None = None, k: int = 50
+) -> pl.DataFrame:
+    """The features that go most with each choice."""
+    return call(store, "anchor_features", run=run, sae=sae, at_layer=at_layer, k=k)
+
+
+def routing_paths(
+    store: Reader, run: str, over_layers: int | None = None, k: int = 20
+) -> pl.DataFrame:
+    """Routing circuits, the furthest from shuffled layers first."""
+    return call(store, "routing_paths", run=run, over_layers=over_layers, k=k)
+
+
+def path_tokens(store: Reader, run: str, from_layer: int, of_choices: list[int]) -> pl.DataFrame:
+    """Example tokens of a routing circuit, with the text around them."""
+    return call(store, "path_tokens", run=run, from_layer=from_layer, of_choices=of_choices)
