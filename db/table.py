@@ -62,8 +62,8 @@ def float_column(name: str, doc: str) -> Column:
 GRADIENTS_OF_CODES = tuple(
     float_column(
         f"g_{variant}",
-        f"g = -dE/dz, nats by which one more unit of the activation lowers {what}; NULL where there "
-        "is no next token or it was not computed",
+        f"g = -dE/dz, nats by which one more unit of the activation lowers {what}; NULL where "
+        "there is no next token or it was not computed",
     )
     for variant, what in (
         ("lens", "the lens energy of the token, read at the SAE's place"),

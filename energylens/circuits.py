@@ -64,7 +64,7 @@ class Circuit:
 
 def find_circuits(walks: Walks, length: int, n_shuffles: int, most: int) -> Iterator[Circuit]:
     """Paths of `length` layers from every first layer, the most frequent first."""
-    n, n_layers = walks.choices.shape
+    n_layers = walks.choices.shape[1]
     for first in range(n_layers - length + 1):
         part = walks.choices[:, first : first + length].astype(np.int64)
         radix = int(part.max(initial=0)) + 1

@@ -14,7 +14,7 @@ def text_energies(
 
 
 def energy_by_layer(store: Reader, run: str, with_masked: bool = False) -> pl.DataFrame:
-    """Mean energy and entropy after each layer, by category and over all (category None)."""
+    """Mean energy and entropy after each layer, by category and over all (is_all)."""
     return call(store, "energy_by_layer", run=run, with_masked=with_masked)
 
 
@@ -47,7 +47,7 @@ def settling_layers(store: Reader, run: str, in_text: int) -> pl.DataFrame:
 
 
 def settling_summary(store: Reader, run: str) -> pl.DataFrame:
-    """At which layers tokens settle, by category and over all (category None)."""
+    """At which layers tokens settle, by category and over all (is_all)."""
     return call(store, "settling_summary", run=run)
 
 

@@ -1,4 +1,4 @@
-"""Routers, their choices, and the paths tokens take through them: typed calls of the named queries."""
+"""Routers, their choices, and paths through them: typed calls of the named queries."""
 
 import polars as pl
 

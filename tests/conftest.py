@@ -8,6 +8,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks the hub must fail at once
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from sae_lens import (
@@ -24,6 +25,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -81,6 +84,17 @@ def make_llama(seed: int = 0) -> LlamaForCausalLM:
         bos_token_id=0, eos_token_id=0, initializer_range=0.3,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+def make_mixtral(seed: int = 0) -> MixtralForCausalLM:
+    """A mixture of four experts, two a token, with random weights."""
+    torch.manual_seed(seed)
+    config = MixtralConfig(
+        vocab_size=VOCAB, hidden_size=D_MODEL, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=N_CTX,
+        num_local_experts=4, num_experts_per_tok=2, bos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    return MixtralForCausalLM(config).eval()
 
 
 def make_sae(
@@ -195,6 +209,46 @@ def store_path(tmp_path_factory: pytest.TempPathFactory, config: IngestConfig) -
 @pytest.fixture
 def store(store_path: Path) -> Any:
     with open_catalog(store_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[..., Path]) -> Path:
+    """A store that has rows of every table: a mixture of experts, SAEs on two layers and an MLP,
+    forty texts of two categories and of none, every gradient."""
+    root = tmp_path_factory.mktemp("rich")
+    for name, hook, d_sae in (
+        ("one", "blocks.0.hook_resid_post", 48),
+        ("two", "blocks.1.hook_resid_post", 40),
+        ("mlp", "blocks.1.hook_mlp_out", 40),
+    ):
+        sae = make_sae("standard", hook, d_sae=d_sae)
+        if name == "one":  # sparse, with two features that are active together
+            with torch.no_grad():
+                sae.b_enc.fill_(-2.5)
+                sae.W_enc[:, 7] = sae.W_enc[:, 8]
+        sae.save_model(root / "saes" / name)
+    words = ["the", "cat", "sat", "on", "a", "mat", "dog", "barks", "at", "night", "1", "+", "="]
+    generator = np.random.default_rng(0)
+    with (root / "texts.jsonl").open("w") as lines:
+        for number in range(40):
+            chosen = generator.choice(words[number % 2 * 4 :], generator.integers(6, 14))
+            category = f', "category": "{"ab"[number % 2]}"' if number % 5 else ""
+            lines.write(f'{{"text": "{" ".join(chosen)}"{category}}}\n')
+    config = IngestConfig(
+        model=str(save_model(make_mixtral())),
+        texts=str(root / "texts.jsonl"),
+        saes=(str(root / "saes"),),
+        efas=("lens", "own", "total", "calibration"),
+        accept_gate=True,
+    )
+    make_store(root / "rich.lens", config)
+    return root / "rich.lens"
+
+
+@pytest.fixture
+def rich(rich_path: Path) -> Any:
+    with open_catalog(rich_path) as opened:
         yield opened
 
 

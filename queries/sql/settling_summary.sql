@@ -1,5 +1,5 @@
 -- In how many tokens of each category the lens settles at each layer, and the share of those that
--- settle on the true next token; category NULL is all of them.
+-- settle on the true next token; `is_all` is every token.
 CREATE OR REPLACE MACRO settling_summary(run VARCHAR) AS TABLE
 WITH chosen AS (
     SELECT t.token_index, x.category, t.rank
@@ -24,10 +24,10 @@ settled AS (
     FROM read AS r
     GROUP BY r.token_index
 )
-SELECT s.layer AS settling_layer, h.category, count(*) AS n_tokens,
+SELECT s.layer AS settling_layer, h.category, grouping(h.category) = 1 AS is_all, count(*) AS n_tokens,
     count(*) / sum(count(*)) OVER (PARTITION BY h.category, grouping(h.category)) AS share,
     avg((h.rank = 0)::INTEGER) AS right_rate
 FROM settled AS s
 JOIN chosen AS h ON h.token_index = s.token_index
 GROUP BY GROUPING SETS ((s.layer, h.category), (s.layer))
-ORDER BY h.category NULLS FIRST, s.layer;
+ORDER BY is_all DESC, h.category, s.layer;

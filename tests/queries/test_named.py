@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from db.store import Store
 from energylens.errors import QueryError
@@ -31,8 +32,10 @@ from queries.features import (
 
 SAE = "resid"
 VALUES = {
-    "sae": SAE, "feature": 3, "in_context": 1, "at_token": 17, "pattern": "cat|dog", "in_text": 1,
+    "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
+    "pattern": "cat|dog", "in_text": 1, "in_category": "a", "from_layer": 0,
 }  # fmt: skip
+MODULES = ("features", "contexts", "energies", "specialists", "efas", "coactivation", "routing")
 
 
 def frame(store: Store, sql: str) -> pl.DataFrame:
@@ -50,25 +53,26 @@ def codes(store: Store) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("name", named_queries())
-def test_each_query_runs_is_documented_and_has_its_function(
-    store: Store, run_id: str, name: str
-) -> None:
+def test_each_query_runs_is_documented_and_has_its_function(rich: Store, name: str) -> None:
     query = named_queries()[name]
     assert query.doc.endswith(".") and len(query.doc) > 30
-    values = {p.name: VALUES.get(p.name, run_id) for p in query.parameters if p.default is None}
-    rows = call(store, name, **values)
+    run = rich.runs[0].info.run_id
+    path = frame(rich, "SELECT choices FROM routing_circuits WHERE first_layer = 0 LIMIT 1")
+    known = {**VALUES, "run": run, "of_choices": path["choices"][0].to_list()}
+    values = {p.name: known[p.name] for p in query.parameters if p.default is None}
+    rows = call(rich, name, **values)
     assert len(rows), name
-    modules = [
-        importlib.import_module(f"queries.{m}") for m in ("features", "contexts", "energies")
-    ]
+    modules = [importlib.import_module(f"queries.{m}") for m in MODULES]
     (function,) = [getattr(m, name) for m in modules if hasattr(m, name)]
     parameters = inspect.signature(function).parameters
     assert list(parameters)[1:] == [p.name for p in query.parameters]
     for p in query.parameters:
         default = parameters[p.name].default
         written = {None: "NULL", True: "true", False: "false"}.get(default, str(default))
+        if isinstance(default, str):
+            written = f"'{default}'"
         assert p.default == (None if default is inspect.Parameter.empty else written), p.name
-    assert function(store, **values).equals(rows)
+    assert_frame_equal(function(rich, **values), rows)
 
 
 def test_no_parameter_hides_a_column(store: Store) -> None:

@@ -1,0 +1,370 @@
+"""The analyses' SQL against numpy and scipy on the raw tables."""
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from db.store import Store
+from queries.coactivation import (
+    coactivation_partners,
+    coactive_pair,
+    feature_evolution,
+    matched_features,
+    matching_features,
+)
+from queries.efas import efas_by_layer, efas_histogram, efas_ranking, efas_scatter, efas_split
+from queries.energies import barrier_tokens, settling_layers, settling_summary, text_behaviour
+from queries.routing import anchor_load, routing_health
+from queries.specialists import (
+    find_specialists,
+    layer_progression,
+    padding_effect,
+    ranked_specialists,
+    specialist_categories,
+    specialist_matrix,
+    stream_comparison,
+)
+
+
+def frame(store: Store, sql: str) -> pl.DataFrame:
+    return pl.DataFrame(store.cursor().sql(sql).to_arrow_table())
+
+
+@pytest.fixture
+def run(rich: Store) -> str:
+    return rich.runs[0].info.run_id
+
+
+@pytest.fixture
+def texts(rich: Store) -> pl.DataFrame:
+    return frame(
+        rich,
+        "SELECT text_id, any_value(category) AS category, count(*) AS n FROM tokens JOIN contexts "
+        "USING (run_id, context_id) JOIN texts USING (run_id, text_id) WHERE NOT is_masked "
+        "GROUP BY text_id ORDER BY text_id",
+    )
+
+
+def means(store: Store, texts: pl.DataFrame, sae: str, d_sae: int) -> np.ndarray:
+    """[texts, d_sae]: mean activation over the real tokens of each text, from the codes."""
+    rows = frame(
+        store,
+        "SELECT text_id, feature_id, sum(activation::DOUBLE) AS total FROM codes JOIN tokens USING "
+        "(run_id, token_index) JOIN contexts USING (run_id, context_id) "
+        f"WHERE sae_id = '{sae}' AND NOT is_masked GROUP BY ALL",
+    )
+    place = {t: i for i, t in enumerate(texts["text_id"])}
+    found = np.zeros((len(texts), d_sae))
+    for text_id, feature, total in rows.iter_rows():
+        found[place[text_id], feature] = total / texts["n"][place[text_id]]
+    return found
+
+
+@pytest.mark.parametrize(("threshold", "with_padding"), [(0.25, False), (0.6, False), (0.25, True)])
+def test_specialists_equal_scipy(
+    rich: Store, run: str, texts: pl.DataFrame, threshold: float, with_padding: bool
+) -> None:
+    values = means(rich, texts, "one", 48)
+    if with_padding:
+        values = values * (texts["n"] / texts["n"].to_numpy().max()).to_numpy()[:, None]
+    found = find_specialists(rich, run, "one", threshold, with_padding)
+    category = texts["category"].to_list()
+    assert None in category and set(found["category"]) == {"a", "b"}
+    n_checked = 0
+    for row in found.iter_rows(named=True):
+        own = values[:, row["feature_id"]]
+        inside = np.array([c == row["category"] for c in category])
+        strong = (own >= threshold * own.max() * (1 - 1e-6)) & (own > 0)
+        k, m = int(strong[inside].sum()), int(strong[~inside].sum())
+        assert (row["n_strong_in"], row["n_strong_out"]) == (k, m)
+        assert row["score"] == k - m and (row["n_in"], row["n_out"]) == (
+            inside.sum(), (~inside).sum(),
+        )  # fmt: skip
+        p = stats.hypergeom.sf(k - 1, len(own), k + m, inside.sum())
+        assert row["p"] == pytest.approx(min(p, 1.0), abs=1e-9)
+        exact = stats.fisher_exact(
+            [[k, inside.sum() - k], [m, (~inside).sum() - m]], alternative="greater"
+        )
+        assert row["p"] == pytest.approx(exact[1], abs=1e-9)
+        u = stats.mannwhitneyu(own[inside].round(6), own[~inside].round(6))[0]
+        assert row["auroc"] == pytest.approx(u / (inside.sum() * (~inside).sum()), abs=3e-3)
+        difference = own[inside].mean() - own[~inside].mean()
+        assert row["mean_difference"] == pytest.approx(difference, abs=1e-6)
+        odds = (k + 0.5) * ((~inside).sum() - m + 0.5) / ((inside.sum() - k + 0.5) * (m + 0.5))
+        assert row["log_odds"] == pytest.approx(math.log(odds), abs=1e-9)
+        n_checked += 1
+    assert n_checked == 2 * int((values != 0).any(axis=0).sum())
+    q = stats.false_discovery_control(found["p"].to_numpy())
+    np.testing.assert_allclose(found["q"].to_numpy(), q, rtol=1e-9)
+
+
+def test_the_stored_table_is_the_query_at_its_default(rich: Store, run: str) -> None:
+    stored = frame(rich, "SELECT * EXCLUDE (run_id, sae_id) FROM specialists WHERE sae_id = 'two'")
+    found = find_specialists(rich, run, "two")
+    key = ["category", "feature_id"]
+    one, two = stored.sort(key), found.sort(key)
+    for name in one.columns:
+        if one[name].dtype.is_numeric():
+            np.testing.assert_allclose(one[name], two[name], rtol=1e-6, err_msg=name)
+
+
+def test_lists_of_specialists_agree_with_the_table(rich: Store, run: str) -> None:
+    table = frame(rich, "SELECT * FROM specialists")
+    matrix = specialist_matrix(rich, run)
+    assert len(matrix) == 3 * 2
+    for row in matrix.iter_rows(named=True):
+        own = table.filter(
+            (pl.col("sae_id") == row["sae_id"]) & (pl.col("category") == row["category"])
+        ).sort(["score", "auroc", "feature_id"], descending=[True, True, False])
+        assert row["feature_id"] == own["feature_id"][0] and row["score"] == own["score"][0]
+        assert row["is_found"] == (own["score"][0] > 0 and own["q"][0] < 0.05)
+        ranked = ranked_specialists(rich, run, row["sae_id"], row["category"], k=5)
+        assert ranked["feature_id"].to_list() == own["feature_id"].head(5).to_list()
+    verdicts = specialist_categories(rich, run)
+    for row in verdicts.iter_rows(named=True):
+        n = matrix.filter(pl.col("category") == row["category"])["is_found"].sum()
+        assert row["n_found"] == n
+        expected = {0: "never", 3: "always"}.get(n, "sometimes")
+        assert row["verdict"] == expected
+    layers = layer_progression(rich, run)
+    for row in layers.iter_rows(named=True):
+        own = frame(rich, f"SELECT * FROM features WHERE sae_id = '{row['sae_id']}'")
+        assert row["coverage"] == pytest.approx(own["n_texts"].to_numpy().max() / 40)
+        assert row["peak_activation"] == own["max_activation"].drop_nulls().to_numpy().max()
+        assert row["n_found"] == matrix.filter(pl.col("sae_id") == row["sae_id"])["is_found"].sum()
+    streams = stream_comparison(rich, run)
+    assert dict(zip(streams["stream"], streams["n_saes"], strict=True)) == {"mlp": 1, "residual": 2}
+
+
+def test_padding_fades_short_texts(rich: Store, run: str) -> None:
+    found = padding_effect(rich, run, "one")
+    assert found["category"].to_list() == ["a", "b"]
+    plain, padded = (find_specialists(rich, run, "one", with_padding=w) for w in (False, True))
+    for row in found.iter_rows(named=True):
+        for table, column in ((plain, "score"), (padded, "padded_score")):
+            best = table.filter(pl.col("category") == row["category"])["score"].to_numpy().max()
+            assert row[column] == best
+
+
+@pytest.fixture
+def z(rich: Store) -> dict[str, np.ndarray]:
+    """[tokens, d_sae] of each SAE, over tokens that are not masked."""
+    index = frame(rich, "SELECT token_index FROM tokens WHERE NOT is_masked ORDER BY 1")
+    row = {t: i for i, t in enumerate(index["token_index"])}
+    found = {"one": np.zeros((len(row), 48)), "two": np.zeros((len(row), 40))}
+    for sae, t, f, a in frame(
+        rich, "SELECT sae_id, token_index, feature_id, activation FROM codes WHERE sae_id <> 'mlp'"
+    ).iter_rows():
+        if t in row:
+            found[sae][row[t], f] = a
+    return found
+
+
+def test_coactivation_equals_numpy(
+    rich: Store, run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
+) -> None:
+    by_unit = {"token": z["one"] != 0, "text": means(rich, texts, "one", 48) != 0}
+    stored = frame(rich, "SELECT * FROM coactivation WHERE sae_id = 'one'")
+    n_live = int(by_unit["text"].any(axis=0).sum())
+    for unit, on in by_unit.items():
+        rows = stored.filter(pl.col("unit") == unit)
+        n = len(on)
+        for row in rows.iter_rows(named=True):
+            a, b = on[:, row["feature_id"]], on[:, row["partner_id"]]
+            both = int((a & b).sum())
+            assert (row["n_both"], row["n_feature"], row["n_partner"], row["n_units"]) == (
+                both, a.sum(), b.sum(), n,
+            )  # fmt: skip
+            assert row["jaccard"] == pytest.approx(both / (a | b).sum(), rel=1e-6)
+            lift = both * n / (a.sum() * b.sum())
+            assert row["lift"] == pytest.approx(lift, rel=1e-6)
+            assert row["pmi"] == pytest.approx(math.log(lift), abs=1e-6)
+            assert row["phi"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
+            za, zb = (z["one"][:, row[c]] for c in ("feature_id", "partner_id"))
+            cosine = za @ zb / np.sqrt(za @ za * (zb @ zb))
+            assert row["cosine"] == pytest.approx(cosine, abs=1e-6)
+            ta, tb = (by_unit["text"][:, row[c]] for c in ("feature_id", "partner_id"))
+            table = [
+                [(ta & tb).sum(), (ta & ~tb).sum()], [(~ta & tb).sum(), (~ta & ~tb).sum()]
+            ]  # fmt: skip
+            exact = stats.fisher_exact(table, alternative="greater")[1]
+            assert row["p"] == pytest.approx(exact, abs=1e-9)
+        assert (rows["q"] >= rows["p"]).all() and rows["q"].to_numpy().max() <= 1
+        first = rows.sort("p")["p"][0]
+        assert rows["q"].to_numpy().min() <= min(first * n_live * (n_live - 1), 1) + 1e-12
+        # nobody with a higher phi is left out
+        phi = np.corrcoef(on.T.astype(float) + 0.0) if unit == "token" else None
+        if phi is not None:
+            for f in np.flatnonzero(on.any(axis=0)):
+                others = [b for b in range(48) if b != f and (on[:, f] & on[:, b]).any()]
+                expected = sorted(
+                    (phi[f, b] for b in others if phi[f, b] == phi[f, b]), reverse=True
+                )
+                own = rows.filter(pl.col("feature_id") == f).sort("rank")["phi"].to_numpy()
+                np.testing.assert_allclose(own, expected[:50], atol=1e-6)
+
+
+def test_any_pair_is_counted_on_demand(
+    rich: Store, run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
+) -> None:
+    found = {r["unit"]: r for r in coactive_pair(rich, run, "one", 7, 8).iter_rows(named=True)}
+    stored = coactivation_partners(rich, run, "one", 7, k=50).filter(pl.col("partner_id") == 8)
+    for name in ("n_both", "n_feature", "n_partner", "jaccard", "phi", "cosine"):
+        assert found["token"][name] == pytest.approx(stored[name][0], rel=1e-5)
+    a, b = z["one"][:, 7] != 0, z["one"][:, 9] != 0
+    text = frame(
+        rich,
+        "SELECT text_id FROM tokens JOIN contexts USING (run_id, context_id) WHERE NOT is_masked "
+        "ORDER BY token_index",
+    )["text_id"].to_numpy()
+    d = np.array(
+        [
+            (a & b)[text == t].sum() - a[text == t].sum() * b[text == t].sum() / (text == t).sum()
+            for t in np.unique(text)
+        ]
+    )
+    other = coactive_pair(rich, run, "one", 7, 9).filter(pl.col("unit") == "token")
+    assert other["z_within"][0] == pytest.approx(d.sum() / np.sqrt((d**2).sum()), rel=1e-6)
+    nothing = coactive_pair(rich, run, "one", 7, 999).filter(pl.col("unit") == "token")
+    assert nothing["n_both"][0] == 0 and nothing["lift"][0] is None
+
+
+def test_matches_are_correlations_over_all_tokens(
+    rich: Store, run: str, z: dict[str, np.ndarray]
+) -> None:
+    with np.errstate(invalid="ignore"):
+        r = np.corrcoef(z["one"].T, z["two"].T)[:48, 48:]
+    stored = frame(
+        rich, "SELECT * FROM feature_matches WHERE sae_id = 'one' ORDER BY feature_id, rank"
+    )
+    assert set(stored["other_sae_id"]) == {"two"}
+    for row in stored.iter_rows(named=True):
+        own = r[row["feature_id"]]
+        assert row["correlation"] == pytest.approx(own[row["other_feature_id"]], abs=1e-6)
+        ordered = np.sort(own[~np.isnan(own)])[::-1]
+        assert row["correlation"] == pytest.approx(ordered[row["rank"]], abs=1e-6)
+        assert -1.0001 <= row["cosine"] <= 1.0001
+    asked = matching_features(rich, run, "one", 7, "two", k=3)
+    mine = stored.filter(pl.col("feature_id") == 7)
+    assert asked["other_feature_id"].to_list() == mine["other_feature_id"].to_list()
+    np.testing.assert_allclose(asked["correlation"], mine["correlation"], atol=1e-6)
+    walk = feature_evolution(rich, run, "one", 7)
+    assert walk["step"].to_list() == [0, 1] and walk["at_sae"].to_list() == ["one", "two"]
+    assert walk["at_feature"].to_list() == [7, mine["other_feature_id"][0]]
+    back = feature_evolution(rich, run, "two", mine["other_feature_id"][0])
+    assert back["step"].to_list() == [-1, 0]
+    best = matched_features(rich, run, "one", k=100)
+    assert best["correlation"].is_sorted(descending=True)
+
+
+def test_efas_lists_are_the_table(rich: Store, run: str) -> None:
+    table = frame(rich, "SELECT * FROM efas WHERE sae_id = 'one' AND variant = 'lens'")
+    tested = table.filter(pl.col("t").is_not_null())
+    ranked = efas_ranking(rich, run, "one", k=100)
+    assert set(ranked["feature_id"]) == set(tested["feature_id"]) and ranked["q"].is_sorted()
+    layer = efas_by_layer(rich, run).filter(pl.col("sae_id") == "one").row(0, named=True)
+    assert layer["n_tested"] == len(tested)
+    assert layer["rms_t"] == pytest.approx(np.sqrt((tested["t"].to_numpy() ** 2).mean()))
+    histogram = efas_histogram(rich, run, "one", n_bins=9)
+    assert histogram["n"].sum() == len(tested) and histogram["n_null"].sum() > 0
+    scatter = efas_scatter(rich, run, "one", 7)
+    row = table.filter(pl.col("feature_id") == 7).row(0, named=True)
+    assert len(scatter) == row["n_active"]
+    dose = np.corrcoef(scatter["activation"], scatter["g_lens"])[0, 1]
+    assert row["dose"] == pytest.approx(dose, abs=1e-4)
+    assert len(efas_scatter(rich, run, "one", 7, k=5)) <= 5
+    split = efas_split(rich, run, "one", k=50)
+    assert split["t_selected"].abs().is_sorted(descending=True)
+
+
+def test_behaviour_of_texts_and_tokens(rich: Store, run: str) -> None:
+    tokens = frame(
+        rich,
+        "SELECT t.*, text_id, category FROM tokens t JOIN contexts USING (run_id, context_id) JOIN "
+        "texts USING (run_id, text_id) ORDER BY token_index",
+    )
+    valid = tokens.filter(~pl.col("is_masked") & pl.col("energy").is_not_null())
+    found = text_behaviour(rich, run)
+    assert found["mean_energy"].is_sorted(descending=True) and len(found) == 40
+    for row in found.iter_rows(named=True):
+        own = valid.filter(pl.col("text_id") == row["text_id"])
+        energy = own["energy"].cast(pl.Float64).to_numpy()
+        assert row["perplexity"] == pytest.approx(np.exp(energy.mean()), rel=1e-6)
+        assert row["mean_confidence"] == pytest.approx(
+            own["confidence"].to_numpy().mean(), rel=1e-5
+        )
+    barriers = barrier_tokens(rich, run, min_z=1.0, k=1000)
+    expected = set()
+    for _, part in tokens.filter(~pl.col("is_masked")).group_by("context_id"):
+        rows = part.sort("pos")
+        energy = rows["energy"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        if np.isnan(energy).all():
+            continue
+        mean, sd = np.nanmean(energy), np.nanstd(energy)
+        for i, e in enumerate(energy):
+            sides = [energy[j] for j in (i - 1, i + 1) if 0 <= j < len(energy)]
+            if e == e and all(not (s >= e) for s in sides) and sd > 0 and (e - mean) / sd >= 1.0:
+                expected.add(rows["token_index"][i])
+    assert set(barriers["token_index"]) == expected and len(expected) > 10
+
+
+def test_settling_is_the_last_change_of_the_top_token(rich: Store, run: str) -> None:
+    lens = frame(rich, "SELECT token_index, layer, top_vocab_id FROM energies ORDER BY 1, 2")
+    expected: dict[Any, int] = {}
+    for (token,), part in lens.group_by("token_index"):
+        tops = part.sort("layer")["top_vocab_id"].to_list()
+        layers = part.sort("layer")["layer"].to_list()
+        settled = len(tops) - 1
+        while settled > 0 and tops[settled - 1] == tops[-1]:
+            settled -= 1
+        expected[token] = layers[settled]
+    found = settling_layers(rich, run, 1)
+    assert found["settling_layer"].to_list() == [expected[t] for t in found["token_index"]]
+    whole = settling_summary(rich, run).filter(pl.col("is_all"))
+    kept = frame(
+        rich, "SELECT token_index FROM tokens WHERE NOT is_masked AND energy IS NOT NULL"
+    )["token_index"]  # fmt: skip
+    counts = np.unique([expected[t] for t in kept], return_counts=True)
+    by_layer = dict(zip(*(c.tolist() for c in counts), strict=True))
+    assert dict(zip(whole["settling_layer"], whole["n_tokens"], strict=True)) == by_layer
+    assert whole["share"].sum() == pytest.approx(1.0)
+
+
+def test_routing_health_equals_numpy(rich: Store, run: str) -> None:
+    health = routing_health(rich, run)
+    assert health["layer"].to_list() == [0, 1]
+    for row in health.iter_rows(named=True):
+        rows = frame(
+            rich,
+            "SELECT logits, r.entropy, t.energy, t.entropy AS h FROM routing_tokens r "
+            "JOIN tokens t "
+            f"USING (run_id, token_index) WHERE layer = {row['layer']} AND NOT is_masked "
+            "ORDER BY token_index",
+        )
+        logits = np.array(rows["logits"].to_list())
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        chosen = frame(
+            rich,
+            "SELECT choice_id FROM routing JOIN tokens USING (run_id, token_index) "
+            f"WHERE layer = {row['layer']} AND NOT is_masked",
+        )["choice_id"].to_numpy()
+        load = np.bincount(chosen, minlength=4) / len(chosen)
+        assert row["max_vio"] == pytest.approx(load.max() * 4 - 1)
+        assert row["load_cv"] == pytest.approx(load.std() / load.mean())
+        within, marginal = stats.entropy(p, axis=1).mean(), stats.entropy(p.mean(axis=0))
+        assert row["concentration"] == pytest.approx(1 - within / np.log(4), abs=1e-5)
+        assert row["balance"] == pytest.approx(marginal / np.log(4), abs=1e-6)
+        information = (marginal - within) / np.log(4)
+        assert row["routing_information"] == pytest.approx(information, abs=1e-5)
+        valid = rows.filter(pl.col("energy").is_not_null())
+        ceiling = np.corrcoef(valid["h"], valid["energy"])[0, 1]
+        assert row["energy_ceiling"] == pytest.approx(ceiling, abs=1e-6)
+        loads = anchor_load(rich, run, at_layer=row["layer"])
+        assert loads["load"].sum() == pytest.approx(1.0)
+        assert loads["share_first"].sum() == pytest.approx(1.0)
+        by_choice = dict(zip(loads["choice_id"], loads["load"], strict=True))
+        assert by_choice == pytest.approx({k: v for k, v in enumerate(load) if v})
