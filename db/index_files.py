@@ -8,7 +8,7 @@ from typing import Literal
 
 from db.claim import claim
 from db.layout import RunLayout, file_name
-from db.manifest import Manifest, entry_of, read_manifest, sync, write_manifest
+from db.manifest import FileEntry, Manifest, entry_of, read_manifest, sync, write_manifest
 from db.parquet import TableWriter
 from db.schema import TABLES
 from energylens.errors import StoreError
@@ -32,6 +32,13 @@ class IndexWriter:
         with TableWriter(path, TABLES[name]) as writer:
             yield writer
         self._files.append((path, name, writer.rows))
+
+    def keep(self, index: Path, entry: FileEntry) -> None:
+        """Take over a file of the index that is being replaced, as it is."""
+        path = self.directory / entry.path
+        path.parent.mkdir(exist_ok=True)
+        path.hardlink_to(index / entry.path)
+        self._files.append((path, entry.table, entry.rows))
 
     def path(self, name: str, sae_id: str | None) -> Path:
         """Where the file of one table of one SAE, or of the run, lies while the index is made."""

@@ -181,14 +181,18 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
     )
 
 
+def _lens_hooks(instruments: Instruments) -> tuple[str, ...]:
+    """The hooks whose lens gradient is wanted."""
+    hooks = instruments.hooks if instruments.keep_gradients else ()
+    reads_lens = "lens" in instruments.efas or "calibration" in instruments.efas
+    return (*hooks, *(instruments.gradient_hooks if reads_lens else ()))
+
+
 def _lens_gradients(
     instruments: Instruments, readings: dict[str, Energies]
 ) -> dict[tuple[Variant, str], Tensor]:
     found: dict[tuple[Variant, str], Tensor] = {}
-    hooks = (
-        *instruments.gradient_hooks,
-        *(instruments.hooks if instruments.keep_gradients else ()),
-    )
+    hooks = _lens_hooks(instruments)
     for hook in hooks:
         read = readings[gradient_source(instruments.model, hook)]
         if read.gradient is not None:
@@ -232,10 +236,7 @@ def _lens_points(instruments: Instruments) -> dict[str, bool]:
     points = {model.resid_post(layer): False for layer in instruments.lens_layers}
     if instruments.with_output:
         points[model.resid_post(model.n_layers - 1)] = False
-    hooks = instruments.hooks if instruments.keep_gradients else ()
-    if "lens" in instruments.efas or "calibration" in instruments.efas:
-        hooks = (*hooks, *instruments.gradient_hooks)
-    points.update({gradient_source(model, hook): True for hook in hooks})
+    points.update({gradient_source(model, hook): True for hook in _lens_hooks(instruments)})
     return points
 
 

@@ -1,6 +1,6 @@
 """Make the shards of a run, skipping those that are complete."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -130,7 +130,7 @@ def tables_of(instruments: Instruments) -> tuple[str, ...]:
     return (*always, *(table.name for table, wanted in optional if wanted))
 
 
-def blocks(items: Iterator[TokenizedText | Context]) -> Iterator[Block]:
+def blocks(items: Iterable[TokenizedText | Context]) -> Iterator[Block]:
     """Cut a stream into blocks of about BLOCK_TOKENS tokens."""
     block = Block()
     for item in items:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import energylens
-from energylens.cli import ingest, programs, sql, stores, train
+from energylens.cli import analyses, ingest, programs, sql, stores, train
 from energylens.errors import EnergyLensError
 
 INTERRUPTED = 130
@@ -84,6 +84,8 @@ app.command()(programs.tui)
 app.command()(sql.sql)
 app.command()(sql.queries)
 app.command()(sql.query)
+app.command()(analyses.compare)
+app.command()(analyses.efas)
 app.add_typer(train.app, name="train")
 app.command()(programs.doctor)
 

@@ -140,6 +140,9 @@ def index(
     run_id: Annotated[
         str | None, typer.Option(help="Rebuild this run's index, fresh or not.")
     ] = None,
+    flips: Annotated[
+        int, typer.Option(min=0, help="Random sign flips that confirm EFAS; 0 makes none.")
+    ] = 10_000,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the derived tables of every run whose index is missing or stale."""
@@ -148,7 +151,7 @@ def index(
 
     progress = Progress(as_json)
     try:
-        built = build_indexes(store, progress, run_id)
+        built = build_indexes(store, progress, run_id, flips)
         progress.say(f"index made for {', '.join(built)}" if built else "every index is up to date")
     finally:
         progress.close()

@@ -33,7 +33,7 @@ def sql(
     from queries.adhoc import run_sql
     from queries.catalog import open_catalog
 
-    form = _form(how)
+    form = checked_format(how)
     text = query if query is not None else _from_stdin()
     with open_catalog(store) as opened:
         confine(opened)
@@ -83,7 +83,7 @@ def query(
     from energylens.cli.output import print_frame
     from queries.catalog import call, named_queries, open_catalog
 
-    form = _form(how)
+    form = checked_format(how)
     known = named_queries()
     if name not in known:
         raise QueryError(f"there is no query '{name}'; there are: {', '.join(known)}")
@@ -123,7 +123,7 @@ def _pairs(values: list[str]) -> dict[str, object]:
     return found
 
 
-def _form(how: str):
+def checked_format(how: str):
     from energylens.cli.output import Format
 
     try:

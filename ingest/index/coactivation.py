@@ -16,7 +16,7 @@ from energylens.coactivation import (
     together,
     top_by_row,
 )
-from ingest.index.matrices import Codes, add_product, blocks, chunks, indicators, slabs
+from queries.matrices import Codes, add_product, blocks, chunks, indicators, slabs
 
 PARTNERS = 50
 """Partners kept for each feature and unit."""

@@ -1,13 +1,15 @@
 """EFAS of every feature of an SAE from codes in feature order: one pass, a range at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from scipy import stats
 
+from db.analyses import EFAS, EFAS_CATEGORIES
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
 from energylens.efas import (
@@ -50,6 +52,18 @@ ORDER BY c.feature_id, c.token_index
 """
 
 
+@dataclass(frozen=True)
+class Gradients:
+    """One variant of an SAE's gradients."""
+
+    totals: Totals
+    effects: Effects
+    directions: np.ndarray
+    """[d_sae, d]: d is 1 for a series that is the same for all features."""
+    at: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    """g at codes, from their rows in the panel and features; None where the codes hold it."""
+
+
 def write_efas(
     con: duckdb.DuckDBPyConnection,
     writer: IndexWriter,
@@ -63,32 +77,51 @@ def write_efas(
     panel = read_panel(con, run.run_id, sae)
     if not panel.n_windows:
         return
-    has_gradients = directions.shape[1] == run.d_model
-    variants = sorted([*(run.efas if has_gradients else ()), *SCALAR_VARIANTS])
-    studies = {}
-    for variant in variants:
-        if variant in SCALAR_VARIANTS:
-            totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx)
-            along = np.ones((sae.d_sae, 1))
-        else:
-            names: dict[str, object] = {
-                "run_id": run.run_id,
-                "sae_id": sae.sae_id,
-                "variant": variant,
-            }
-            totals, effects = model_gradients(con, panel, names, sae.d_sae, run.n_ctx)
-            along = directions
-        studies[variant] = _Study(variant, panel, totals, effects, along, n_flips)
+    gradients: dict[str, Gradients] = {}
+    for variant in run.efas if directions.shape[1] == run.d_model else ():
+        names: dict[str, object] = {
+            "run_id": run.run_id,
+            "sae_id": sae.sae_id,
+            "variant": variant,
+        }
+        found = model_gradients(con, panel, names, sae.d_sae, run.n_ctx)
+        if found is not None:
+            gradients[variant] = Gradients(*found, directions)
+    for variant in SCALAR_VARIANTS:
+        totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx)
+        gradients[variant] = Gradients(totals, effects, np.ones((sae.d_sae, 1)))
+    whole, by_category = efas_rows(con, run, sae, panel, gradients, n_flips)
+    for name, rows in (("efas", whole), ("efas_categories", by_category)):
+        with writer.table(name, sae.sae_id) as out:
+            out.write(rows.to_arrow())
+
+
+def efas_rows(
+    con: duckdb.DuckDBPyConnection,
+    run: RunInfo,
+    sae: SaeInfo,
+    panel: Panel,
+    gradients: dict[str, Gradients],
+    n_flips: int = N_FLIPS,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of `efas` and of `efas_categories` of some variants, in the order of the keys."""
+    studies = [_Study(name, panel, gradients[name], n_flips) for name in sorted(gradients)]
     for codes in _ranges(con, panel, sae.d_sae, run.n_ctx):
-        for study in studies.values():
+        for study in studies:
             study.take(codes)
-    with writer.table("efas", sae.sae_id) as out:
-        for study in studies.values():
-            out.write(_named(run, sae, study.variant, study.rows()))
-    with writer.table("efas_categories", sae.sae_id) as out:
-        for study in studies.values():
-            for rows in study.category_rows():
-                out.write(_named(run, sae, study.variant, rows))
+    whole = [_named(run, sae, study.variant, study.rows()) for study in studies]
+    parts = [
+        _named(run, sae, study.variant, rows) for study in studies for rows in study.category_rows()
+    ]
+    return (
+        _as_table(pa.concat_tables(whole), EFAS.arrow),
+        _as_table(pa.concat_tables(parts) if parts else None, EFAS_CATEGORIES.arrow),
+    )
+
+
+def _as_table(rows: pa.Table | None, schema: pa.Schema) -> pl.DataFrame:
+    table = schema.empty_table() if rows is None else rows.select(schema.names).cast(schema)
+    return pl.DataFrame(table)
 
 
 @dataclass(frozen=True)
@@ -140,9 +173,7 @@ class _Study:
 
     variant: str
     panel: Panel
-    totals: Totals
-    effects: Effects
-    directions: np.ndarray
+    gradients: Gradients
     n_flips: int
     flips: SignFlips = field(init=False)
     found: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -156,19 +187,19 @@ class _Study:
     def take(self, codes: _Codes) -> None:
         """Add the features of one range."""
         part = slice(codes.first, codes.end)
-        z, g, feature = codes.z, codes.g[self.variant], codes.feature
+        z, g, feature = codes.z, self._g(codes), codes.feature
         window = self.panel.window[codes.row]
         position = self.panel.position[codes.row]
         size = codes.end - codes.first
         sums = self._sums(feature, z, g, size, len(self.panel.token_index), part)
         found = align(sums)
-        directions = self.directions[part]
+        directions = self.gradients.directions[part]
 
         def centred(effects: TwoWay) -> np.ndarray:
             by_window, by_position = directions @ effects.window.T, directions @ effects.position.T
             return g + by_window[feature, window] + by_position[feature, position]
 
-        scores = window_scores(feature, window, z, centred(self.effects.whole))
+        scores = window_scores(feature, window, z, centred(self.gradients.effects.whole))
         whole = cluster_t(scores, sums.n_active, self.panel.n_windows)
         columns = {
             "n_active": sums.n_active,
@@ -189,13 +220,18 @@ class _Study:
                 feature[inside],
                 window[inside],
                 z[inside],
-                centred(self.effects.halves[half])[inside],
+                centred(self.gradients.effects.halves[half])[inside],
             )
             n = np.bincount(feature[inside], minlength=size).astype(np.float64)
             tested = cluster_t(own, n, int((self.panel.half == half).sum()))
             columns |= {f"t_{name}": tested.t, f"p_{name}": tested.p}
         self.found.append(columns)
-        self._take_categories(codes, scores, part)
+        self._take_categories(codes, g, scores, part)
+
+    def _g(self, codes: _Codes) -> np.ndarray:
+        if self.gradients.at is None:
+            return codes.g[self.variant]
+        return self.gradients.at(codes.row, codes.feature + codes.first)
 
     def rows(self) -> dict[str, np.ndarray]:
         """Every feature's row."""
@@ -243,8 +279,8 @@ class _Study:
             zg=total(z * g),
             g_active=total(g),
             gg_active=total(g * g),
-            g=self.totals.g[chosen, part].sum(axis=0),
-            gg=self.totals.gg[chosen, part].sum(axis=0),
+            g=self.gradients.totals.g[chosen, part].sum(axis=0),
+            gg=self.gradients.totals.gg[chosen, part].sum(axis=0),
         )
 
     def _adjusted(
@@ -256,18 +292,17 @@ class _Study:
         q = x.shape[1]
         size = codes.end - codes.first
         zx = np.stack([np.bincount(codes.feature, z * x[:, i], size) for i in range(q)], axis=1)
-        partial, beta = adjust_for(sums, zx, self.totals.gx[part, :q], self._xx[:q, :q])
+        partial, beta = adjust_for(sums, zx, self.gradients.totals.gx[part, :q], self._xx[:q, :q])
         left = g - np.einsum("eq,eq->e", x, beta[codes.feature])
         scores = window_scores(codes.feature, self.panel.window[codes.row], z, left)
         tested = cluster_t(scores, sums.n_active, self.panel.n_windows)
         return {"adjusted": partial, "t_adjusted": tested.t, "p_adjusted": tested.p}
 
-    def _take_categories(self, codes: _Codes, scores: Scores, part: slice) -> None:
+    def _take_categories(self, codes: _Codes, g: np.ndarray, scores: Scores, part: slice) -> None:
         size = codes.end - codes.first
         of_code = self.panel.category[self.panel.window[codes.row]]
         of_score = self.panel.category[scores.window]
         of_token = self.panel.category[self.panel.window]
-        g = codes.g[self.variant]
         rows: dict[str, list[np.ndarray]] = {
             name: [] for name in ("n_active", "n_windows", "efas", "attribution", "t", "p")
         }

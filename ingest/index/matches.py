@@ -1,7 +1,7 @@
 """Features of one SAE that another SAE of the run has too: by activation, and by direction where
 both decoders write into the same space."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
 import duckdb
@@ -10,11 +10,8 @@ import pyarrow as pa
 
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
-from energylens.coactivation import top_by_row
-from ingest.index.matrices import Codes, add_product, blocks, chunks, slabs
-
-MATCHES = 3
-"""Features kept of the other SAE for each feature."""
+from queries.matching import match
+from queries.matrices import Codes
 
 Directions = Callable[[SaeInfo], np.ndarray | None]
 """Decoder directions of an SAE; None where its weights are not here."""
@@ -54,47 +51,6 @@ def write_matches(
             cosines = _cosines(directions(sae), directions(other))
             for rows in match(codes(sae), codes(other), cosines):
                 out.write(_named(run, sae, other, rows))
-
-
-def match(
-    one: Codes, other: Codes, cosines: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
-) -> Iterator[dict[str, np.ndarray]]:
-    """For each feature of `one`, the features of `other` whose activations correlate most with
-    it over the same tokens."""
-    n = len(one.token_index)
-    l0 = one.l0 + other.l0
-    mean, std = _moments(one)
-    other_mean, other_std = _moments(other)
-    for first, end in blocks(one.d_sae, other.d_sae, 1):
-        dots = np.zeros((end - first, other.d_sae))
-        for low, high in chunks(n, l0):
-            add_product(dots, one.chunk(low, high)[:, first:end], other.chunk(low, high))
-        for slab in slabs(end - first):
-            own = np.arange(first, end)[slab]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                covariance = dots[slab] / n - mean[own, None] * other_mean[None]
-                r = covariance / (std[own, None] * other_std[None])
-            r[~np.isfinite(r)] = np.nan
-            row, rank, column = top_by_row(r, MATCHES)
-            a = own[row]
-            yield {
-                "feature_id": a,
-                "rank": rank,
-                "other_feature_id": column,
-                "correlation": r[row, column],
-                "cosine": np.full(len(a), np.nan) if cosines is None else cosines(a, column),
-            }
-
-
-def _moments(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
-    n = max(len(codes.token_index), 1)
-    total, square = np.zeros(codes.d_sae), np.zeros(codes.d_sae)
-    for first, end in chunks(len(codes.token_index), codes.l0):
-        z = codes.chunk(first, end)
-        total += np.asarray(z.sum(axis=0)).ravel()
-        square += np.asarray(z.multiply(z).sum(axis=0)).ravel()
-    mean = total / n
-    return mean, np.sqrt(np.maximum(square / n - mean**2, 0.0))
 
 
 def _cosines(

@@ -148,8 +148,16 @@ def scalar_gradients(panel: Panel, variant: str, d_sae: int, n_ctx: int) -> tupl
 
 def model_gradients(
     con: duckdb.DuckDBPyConnection, panel: Panel, names: dict[str, object], d_sae: int, n_ctx: int
-) -> tuple[Totals, Effects]:
-    """Totals and effects of one SAE's gradients, from what the shards hold of them."""
+) -> tuple[Totals, Effects] | None:
+    """Totals and effects of one SAE's gradients, from what the shards hold of them; None where
+    they hold none, as for an SAE inside an attention layer."""
+    held = con.execute(
+        "SELECT count(*) FROM gradient_contexts WHERE run_id = $run_id AND sae_id = $sae_id "
+        "AND variant = $variant",
+        names,
+    ).fetchall()
+    if held == [(0,)]:
+        return None
     return _totals(con, panel, names, d_sae), _effects(con, panel, names, n_ctx)
 
 

@@ -10,8 +10,8 @@ from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
 from energylens.coactivation import q_of_selected, together, top_by_row
 from energylens.efas import MIN_TOKENS
-from ingest.index.matrices import Codes, add_product, chunks, indicators
 from ingest.index.routes import Routed, Tokens, columns_of, place_of
+from queries.matrices import Codes, add_product, chunks, indicators
 
 KEPT = 10
 """Features kept for each choice."""

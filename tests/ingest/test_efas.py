@@ -1,5 +1,6 @@
 """EFAS in the index against g = -dE/dz of every token, written out densely."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ import pytest
 from scipy import stats
 
 from db.store import Store
+from db.verify import verify_store
+from energylens.errors import UsageError
 from energylens.models import LanguageModel
 from energylens.saes import load_saes
+from ingest.efas_run import add_variant, resample_features
 from ingest.plan import IngestConfig
+from ingest.progress import Progress
 from queries.catalog import open_catalog
 from tests.conftest import make_sae, make_store
 
@@ -317,3 +322,69 @@ def test_write_directions_are_what_decoding_adds(
     nothing = sae.module.decode(torch.zeros(1, 32))
     one = sae.module.decode(torch.eye(32)) - nothing
     torch.testing.assert_close(sae.write_directions, one)
+
+
+def test_a_gradient_added_later_is_the_one_an_ingest_would_have_kept(
+    tmp_path: Path, dense: Store, dense_config: IngestConfig
+) -> None:
+    path = tmp_path / "later.lens"
+    run_id = make_store(path, replace(dense_config, efas=("lens",), keep=()))
+    for variant in ("calibration", "own"):
+        add_variant(path, run_id, "resid", variant, Progress())
+    assert verify_store(path) == []
+    with open_catalog(path) as later:
+        for variant in ("calibration", "lens", "own"):
+            mine, its = efas(dense, variant), efas(later, variant)
+            for name in ("efas", "dose", "attribution", "adjusted", "t", "t_odd", "p_familywise"):
+                one, two = column(mine, name), column(its, name)
+                np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5, err_msg=name)
+        rows = "SELECT * FROM efas_categories WHERE variant = 'own' ORDER BY category, feature_id"
+        one, two = frame(dense, rows), frame(later, rows)
+        assert one["n_active"].to_list() == two["n_active"].to_list()
+        np.testing.assert_allclose(column(one, "t"), column(two, "t"), rtol=1e-3, atol=1e-5)
+    add_variant(path, run_id, "resid", "own", Progress())  # once more replaces it
+    with open_catalog(path) as later:
+        assert len(efas(later, "own")) == 48
+
+
+def test_tests_on_request_see_every_token(
+    dense: Store, dense_path: Path, tokens: pl.DataFrame, z: np.ndarray, g: np.ndarray
+) -> None:
+    run_id = dense.runs[0].info.run_id
+    live = [f for f in range(48) if (z[:, f] != 0).sum() > 20][:4]
+    found = resample_features(
+        dense_path, run_id, "resid", live, ("spearman", "window", "shift"), "lens", 99, Progress()
+    )
+    for f, r in zip(live, found["spearman"], strict=True):
+        assert r == pytest.approx(float(np.asarray(stats.spearmanr(z[:, f], g[:, f]))[0]), abs=1e-4)
+    assert found["n_windows_moved"][0] > 5
+    assert (
+        found["p_window"].is_between(0.01, 1).all() and found["p_shift"].is_between(0.01, 1).all()
+    )
+
+
+def test_what_cannot_be_asked_is_said(
+    tmp_path: Path, dense: Store, dense_path: Path, dense_config: IngestConfig
+) -> None:
+    run_id = dense.runs[0].info.run_id
+
+    def ask(
+        *features: int, tests: str = "shift", variant: str = "lens", sae: str = "resid"
+    ) -> None:
+        resample_features(dense_path, run_id, sae, [*features], (tests,), variant, 9, Progress())
+
+    with pytest.raises(UsageError, match="features 0 to 47, not 48"):
+        ask(48)
+    with pytest.raises(UsageError, match="not 'magic'"):
+        ask(1, tests="magic")
+    with pytest.raises(UsageError, match="not 'wrong'"):
+        ask(1, variant="wrong")
+    with pytest.raises(UsageError, match="has no SAE 'none'; its SAEs: resid"):
+        ask(1, sae="none")
+    path = tmp_path / "x.lens"
+    texts = tmp_path / "t.jsonl"
+    shutil.copy(dense_config.texts, texts)
+    own = make_store(path, replace(dense_config, texts=str(texts)))
+    texts.write_text('{"text": "something else"}\n')
+    with pytest.raises(UsageError, match=r"the texts of the run .* not what lies at its place"):
+        add_variant(path, own, "resid", "own", Progress())

@@ -35,7 +35,16 @@ VALUES = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
     "pattern": "cat|dog", "in_text": 1, "in_category": "a", "from_layer": 0,
 }  # fmt: skip
-MODULES = ("features", "contexts", "energies", "specialists", "efas", "coactivation", "routing")
+MODULES = (
+    "features",
+    "contexts",
+    "energies",
+    "specialists",
+    "efas",
+    "coactivation",
+    "routing",
+    "compare",
+)
 
 
 def frame(store: Store, sql: str) -> pl.DataFrame:
@@ -58,7 +67,7 @@ def test_each_query_runs_is_documented_and_has_its_function(rich: Store, name: s
     assert query.doc.endswith(".") and len(query.doc) > 30
     run = rich.runs[0].info.run_id
     path = frame(rich, "SELECT choices FROM routing_circuits WHERE first_layer = 0 LIMIT 1")
-    known = {**VALUES, "run": run, "of_choices": path["choices"][0].to_list()}
+    known = {**VALUES, "run": run, "other_run": run, "of_choices": path["choices"][0].to_list()}
     values = {p.name: known[p.name] for p in query.parameters if p.default is None}
     rows = call(rich, name, **values)
     assert len(rows), name

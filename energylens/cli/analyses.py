@@ -1,0 +1,96 @@
+"""`energylens compare` and `energylens efas`."""
+
+from typing import Annotated
+
+import typer
+
+from energylens.cli.arguments import StoreArgument
+from energylens.cli.extras import need_models
+from energylens.cli.sql import FormatOption, checked_format
+from energylens.errors import UsageError
+
+
+def compare(
+    store: StoreArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN_A", help="A run of the store.")],
+    other_run: Annotated[str, typer.Argument(metavar="RUN_B", help="Another one.")],
+    how: FormatOption = "table",
+    k: Annotated[int, typer.Option(min=1, help="Features listed for each pair of SAEs.")] = 10,
+) -> None:
+    """Compare two runs: energies, SAEs, features, EFAS and specialists, with tests over texts."""
+    from energylens.cli.output import Format, print_frame
+    from queries.catalog import open_catalog
+    from queries.compare import compare_runs
+
+    form = checked_format(how)
+    if form in (Format.parquet, Format.csv):
+        raise UsageError("a comparison is several tables: --format table, markdown or json")
+    with open_catalog(store) as opened:
+        found = compare_runs(opened, run, other_run, k)
+    way = "text by text" if found.is_paired else "as two samples of texts"
+    typer.echo(f"{run} (first) and {other_run} (other), compared {way}", err=True)
+    for title, rows in (
+        (f"energies, nats a {found.unit}", found.energies),
+        ("SAEs at the same place", found.saes),
+        ("features that differ most", found.features),
+        ("best specialists", found.specialists),
+    ):
+        if form is Format.json:
+            named = rows.insert_column(0, _title(title, len(rows))) if len(rows) else rows
+            print_frame(named, form)
+        else:
+            typer.echo(f"\n{title}")
+            if rows.is_empty():
+                typer.echo("  nothing to compare")
+            else:
+                print_frame(rows, form)
+
+
+def efas(
+    store: StoreArgument,
+    run: Annotated[str, typer.Argument(help="A run of the store.")],
+    sae: Annotated[str, typer.Argument(help="One of its SAEs.")],
+    feature: Annotated[
+        list[int] | None, typer.Option(help="A feature to test; several may be given.")
+    ] = None,
+    test: Annotated[
+        str, typer.Option(help="Tests of those features: spearman, window, shift.")
+    ] = "spearman,window,shift",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of window and shift.")] = 999,
+    variant: Annotated[
+        str, typer.Option(help="The gradient: lens, own, total, calibration.")
+    ] = "lens",
+    how: FormatOption = "table",
+) -> None:
+    """Compute EFAS beyond what the ingest kept, by running the run's texts through its model.
+
+    With features, test those by rank correlation, by permuting whole windows, by rotating within
+    windows. Without, compute all features for one more gradient and add it to the index: with
+    --variant calibration, the null of a calibrated read-out.
+    """
+    need_models()
+    from energylens.cli.output import print_frame
+    from ingest.efas_run import add_variant, resample_features
+    from ingest.progress import Progress
+    from queries.catalog import open_catalog
+    from queries.efas import efas_by_layer
+
+    form = checked_format(how)
+    progress = Progress(False)
+    try:
+        if feature:
+            names = tuple(part.strip() for part in test.split(",") if part.strip())
+            rows = resample_features(store, run, sae, feature, names, variant, draws, progress)
+        else:
+            add_variant(store, run, sae, variant, progress)
+            with open_catalog(store) as opened:
+                rows = efas_by_layer(opened, run, variant)
+    finally:
+        progress.close()
+    print_frame(rows, form)
+
+
+def _title(title: str, n: int):
+    import polars as pl
+
+    return pl.Series("table", [title.partition(",")[0]] * n)

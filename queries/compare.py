@@ -1,0 +1,320 @@
+"""Two runs held against each other: models, corpora, checkpoints or SAEs.
+
+Texts are the units of every test. Where both runs read the same texts, differences are taken text
+by text; else the texts of either are two samples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from db.provenance import RunInfo
+from db.store import Reader, Store
+from energylens.efas import discoveries
+from queries.catalog import call
+from queries.matching import match
+from queries.matrices import Codes
+
+
+def compare_texts(store: Reader, run: str, other_run: str) -> pl.DataFrame:
+    """Energies of the texts both runs read."""
+    return call(store, "compare_texts", run=run, other_run=other_run)
+
+
+def compare_saes(store: Reader, run: str, other_run: str, of_variant: str = "lens") -> pl.DataFrame:
+    """SAEs that read at the same place, side by side."""
+    return call(store, "compare_saes", run=run, other_run=other_run, of_variant=of_variant)
+
+
+def compare_rates(
+    store: Reader, run: str, sae: str, other_run: str, other_sae: str, of_variant: str = "lens"
+) -> pl.DataFrame:
+    """The features of one SAE in two runs that used it."""
+    return call(
+        store,
+        "compare_rates",
+        run=run,
+        sae=sae,
+        other_run=other_run,
+        other_sae=other_sae,
+        of_variant=of_variant,
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs differ in."""
+
+    is_paired: bool
+    """Both read the same texts, so that differences are taken text by text."""
+    unit: str
+    """What `energies` are per: token, or character where the tokenizers differ."""
+    energies: pl.DataFrame
+    """By category (None for all): means, difference (other less first), 95 % interval, p, q."""
+    saes: pl.DataFrame
+    """`compare_saes`."""
+    features: pl.DataFrame
+    """Features of the SAEs both used, or matched by activation: rates and EFAS with tests, the
+    surest change first."""
+    specialists: pl.DataFrame
+    """Best specialist of each category and place in both, with a test of their strong texts."""
+
+
+def compare_runs(store: Store, run: str, other_run: str, k: int = 20) -> Comparison:
+    """Compare two runs of a store; `k` features are listed for each pair of SAEs.
+
+    Raises:
+        StoreError: the store has no such run.
+    """
+    one, other = store.run(run).info, store.run(other_run).info
+    is_paired = one.texts_sha256 == other.texts_sha256
+    unit = "token" if one.tokenizer_sha256 == other.tokenizer_sha256 else "character"
+    saes = compare_saes(store, run, other_run)
+    parts = [_features(store, one, other, row, is_paired, k) for row in saes.iter_rows(named=True)]
+    found = [part for part in parts if part is not None]
+    return Comparison(
+        is_paired=is_paired,
+        unit=unit,
+        energies=_energies(store, run, other_run, is_paired, unit),
+        saes=saes,
+        features=pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(),
+        specialists=_specialists(store, run, other_run),
+    )
+
+
+_TEXT_ENERGIES = """
+SELECT x.category, avg(t.energy) AS by_token, sum(t.energy) / length(x.text) AS by_character
+FROM texts AS x
+JOIN contexts AS c ON c.run_id = x.run_id AND c.text_id = x.text_id
+JOIN tokens AS t ON t.run_id = c.run_id AND t.context_id = c.context_id
+WHERE x.run_id = $run AND NOT t.is_masked
+GROUP BY x.text_id, x.category, x.text
+HAVING count(t.energy) > 0
+"""
+
+
+def _energies(store: Store, run: str, other_run: str, is_paired: bool, unit: str) -> pl.DataFrame:
+    if is_paired:
+        name = "mean_energy" if unit == "token" else "energy_a_character"
+        texts = compare_texts(store, run, other_run)
+        first = texts.select("category", value=pl.col(name))
+        second = texts.select("category", value=pl.col(f"other_{name}"))
+    else:
+        first, second = (
+            pl.DataFrame(
+                store.cursor().sql(_TEXT_ENERGIES, params={"run": r}).to_arrow_table()
+            ).select("category", value=pl.col(f"by_{unit}"))
+            for r in (run, other_run)
+        )
+    shared = set(first["category"].drop_nulls()) & set(second["category"].drop_nulls())
+    rows = []
+    for category in (None, *sorted(shared)):
+        x, y = (
+            (f if category is None else f.filter(pl.col("category") == category))[
+                "value"
+            ].to_numpy()
+            for f in (first, second)
+        )
+        rows.append({"category": category, **_difference(x, y, is_paired)})
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    q = discoveries(table["p"].cast(pl.Float64).fill_null(np.nan).to_numpy())
+    return table.with_columns(q=pl.Series(q).fill_nan(None))
+
+
+def _difference(x: np.ndarray, y: np.ndarray, is_paired: bool) -> dict[str, object]:
+    """Second less first, with a t interval: of paired differences, or Welch's."""
+    found: dict[str, object] = {
+        "n_texts": len(x),
+        "other_n_texts": len(y),
+        "mean": float(x.mean()) if len(x) else None,
+        "other_mean": float(y.mean()) if len(y) else None,
+    }
+    if min(len(x), len(y)) < 2:
+        return found | {"difference": None, "low": None, "high": None, "p": None}
+    if is_paired:
+        d = y - x
+        middle, error, df = d.mean(), d.std(ddof=1) / np.sqrt(len(d)), len(d) - 1
+    else:
+        vx, vy = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+        middle, error = y.mean() - x.mean(), np.sqrt(vx + vy)
+        spread = vx**2 / (len(x) - 1) + vy**2 / (len(y) - 1)
+        df = (vx + vy) ** 2 / spread if spread > 0 else 1.0
+    reach = stats.t.ppf(0.975, df) * error
+    p = 2 * stats.t.sf(abs(middle / error), df) if error > 0 else None
+    return found | {
+        "difference": float(middle),
+        "low": float(middle - reach),
+        "high": float(middle + reach),
+        "p": None if p is None else float(p),
+    }
+
+
+def _features(
+    store: Store,
+    one: RunInfo,
+    other: RunInfo,
+    pair: dict[str, object],
+    is_paired: bool,
+    k: int,
+) -> pl.DataFrame | None:
+    """Features of a pair of SAEs: the same ones where the weights are, else matched."""
+    sae, other_sae = str(pair["sae_id"]), str(pair["other_sae_id"])
+    if pair["is_same_sae"]:
+        rates = _rate_tests(store, one.run_id, sae, other.run_id, other_sae, is_paired)
+        table = compare_rates(store, one.run_id, sae, other.run_id, other_sae)
+        table = table.join(rates, on="feature_id", how="left").with_columns(
+            other_feature_id=pl.col("feature_id"), **_efas_tests(table)
+        )
+        table = table.sort("p_rate", "feature_id", nulls_last=True)
+    elif is_paired and _same_tokens(one, other):
+        table = matched_runs(store, one.run_id, sae, other.run_id, other_sae)
+    else:
+        return None
+    return table.head(k).with_columns(sae_id=pl.lit(sae), other_sae_id=pl.lit(other_sae))
+
+
+def _same_tokens(one: RunInfo, other: RunInfo) -> bool:
+    return (one.tokenizer_sha256, one.n_ctx, one.prepend_bos) == (
+        other.tokenizer_sha256,
+        other.n_ctx,
+        other.prepend_bos,
+    )
+
+
+def matched_runs(store: Store, run: str, sae: str, other_run: str, other_sae: str) -> pl.DataFrame:
+    """For each feature of an SAE, the feature of another run's SAE whose activations correlate
+    most with it, over the same tokens; both runs must have read the same texts alike."""
+    con = store.cursor()
+    rows = con.execute(
+        "SELECT a.token_index FROM tokens AS a JOIN tokens AS b ON b.run_id = $other "
+        "AND b.token_index = a.token_index AND b.vocab_id = a.vocab_id "
+        "WHERE a.run_id = $run AND NOT a.is_masked AND NOT b.is_masked ORDER BY a.token_index",
+        {"run": run, "other": other_run},
+    ).fetchnumpy()
+    index = np.asarray(rows["token_index"])
+    mine, theirs = (
+        Codes(con, r, s.sae_id, s.d_sae, s.l0 or 1.0, index)
+        for r, name in ((run, sae), (other_run, other_sae))
+        for s in store.run(r).info.saes
+        if s.sae_id == name
+    )
+    found = [pl.DataFrame(part) for part in match(mine, theirs, None)]
+    table = pl.concat(found).filter(pl.col("rank") == 0) if found else pl.DataFrame()
+    return table.drop("rank", "cosine").sort("correlation", descending=True)
+
+
+_RATES = """
+WITH sized AS (
+    SELECT x.run_id, x.text_id, x.sha256, count(*) AS n
+    FROM tokens AS t
+    JOIN contexts AS c ON c.run_id = t.run_id AND c.context_id = t.context_id
+    JOIN texts AS x ON x.run_id = t.run_id AND x.text_id = c.text_id
+    WHERE t.run_id IN ($run, $other_run) AND NOT t.is_masked
+    GROUP BY ALL
+),
+rates AS (
+    SELECT f.run_id, f.feature_id, s.text_id, f.n_active / s.n AS rate
+    FROM feature_texts AS f
+    JOIN sized AS s ON s.run_id = f.run_id AND s.text_id = f.text_id
+    WHERE (f.run_id = $run AND f.sae_id = $sae)
+        OR (f.run_id = $other_run AND f.sae_id = $other_sae)
+),
+paired AS (
+    SELECT coalesce(a.feature_id, b.feature_id) AS feature_id,
+        sum(coalesce(b.rate, 0) - coalesce(a.rate, 0)) AS d,
+        sum((coalesce(b.rate, 0) - coalesce(a.rate, 0)) ** 2) AS dd
+    FROM (SELECT * FROM rates WHERE run_id = $run) AS a
+    FULL JOIN (SELECT * FROM rates WHERE run_id = $other_run) AS b
+        ON b.feature_id = a.feature_id AND b.text_id = a.text_id
+    GROUP BY 1
+)
+SELECT coalesce(m.feature_id, p.feature_id) AS feature_id, m.s, m.ss, m.t, m.tt, p.d, p.dd,
+    (SELECT count(*) FROM sized WHERE run_id = $run) AS n,
+    (SELECT count(*) FROM sized WHERE run_id = $other_run) AS m
+FROM (
+    SELECT r.feature_id, sum(r.rate) FILTER (r.run_id = $run) AS s,
+        sum(r.rate ** 2) FILTER (r.run_id = $run) AS ss,
+        sum(r.rate) FILTER (r.run_id = $other_run) AS t,
+        sum(r.rate ** 2) FILTER (r.run_id = $other_run) AS tt
+    FROM rates AS r
+    GROUP BY r.feature_id
+) AS m
+LEFT JOIN paired AS p ON p.feature_id = m.feature_id
+ORDER BY 1
+"""
+
+
+def _rate_tests(
+    store: Store, run: str, sae: str, other_run: str, other_sae: str, is_paired: bool
+) -> pl.DataFrame:
+    """t of the difference of each feature's rate over texts, from sums; silent texts count 0."""
+    names = {"run": run, "sae": sae, "other_run": other_run, "other_sae": other_sae}
+    rows = store.cursor().sql(_RATES, params=names).to_arrow_table()
+    sums = {name: np.nan_to_num(rows[name].to_numpy().astype(float)) for name in rows.column_names}
+    n, m = sums["n"], sums["m"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if is_paired:
+            middle = sums["d"] / n
+            error = np.sqrt((sums["dd"] / n - middle**2) / (n - 1))
+            df = n - 1
+        else:
+            vx = (sums["ss"] / n - (sums["s"] / n) ** 2) / (n - 1)
+            vy = (sums["tt"] / m - (sums["t"] / m) ** 2) / (m - 1)
+            middle, error = sums["t"] / m - sums["s"] / n, np.sqrt(vx + vy)
+            df = (vx + vy) ** 2 / (vx**2 / (n - 1) + vy**2 / (m - 1))
+        t = np.where(error > 1e-12, middle / error, np.nan)
+    p = 2 * stats.t.sf(np.abs(t), df)
+    return pl.DataFrame(
+        {
+            "feature_id": rows["feature_id"].to_numpy(),
+            "rate_difference": middle,
+            "t_rate": t,
+            "p_rate": p,
+            "q_rate": discoveries(p),
+        }
+    ).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _efas_tests(table: pl.DataFrame) -> dict[str, pl.Series]:
+    """z of the difference of the centred EFAS, taking both runs as independent."""
+    column = {
+        name: table[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        for name in ("within", "t", "other_within", "other_t")
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.hypot(column["within"] / column["t"], column["other_within"] / column["other_t"])
+        z = (column["other_within"] - column["within"]) / error
+    p = 2 * stats.norm.sf(np.abs(z))
+    return {
+        "z_efas": pl.Series(z).fill_nan(None),
+        "p_efas": pl.Series(p).fill_nan(None),
+        "q_efas": pl.Series(discoveries(p)).fill_nan(None),
+    }
+
+
+def _specialists(store: Store, run: str, other_run: str) -> pl.DataFrame:
+    """Fisher's exact test of the best specialists' strong texts inside their category."""
+    places = compare_saes(store, run, other_run).select("sae_id", "other_sae_id", "hook_name")
+    first, second = (call(store, "specialist_matrix", run=r) for r in (run, other_run))
+    kept = ("feature_id", "score", "n_strong_in", "n_in", "auroc", "is_found")
+    table = (
+        places.join(first.select("sae_id", "category", *kept), on="sae_id")
+        .join(
+            second.select(
+                "category",
+                pl.col("sae_id").alias("other_sae_id"),
+                *(pl.col(name).alias(f"other_{name}") for name in kept),
+            ),
+            on=["other_sae_id", "category"],
+        )
+        .sort("category", "hook_name", "sae_id", "other_sae_id")
+    )
+    p = [
+        float(np.asarray(stats.fisher_exact([[a, n - a], [b, m - b]]))[1])
+        for a, n, b, m in table.select(
+            "n_strong_in", "n_in", "other_n_strong_in", "other_n_in"
+        ).iter_rows()
+    ]
+    return table.with_columns(p=pl.Series(p, dtype=pl.Float64))
