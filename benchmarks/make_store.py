@@ -22,10 +22,10 @@ def make_store(path: Path, n_tokens: int, d_sae: int, l0: float, with_codes: boo
     create_store(path)
     layout = StoreLayout(path).run(RUN)
     layout.root.mkdir(parents=True)
-    write_run(layout.run_json, _run(n_tokens, d_sae, l0))
+    write_run(layout.run_json, make_run(n_tokens, d_sae, l0))
     generator = np.random.default_rng(0)
     with write_shard(layout, 0, ("texts", "contexts", "tokens")) as writer:
-        for name, table in _tokens(n_tokens):
+        for name, table in token_tables(n_tokens):
             writer.write(name, table)
     rates = generator.lognormal(0, 1.5, d_sae)
     counts = np.minimum(rates / rates.sum() * n_tokens * l0, n_tokens // 2).astype(np.int64)
@@ -61,7 +61,7 @@ def _codes(
     )
 
 
-def _tokens(n_tokens: int) -> list[tuple[str, pa.Table]]:
+def token_tables(n_tokens: int) -> list[tuple[str, pa.Table]]:
     n_contexts = n_tokens // N_CTX
     contexts = np.arange(n_contexts)
     index = np.arange(n_contexts * N_CTX)
@@ -104,6 +104,7 @@ def _tokens(n_tokens: int) -> list[tuple[str, pa.Table]]:
             "entropy": np.ones(n, np.float32),
             "confidence": np.full(n, 0.5, np.float32),
             "rank": np.zeros(n, np.int32),
+            "log_frequency": np.zeros(n, np.float32),
         }
     )
     return [("texts", texts), ("contexts", context_rows), ("tokens", tokens)]
@@ -138,7 +139,7 @@ def _features(generator: np.random.Generator, counts: np.ndarray, n_tokens: int)
     )
 
 
-def _run(n_tokens: int, d_sae: int, l0: float) -> RunInfo:
+def make_run(n_tokens: int, d_sae: int, l0: float) -> RunInfo:
     sae = SaeInfo(
         sae_id=SAE, source="synthetic", release=None, hook_name=SAE, layer=8, stream="residual",
         architecture="topk", d_in=768, d_sae=d_sae, weights_sha256="0" * 64,

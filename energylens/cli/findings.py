@@ -8,8 +8,10 @@ from db.store import Store
 from energylens.cli.output import Format, print_frame
 from queries.catalog import open_catalog
 from queries.contexts import top_activations
+from queries.efas import efas_by_layer
 from queries.energies import category_summary, energy_by_layer
 from queries.features import feature, most_selective_features
+from queries.specialists import specialist_categories
 
 
 def print_findings(store: Path, run_id: str) -> None:
@@ -20,7 +22,9 @@ def print_findings(store: Path, run_id: str) -> None:
         print_frame(category_summary(opened, run_id), Format.table)
         typer.echo("\nMean energy under the logit lens, layer by layer (-1 is the embedding)")
         layers = energy_by_layer(opened, run_id)
-        print_frame(layers.filter(layers["category"].is_null()).drop("category"), Format.table)
+        print_frame(layers.filter(layers["is_all"]).drop("category", "is_all"), Format.table)
+        if run.saes:
+            _print_analyses(opened, run_id, tuple(run.efas))
         for sae in run.saes:
             typer.echo(f"\nMost selective features of {sae.sae_id}")
             rows = most_selective_features(opened, run_id, sae.sae_id, k=8)
@@ -28,6 +32,18 @@ def print_findings(store: Path, run_id: str) -> None:
             if len(rows):
                 _print_best(opened, run_id, sae.sae_id, int(rows["feature_id"][0]))
     typer.echo(f"\nExplore it in a terminal: energylens tui {store}")
+
+
+def _print_analyses(store: Store, run_id: str, variants: tuple[str, ...]) -> None:
+    typer.echo("\nSpecialists: in how many SAEs a category has one, and the best of them")
+    print_frame(specialist_categories(store, run_id), Format.table)
+    for variant in variants:
+        typer.echo(f"\nEFAS with the gradient '{variant}': features tested, found, and how large")
+        print_frame(efas_by_layer(store, run_id, variant).drop("rate_correlation"), Format.table)
+    typer.echo(
+        "EFAS says where the read-out is miscalibrated along a feature, not which feature matters; "
+        "'calibration' draws its labels from the lens and shows what chance gives"
+    )
 
 
 def _print_best(store: Store, run_id: str, sae_id: str, feature_id: int) -> None:

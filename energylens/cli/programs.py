@@ -26,7 +26,12 @@ def demo(
     from energylens.cli.ingest import index, run_ingest
     from ingest.plan import IngestConfig
 
-    config = IngestConfig(model=DEMO_MODEL, texts=DEMO_TEXTS, saes=(DEMO_MODEL,))
+    config = IngestConfig(
+        model=DEMO_MODEL,
+        texts=DEMO_TEXTS,
+        saes=(DEMO_MODEL,),
+        efas=("lens", "own", "total", "calibration"),
+    )
     run_id = run_ingest(store, config, "1/1", as_json=False)
     index(store)
     if no_tui or not _has_terminal():

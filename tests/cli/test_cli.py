@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -235,15 +236,71 @@ def test_the_demo_prints_what_it_found(tmp_path: Path) -> None:
     for said in (
         "by category", "conversational", "Mean energy under the logit lens",
         "Most selective features of blocks.3.hook_resid_post", "energylens tui",
+        "EFAS with the gradient 'calibration'", "always",
     ):  # fmt: skip
         assert said in result.stdout
     rows = [json.loads(line) for line in run(
         "query", tmp_path / "demo.lens", "energy_by_layer", "-f", "json"
     ).stdout.splitlines()]  # fmt: skip
-    overall = [row["mean_energy"] for row in rows if row["category"] is None]
+    overall = [row["mean_energy"] for row in rows if row["is_all"]]
     assert overall == sorted(overall, reverse=True), "each layer of the model knows more"
     assert overall[-1] < 4.5
     assert "sound" in run("verify", tmp_path / "demo.lens").stderr
+
+
+def test_two_runs_are_compared(rich_path: Path) -> None:
+    run_id = json.loads(run("info", rich_path, "--json").stdout.splitlines()[0])["info"]["run_id"]
+    found = run("compare", rich_path, run_id, run_id)
+    assert "compared text by text" in found.stderr
+    for title in ("energies, nats a token", "SAEs at the same place", "best specialists"):
+        assert title in found.stdout
+    rows = [
+        json.loads(line)
+        for line in run("compare", rich_path, run_id, run_id, "-f", "json").stdout.splitlines()
+    ]
+    assert {row["table"] for row in rows} == {
+        "energies", "SAEs at the same place", "features that differ most", "best specialists",
+    }  # fmt: skip
+    assert "several tables" in run("compare", rich_path, run_id, run_id, "-f", "csv", code=2).stderr
+    assert "has no run 'x'" in run("compare", rich_path, run_id, "x", code=1).stderr
+
+
+def test_efas_beyond_the_ingest(rich_path: Path, tmp_path: Path) -> None:
+    store = tmp_path / "copy.lens"
+    shutil.copytree(rich_path, store)
+    run_id = json.loads(run("info", store, "--json").stdout.splitlines()[0])["info"]["run_id"]
+    asked = run(
+        "efas", store, run_id, "one", "--feature", 7, "--feature", 8, "--draws", 19, "-f", "json"
+    )
+    rows = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert [row["feature_id"] for row in rows] == [7, 8]
+    assert set(rows[0]) == {"feature_id", "spearman", "p_window", "n_windows_moved", "p_shift"}
+    added = run("efas", store, run_id, "one", "--variant", "calibration")
+    assert "n_discoveries" in added.stdout
+    assert "sound" in run("verify", store).stderr
+    assert "not 'wrong'" in run("efas", store, run_id, "one", "--variant", "wrong", code=2).stderr
+
+
+def test_the_index_takes_any_number_of_flips(rich_path: Path, tmp_path: Path) -> None:
+    store = tmp_path / "copy.lens"
+    shutil.copytree(rich_path, store)
+    run_id = json.loads(run("info", store, "--json").stdout.splitlines()[0])["info"]["run_id"]
+    run("index", store, "--run-id", run_id, "--flips", 99)
+    smallest = "SELECT min(p_flip) AS p FROM efas"
+    found = json.loads(run("sql", store, smallest, "-f", "json").stdout)["p"]
+    assert found >= 0.01 and abs(found * 100 - round(found * 100)) < 1e-9
+
+
+def test_every_analysis_answers_through_the_command(rich_path: Path) -> None:
+    run_id = json.loads(run("info", rich_path, "--json").stdout.splitlines()[0])["info"]["run_id"]
+    for asked in (
+        ["specialist_matrix"], ["efas_ranking", "sae=one"], ["settling_summary"],
+        ["coactivation_partners", "sae=one", "feature=7"], ["routing_paths"],
+        ["feature_evolution", "sae=one", "feature=7"], ["routing_health"],
+    ):  # fmt: skip
+        name, *values = asked
+        found = run("query", rich_path, name, f"run={run_id}", *values, "-f", "json")
+        assert json.loads(found.stdout.splitlines()[0]), name
 
 
 def test_the_doctor_runs_the_bundled_model() -> None:

@@ -12,6 +12,7 @@ from db.provenance import read_run, write_run
 from db.store import Store
 from db.version import create_store
 from ingest.plan import IngestConfig
+from queries.catalog import named_queries
 from queries.contexts import feature_contexts
 from queries.features import best_features, feature
 from tests.conftest import make_store
@@ -284,7 +285,8 @@ async def test_named_queries_are_chosen_and_run(drive) -> None:
     async with drive("large") as d:
         await d.press("8", "f2")
         assert "best_features(run, sae, with_dense := true, k := 20)" in d.text
-        await d.press("enter")
+        place = list(named_queries()).index("best_features")
+        await d.press(*["down"] * place, "enter")
         assert "FROM best_features(run := '" in d.text
         await d.press("f5")
         assert "20 rows" in d.text
