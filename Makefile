@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check lint types layers bench lock clean
+.PHONY: demo test check lint types layers bench findings lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -29,7 +29,11 @@ layers: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.queries
+	$(BIN)/python -m benchmarks.coactivation
 	$(BIN)/python -m benchmarks.screens
+
+findings: $(INSTALLED)
+	$(BIN)/python -m benchmarks.findings
 
 lock: $(INSTALLED)
 	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.make_store import RUN, SAE, make_store
 from db.store import Store
 from queries.catalog import open_catalog
+from queries.coactivation import coactive_pair
 from queries.features import coactive_features
 
 N_TOKENS, D_SAE, L0 = 1_000_000, 24_576, 60.0
@@ -52,6 +53,9 @@ def measure(store: Store, typical: list[int]) -> dict[str, float]:
         "coactivation_of_one_ms": median_ms(
             lambda number: coactive_features(store, RUN, SAE, typical[number])
         ),
+        "coactivation_of_a_pair_ms": median_ms(
+            lambda number: coactive_pair(store, RUN, SAE, typical[number], typical[number + 1])
+        ),
         "statistics_of_all_ms": median_ms(statistics_of_all),
     }
 
@@ -70,7 +74,7 @@ def main() -> None:
                 row[0]
                 for row in con.execute(
                     "SELECT feature_id FROM features ORDER BY abs(n_active - "
-                    "(SELECT median(n_active) FROM features)), feature_id LIMIT 8"
+                    "(SELECT median(n_active) FROM features)), feature_id LIMIT 9"
                 ).fetchall()
             ]
             found = {

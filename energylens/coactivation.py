@@ -36,13 +36,28 @@ def together(
     """Statistics of m pairs over n units (tokens or texts)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = n_both * n / (n_a * n_b)
-        spread = np.sqrt(n_a * (n - n_a) * n_b * (n - n_b))
         return Together(
             jaccard=n_both / (n_a + n_b - n_both),
             lift=lift,
             pmi=np.log(lift),
-            phi=(n * n_both - n_a * n_b) / np.where(spread > 0, spread, np.nan),
+            phi=phi(n_both, n_a, n_b, n),
         )
+
+
+def phi(
+    n_both: Float[np.ndarray, " *m"],
+    n_a: Float[np.ndarray, " *#m"],
+    n_b: Float[np.ndarray, " *#m"],
+    n: int,
+) -> Float[np.ndarray, " *m"]:
+    """Correlation of two indicators from their counts; NaN where one is constant."""
+    spread_a, spread_b = (np.sqrt(x * (n - x)) for x in (n_a, n_b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = n_both * n
+        found -= n_a * n_b
+        found /= np.where(spread_a > 0, spread_a, np.nan)
+        found /= np.where(spread_b > 0, spread_b, np.nan)
+    return found
 
 
 def shared_by_chance(

@@ -20,7 +20,7 @@ def match(
     l0 = one.l0 + other.l0
     mean, std = _moments(one)
     other_mean, other_std = _moments(other)
-    for first, end in blocks(one.d_sae, other.d_sae, 1):
+    for first, end in blocks(one.d_sae, other.d_sae, 8):
         dots = np.zeros((end - first, other.d_sae))
         for low, high in chunks(n, l0):
             add_product(dots, one.chunk(low, high)[:, first:end], other.chunk(low, high))

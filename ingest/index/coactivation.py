@@ -11,6 +11,7 @@ from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
 from energylens.coactivation import (
     clusters,
+    phi,
     q_of_selected,
     shared_by_chance,
     together,
@@ -42,7 +43,7 @@ def write_coactivation(
     codes = Codes(con, run.run_id, sae.sae_id, sae.d_sae, sae.l0 or 1.0, token_index)
     counted = _Counted(codes, texts)
     rows: dict[str, list[_Rows]] = {unit: [] for unit in UNITS}
-    for first, end in blocks(sae.d_sae, sae.d_sae, 3):
+    for first, end in blocks(sae.d_sae, sae.d_sae, 12):
         for unit, found in counted.block(first, end):
             rows[unit].append(found)
     with (
@@ -84,15 +85,16 @@ class _Counted:
     def block(self, first: int, end: int) -> Iterator[tuple[str, _Rows]]:
         """Top partners of features first to end, by texts and by tokens."""
         shape = (end - first, self.codes.d_sae)
-        tokens, dots, texts = (np.zeros(shape) for _ in range(3))
+        tokens, dots, texts = (np.zeros(shape, dtype=np.float32) for _ in range(3))
         for low, high in chunks(self.n_tokens, self.codes.l0):
-            z = self.codes.chunk(low, high)
+            z = self.codes.chunk(low, high).astype(np.float32)
             on = indicators(z)
             add_product(tokens, on[:, first:end], on)
             add_product(dots, z[:, first:end], z)
         add_product(texts, self.by_text[:, first:end], self.by_text)
         for slab in slabs(end - first):
-            part = (first + slab.start, texts[slab], tokens[slab], dots[slab])
+            counts = (x[slab].astype(np.float64) for x in (texts, tokens, dots))
+            part = (first + slab.start, *counts)
             yield "text", self._partners(*part, by_text=True)
             yield "token", self._partners(*part, by_text=False)
 
@@ -104,10 +106,10 @@ class _Counted:
         n_of = self.n_text if by_text else self.n_token
         n = self.n_texts if by_text else self.n_tokens
         own = np.arange(len(counts))
-        phi = together(counts, n_of[first + own][:, None], n_of[None], n).phi
-        phi[counts == 0] = np.nan
-        phi[own, first + own] = np.nan
-        row, rank, partner = top_by_row(phi, PARTNERS)
+        values = phi(counts, n_of[first + own][:, None], n_of[None], n)
+        values[counts == 0] = np.nan
+        values[own, first + own] = np.nan
+        row, rank, partner = top_by_row(values, PARTNERS)
         a, n_both, n_texts_both = row + first, counts[row, partner], texts[row, partner]
         found = together(n_both, n_of[a], n_of[partner], n)
         return {

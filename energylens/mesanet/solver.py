@@ -1,0 +1,238 @@
+"""The mesa layer's mathematics (von Oswald et al., 2025, arXiv 2506.05233), one head at a time.
+
+    H_t = gamma_t H_{t-1} + beta_t k_t k_t^T      G_t = gamma_t G_{t-1} + beta_t k_t v_t^T
+    o_t = G_t^T (H_t + Lambda)^{-1} q_t
+
+o_t is what the best linear map from the keys so far to their values, in least squares with the
+decayed weights and the ridge Lambda, makes of q_t. `mesa_chunked` computes all positions in
+parallel chunk by chunk and solves by conjugate gradients; `mesa_step` goes on from a state;
+`mesa_exact` solves directly and is what the others are held against.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_TINY = 1e-20
+
+
+@dataclass(frozen=True)
+class MesaInputs:
+    """What the layer reads at every position; k and q are unit vectors, log_gamma <= 0."""
+
+    q: Float[Tensor, "batch heads pos d_head"]
+    k: Float[Tensor, "batch heads pos d_head"]
+    v: Float[Tensor, "batch heads pos d_head"]
+    beta: Float[Tensor, "batch heads pos"]
+    """Weight of a position, in (0, 1); 0 leaves it out."""
+    log_gamma: Float[Tensor, "batch heads pos"]
+    """Logarithm of what is kept of the past; 0 keeps all of it."""
+    ridge: Float[Tensor, "heads d_head"]
+    """Diagonal of Lambda, at least its lower bound."""
+
+
+@dataclass(frozen=True)
+class MesaState:
+    """All that later positions need of earlier ones."""
+
+    keys: Float[Tensor, "batch heads d_head d_head"]
+    """H."""
+    values: Float[Tensor, "batch heads d_head d_head"]
+    """G."""
+
+
+@dataclass(frozen=True)
+class MesaOutput:
+    """Outputs, the state after the last position, and how hard each solve was."""
+
+    out: Float[Tensor, "batch heads pos d_head"]
+    state: MesaState
+    steps: Int[Tensor, "batch heads pos"]
+    """Conjugate-gradient steps until the residual was below the tolerance."""
+
+
+def mesa_exact(inputs: MesaInputs) -> Float[Tensor, "batch heads pos d_head"]:
+    """Position by position with direct solves, in the precision of the inputs."""
+    batch, heads, n, d = inputs.q.shape
+    keys = inputs.q.new_zeros(batch, heads, d, d)
+    values = torch.zeros_like(keys)
+    ridge = torch.diag_embed(inputs.ridge)
+    outs = []
+    for t in range(n):
+        gamma = inputs.log_gamma[:, :, t].exp()[..., None, None]
+        k, v = inputs.k[:, :, t], inputs.v[:, :, t]
+        weighted = inputs.beta[:, :, t, None] * k
+        keys = gamma * keys + weighted[..., :, None] * k[..., None, :]
+        values = gamma * values + weighted[..., :, None] * v[..., None, :]
+        solved = torch.linalg.solve(keys + ridge, inputs.q[:, :, t, :, None])
+        outs.append((values.transpose(-1, -2) @ solved)[..., 0])
+    return torch.stack(outs, dim=2)
+
+
+def mesa_chunked(
+    inputs: MesaInputs,
+    chunk: int,
+    max_steps: int,
+    tolerance: float = 0.0,
+    state: MesaState | None = None,
+) -> MesaOutput:
+    """All positions in parallel within chunks of `chunk`; only states are passed between chunks.
+
+    Gradients are those of the exact solution (implicit differentiation): the solve is repeated for
+    the incoming gradient, and no step of it is recorded. A `tolerance` above 0 stops each solve
+    where its residual is that small against q, and `steps` says where.
+    """
+    batch, heads, n, d = inputs.q.shape
+    padded, size = _pad(inputs, chunk), -(-n // chunk) * chunk
+    shape = (batch, heads, size // chunk, chunk)
+    q, k, v = (x.reshape(*shape, d) for x in (padded.q, padded.k, padded.v))
+    beta, decay = padded.beta.reshape(shape), padded.log_gamma.reshape(shape).cumsum(-1)
+    before_keys, before_values, after = _states(k, v, beta, decay, state)
+    inside = _within_chunk(beta, decay)
+    from_before = decay.exp()[..., None]
+    ridge = inputs.ridge[None, :, None, None]
+
+    def matvec(x: Tensor) -> Tensor:
+        return (x * from_before) @ before_keys + ((x @ k.mT) * inside) @ k + ridge * x
+
+    solved, steps = _solve(matvec, q, max_steps, tolerance)
+    out = (solved * from_before) @ before_values + ((solved @ k.mT) * inside) @ v
+    return MesaOutput(
+        out.reshape(batch, heads, size, d)[:, :, :n],
+        after,
+        steps.reshape(batch, heads, size)[:, :, :n],
+    )
+
+
+def mesa_step(
+    inputs: MesaInputs, state: MesaState, max_steps: int, tolerance: float = 0.0
+) -> MesaOutput:
+    """One position after a state, for decoding; `inputs` have one position."""
+    gamma = inputs.log_gamma.exp()[..., None]
+    weighted = inputs.beta[..., None] * inputs.k
+    keys = gamma * state.keys + weighted.mT @ inputs.k
+    values = gamma * state.values + weighted.mT @ inputs.v
+    ridge = inputs.ridge[None, :, None]
+
+    def matvec(x: Tensor) -> Tensor:
+        return x @ keys + ridge * x
+
+    solved, steps = _solve(matvec, inputs.q, max_steps, tolerance)
+    return MesaOutput(solved @ values, MesaState(keys, values), steps)
+
+
+def conjugate_gradients(
+    matvec: Callable[[Tensor], Tensor],
+    b: Float[Tensor, "*batch d"],
+    max_steps: int,
+    tolerance: float = 0.0,
+) -> tuple[Float[Tensor, "*batch d"], Int[Tensor, "*batch"]]:
+    """Solve A x = b for symmetric positive definite A, all systems at once, starting from zero.
+
+    Also the steps after which each residual was at most `tolerance` times the norm of b. No
+    constant is added to a denominator: one of 1e-5 stalls the solve at 5e-4.
+    """
+    x = torch.zeros_like(b)
+    residual, direction = b, b
+    square = (residual * residual).sum(-1, keepdim=True)
+    aim = tolerance**2 * square
+    steps = torch.zeros(b.shape[:-1], dtype=torch.int64, device=b.device)
+    for _ in range(max_steps):
+        open_ = square > aim
+        if tolerance and not open_.any():
+            break
+        steps += open_[..., 0]
+        along = matvec(direction)
+        step = square / (direction * along).sum(-1, keepdim=True).clamp_min(_TINY)
+        if tolerance:
+            step = step * open_
+        x = x + step * direction
+        residual = residual - step * along
+        new = (residual * residual).sum(-1, keepdim=True)
+        direction = residual + new / square.clamp_min(_TINY) * direction
+        square = torch.where(open_, new, square) if tolerance else new
+    return x, steps
+
+
+def _solve(
+    matvec: Callable[[Tensor], Tensor], q: Tensor, max_steps: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """A^{-1} q with the gradient of the exact solution.
+
+    The residual q - A x is about zero in value and carries the graph to everything A is made of;
+    its gradient, turned by A^{-1} on the way back, is that of the solution.
+    """
+    with torch.no_grad():
+        found, steps = conjugate_gradients(matvec, q, max_steps, tolerance)
+    if not torch.is_grad_enabled():
+        return found, steps
+    residual = q - matvec(found)
+    if residual.requires_grad:
+        residual.register_hook(
+            lambda gradient: conjugate_gradients(_no_grad(matvec), gradient, max_steps)[0]
+        )
+    return found + residual, steps
+
+
+def _no_grad(matvec: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return matvec(x)
+
+    return run
+
+
+def _states(
+    k: Float[Tensor, "batch heads n chunk d"],
+    v: Float[Tensor, "batch heads n chunk d"],
+    beta: Float[Tensor, "batch heads n chunk"],
+    decay: Float[Tensor, "batch heads n chunk"],
+    state: MesaState | None,
+) -> tuple[Tensor, Tensor, MesaState]:
+    """H and G before each chunk, and after the last."""
+    left = ((decay[..., -1:] - decay).exp() * beta)[..., None] * k
+    new_keys, new_values = left.mT @ k, left.mT @ v
+    kept = decay[..., -1].exp()[..., None, None]
+    keys = torch.zeros_like(new_keys[:, :, 0]) if state is None else state.keys
+    values = torch.zeros_like(keys) if state is None else state.values
+    before_keys, before_values = [], []
+    for c in range(k.shape[2]):
+        before_keys.append(keys)
+        before_values.append(values)
+        keys = kept[:, :, c] * keys + new_keys[:, :, c]
+        values = kept[:, :, c] * values + new_values[:, :, c]
+    stacked = (torch.stack(x, dim=2) for x in (before_keys, before_values))
+    return (*stacked, MesaState(keys, values))
+
+
+def _within_chunk(
+    beta: Float[Tensor, "batch heads n chunk"], decay: Float[Tensor, "batch heads n chunk"]
+) -> Float[Tensor, "batch heads n chunk chunk"]:
+    """What position s of a chunk weighs at position t: its beta, decayed; 0 for later ones."""
+    size = beta.shape[-1]
+    causal = torch.ones(size, size, dtype=torch.bool, device=beta.device).tril()
+    gap = (decay[..., :, None] - decay[..., None, :]).masked_fill(~causal, -torch.inf)
+    return gap.exp() * beta[..., None, :]
+
+
+def _pad(inputs: MesaInputs, chunk: int) -> MesaInputs:
+    """Whole chunks; what is added has beta 0 and no decay, so that the state passes through."""
+    missing = -inputs.q.shape[2] % chunk
+    if not missing:
+        return inputs
+
+    def padded(x: Tensor) -> Tensor:
+        rest = (0, 0) * (x.dim() - 3)
+        return torch.nn.functional.pad(x, (*rest, 0, missing))
+
+    return MesaInputs(
+        padded(inputs.q),
+        padded(inputs.k),
+        padded(inputs.v),
+        padded(inputs.beta),
+        padded(inputs.log_gamma),
+        inputs.ridge,
+    )
