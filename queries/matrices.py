@@ -95,8 +95,9 @@ def indicators(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 def add_product(out: np.ndarray, left: sparse.csr_matrix, right: sparse.csr_matrix) -> None:
     """Add `left.T @ right` to a dense array."""
-    if right.nnz > _DENSE_SHARE * np.prod(right.shape):
-        for rows in slabs(right.shape[0]):
+    n_rows = len(right.indptr) - 1
+    if right.nnz > _DENSE_SHARE * n_rows * out.shape[1]:
+        for rows in slabs(n_rows):
             out += left[rows].toarray().T @ right[rows].toarray()
         return
     found = left.T.tocsr() @ right

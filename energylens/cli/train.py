@@ -1,14 +1,15 @@
-"""`energylens train lm` and `energylens train sae`."""
+"""`energylens train`: language models, MesaNets and SAEs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from energylens.cli.extras import need_models
+from energylens.errors import UsageError
 
 if TYPE_CHECKING:
-    from energylens.training.language_model import Progress
+    from energylens.training.loop import Progress
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train a small language model, or SAEs."
@@ -38,6 +39,59 @@ def lm(
         n_ctx=n_ctx,
         n_tokens=n_tokens,
         seed=seed,
+    )
+    read = _shuffled(texts, seed)
+    tokenizer = train_tokenizer(read, vocab_size)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(out)
+    ids = pack(tokenizer, read)
+    typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
+    model = train(config, ids, out / "checkpoint.safetensors", _report)
+    model.bfloat16().save_pretrained(out)
+    typer.echo(f"the model is in {out}", err=True)
+
+
+@app.command()
+def mesanet(
+    out: Annotated[Path, typer.Argument(help="Directory for tokenizer, model and checkpoint.")],
+    texts: Annotated[str, typer.Option(help="Texts, as for `energylens ingest`.")],
+    n_tokens: Annotated[int, typer.Option(help="Budget of tokens to train on.")] = 12_000_000,
+    vocab_size: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = 4096,
+    d_model: Annotated[int, typer.Option(help="Width of the residual stream.")] = 160,
+    n_layers: Annotated[int, typer.Option(help="Blocks.")] = 6,
+    n_heads: Annotated[int, typer.Option(help="Heads of the mixers.")] = 10,
+    n_anchors: Annotated[int, typer.Option(help="Anchors a block routes to.")] = 16,
+    n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
+    mixer: Annotated[str, typer.Option(help="mesa or attention.")] = "mesa",
+    router: Annotated[str, typer.Option(help="learned, random, hash or dense.")] = "learned",
+    energy: Annotated[
+        str, typer.Option(help="What the router sees: none, predicted, entropy or shuffled.")
+    ] = "predicted",
+    seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
+) -> None:
+    """Train an energy-guided MesaNet on texts; the same command goes on after a stop."""
+    need_models()
+    from energylens.mesanet.config import EnergySource, MixerKind, RouterKind
+    from energylens.training.corpus import pack, train_tokenizer
+    from energylens.training.mesanet import MesaNetTrainingConfig, train
+
+    _check("--mixer", mixer, get_args(MixerKind))
+    _check("--router", router, get_args(RouterKind))
+    _check("--energy", energy, get_args(EnergySource))
+    config = MesaNetTrainingConfig(
+        n_ctx=n_ctx,
+        n_tokens=n_tokens,
+        seed=seed,
+        model={
+            "vocab_size": vocab_size,
+            "hidden_size": d_model,
+            "num_hidden_layers": n_layers,
+            "num_attention_heads": n_heads,
+            "n_anchors": n_anchors,
+            "mixer": mixer,
+            "router": router,
+            "energy": energy,
+        },
     )
     read = _shuffled(texts, seed)
     tokenizer = train_tokenizer(read, vocab_size)
@@ -97,3 +151,8 @@ def _report(progress: "Progress") -> None:
         f"{progress.tokens_per_second:,.0f} tokens/s  {duration(left)} to go",
         err=True,
     )
+
+
+def _check(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} takes {', '.join(known)}; not '{value}'")

@@ -204,8 +204,11 @@ def _states(
         before_values.append(values)
         keys = kept[:, :, c] * keys + new_keys[:, :, c]
         values = kept[:, :, c] * values + new_values[:, :, c]
-    stacked = (torch.stack(x, dim=2) for x in (before_keys, before_values))
-    return (*stacked, MesaState(keys, values))
+    return (
+        torch.stack(before_keys, dim=2),
+        torch.stack(before_values, dim=2),
+        MesaState(keys, values),
+    )
 
 
 def _within_chunk(

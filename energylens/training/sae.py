@@ -21,7 +21,7 @@ from torch import Tensor
 from energylens.errors import TrainingError
 from energylens.models import LanguageModel, run_hooks
 from energylens.training.corpus import Windows
-from energylens.training.language_model import Progress
+from energylens.training.loop import Progress
 
 _BUFFER_TOKENS = 1 << 16
 """Activations of so many tokens are mixed before training on half of them."""

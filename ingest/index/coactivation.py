@@ -87,7 +87,7 @@ class _Counted:
         shape = (end - first, self.codes.d_sae)
         tokens, dots, texts = (np.zeros(shape, dtype=np.float32) for _ in range(3))
         for low, high in chunks(self.n_tokens, self.codes.l0):
-            z = self.codes.chunk(low, high).astype(np.float32)
+            z = sparse.csr_matrix(self.codes.chunk(low, high), dtype=np.float32)
             on = indicators(z)
             add_product(tokens, on[:, first:end], on)
             add_product(dots, z[:, first:end], z)

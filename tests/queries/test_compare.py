@@ -56,8 +56,8 @@ def frame(store: Store, sql: str) -> pl.DataFrame:
 def text_means(store: Store, run: str) -> pl.DataFrame:
     return frame(
         store,
-        "SELECT text_id, category, avg(energy) AS e, sum(energy) / length(any_value(text)) AS c FROM tokens "
-        "JOIN contexts USING (run_id, context_id) JOIN texts USING (run_id, text_id) "
+        "SELECT text_id, category, avg(energy) AS e, sum(energy) / length(any_value(text)) AS c "
+        "FROM tokens JOIN contexts USING (run_id, context_id) JOIN texts USING (run_id, text_id) "
         f"WHERE run_id = '{run}' AND NOT is_masked GROUP BY ALL HAVING count(energy) > 0 "
         "ORDER BY text_id",
     )

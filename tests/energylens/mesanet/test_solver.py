@@ -33,9 +33,7 @@ def make(n: int = 50, d: int = 8, dtype: torch.dtype = torch.float64, seed: int 
 
 @pytest.mark.parametrize("chunk", [1, 7, 16, 50, 64])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])
-def test_chunks_equal_the_direct_solution(
-    chunk: int, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_chunks_equal_the_direct_solution(chunk: int, dtype: torch.dtype, tolerance: float) -> None:
     exact = mesa_exact(make())
     found = mesa_chunked(make(dtype=dtype), chunk, 30).out
     assert (found.double() - exact).norm() / exact.norm() < tolerance
@@ -66,11 +64,14 @@ def test_decoding_goes_on_from_the_state(tolerance: float) -> None:
 
 
 def _part(inputs: MesaInputs, first: int, end: int) -> MesaInputs:
+    part = slice(first, end)
     return MesaInputs(
-        *(x[:, :, first:end] for x in (inputs.q, inputs.k, inputs.v)),
-        inputs.beta[:, :, first:end],
-        inputs.log_gamma[:, :, first:end],
-        inputs.ridge,
+        q=inputs.q[:, :, part],
+        k=inputs.k[:, :, part],
+        v=inputs.v[:, :, part],
+        beta=inputs.beta[:, :, part],
+        log_gamma=inputs.log_gamma[:, :, part],
+        ridge=inputs.ridge,
     )
 
 
@@ -105,16 +106,19 @@ def test_gradients_are_those_of_a_direct_solve() -> None:
 
 def test_nothing_later_reaches_an_output() -> None:
     inputs, other = make(), make(seed=1)
+
+    def mixed(name: str) -> Tensor:
+        mine, its = getattr(inputs, name), getattr(other, name)
+        return torch.cat([mine[:, :, :20], its[:, :, 20:]], dim=2)
+
     changed = MesaInputs(
-        *(
-            torch.cat([mine[:, :, :20], its[:, :, 20:]], dim=2)
-            for mine, its in (
-                (inputs.q, other.q), (inputs.k, other.k), (inputs.v, other.v),
-                (inputs.beta, other.beta), (inputs.log_gamma, other.log_gamma),
-            )
-        ),
-        inputs.ridge,
-    )  # fmt: skip
+        q=mixed("q"),
+        k=mixed("k"),
+        v=mixed("v"),
+        beta=mixed("beta"),
+        log_gamma=mixed("log_gamma"),
+        ridge=inputs.ridge,
+    )
     before, after = (mesa_chunked(x, 16, 12).out for x in (inputs, changed))
     assert torch.equal(before[:, :, :20], after[:, :, :20])
     assert not torch.allclose(before[:, :, 20:], after[:, :, 20:])

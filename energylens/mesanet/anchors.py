@@ -1,0 +1,137 @@
+"""Anchors: low-rank experts that tokens are routed to by prototypes, guided by energy.
+
+All experts are computed as one gated MLP whose hidden units are masked by the routing weights:
+exact top-k semantics in dense products, which a CPU does fast.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from energylens.mesanet.config import MesaNetConfig
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What one router did at every token."""
+
+    logits: Float[Tensor, "batch pos n_anchors"]
+    """Before the balancing bias, which only helps to choose."""
+    choices: Int[Tensor, "batch pos k"]
+    weights: Float[Tensor, "batch pos k"]
+    """Of the chosen ones, summing to 1."""
+    seen_energy: Float[Tensor, "batch pos"] | None
+    """Nats; None where the router sees none."""
+    predicted_energy: Float[Tensor, "batch pos"]
+    """Nats, whether the router sees it or not."""
+    write: Float[Tensor, "batch pos d_model"]
+    """What the anchors add to the residual stream, the shared expert not counted."""
+
+
+class Anchors(nn.Module):
+    """A router, its experts, and one expert every token shares."""
+
+    balance: Tensor
+
+    def __init__(self, config: MesaNetConfig, layer: int) -> None:
+        super().__init__()
+        d, k, r = config.hidden_size, config.n_anchors, config.anchor_width
+        self.config, self.layer = config, layer
+        self.key = nn.Linear(d, config.anchor_key_size, bias=False)
+        self.prototypes = nn.Parameter(torch.empty(k, config.anchor_key_size))
+        self.scale = nn.Parameter(torch.tensor(float(config.router_scale)))
+        self.energy_weights = nn.Parameter(torch.zeros(k, 3))
+        self.energy_head = nn.Sequential(nn.Linear(d, 32), nn.SiLU(), nn.Linear(32, 1))
+        width = config.active_anchors * r if config.router == "dense" else k * r
+        self.gate = nn.Linear(d, width, bias=False)
+        self.up = nn.Linear(d, width, bias=False)
+        self.down = nn.Linear(width, d, bias=False)
+        self.shared_gate = nn.Linear(d, config.shared_width, bias=False)
+        self.shared_up = nn.Linear(d, config.shared_width, bias=False)
+        self.shared_down = nn.Linear(config.shared_width, d, bias=False)
+        self.register_buffer("balance", torch.zeros(k))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        ids: Int[Tensor, "batch pos"],
+        place: Int[Tensor, "batch pos"],
+        lens_entropy: Float[Tensor, "batch pos"] | None,
+    ) -> tuple[Float[Tensor, "batch pos d_model"], Routing]:
+        """The block's output, and the routing; `lens_entropy` where the router sees it."""
+        predicted = functional.softplus(self.energy_head(x.detach())[..., 0])
+        seen = self._seen(predicted.detach(), lens_entropy)
+        logits = self._logits(x, ids, place, seen)
+        hidden = functional.silu(self.gate(x)) * self.up(x)
+        if self.config.router == "dense":
+            choices = torch.zeros_like(ids)[..., None].expand(
+                *ids.shape, self.config.active_anchors
+            )
+            weights = torch.full(choices.shape, 1 / self.config.active_anchors, device=x.device)
+        else:
+            choices, weights = self._choose(logits)
+            mask = torch.zeros_like(logits).scatter(
+                -1, choices, weights * self.config.active_anchors
+            )
+            hidden = hidden * mask.repeat_interleave(self.config.anchor_width, dim=-1)
+        write = self.down(hidden)
+        shared = self.shared_down(functional.silu(self.shared_gate(x)) * self.shared_up(x))
+        routing = Routing(logits, choices, weights, seen, predicted, write)
+        return write + shared, routing
+
+    @torch.no_grad()
+    def rebalance(self, choices: Int[Tensor, "*n k"], step: float) -> None:
+        """Loss-free balancing (Wang et al., 2024, arXiv 2408.15664): make overloaded anchors a
+        little less, and underloaded ones a little more likely to be chosen."""
+        load = torch.bincount(choices.flatten(), minlength=len(self.balance)).float()
+        self.balance += step * (load.mean() - load).sign()
+
+    def _seen(self, predicted: Tensor, lens_entropy: Tensor | None) -> Tensor | None:
+        if self.config.router != "learned" or self.config.energy == "none":
+            return None
+        if self.config.energy == "entropy":
+            assert lens_entropy is not None, "the model computes it for this source"
+            return lens_entropy
+        if self.config.energy == "shuffled":  # of another text at the same place: no leak
+            return predicted.roll(1, dims=0) if len(predicted) > 1 else predicted * 0 + 3.0
+        return predicted
+
+    def _logits(self, x: Tensor, ids: Tensor, place: Tensor, seen: Tensor | None) -> Tensor:
+        if self.config.router == "hash":
+            return _hashed(ids, self.layer, self.config.n_anchors)
+        if self.config.router == "random":
+            return _hashed(ids * 8191 + place, self.layer, self.config.n_anchors)
+        keys = functional.normalize(self.key(x), dim=-1, eps=1e-6)
+        logits = self.scale * keys @ functional.normalize(self.prototypes, dim=-1).T
+        if seen is not None:
+            share = seen / torch.log(torch.tensor(float(self.config.vocab_size)))
+            features = torch.stack([share, share**2, share.clamp(0, 1)], dim=-1)
+            logits = logits + features @ self.energy_weights.T
+        return logits
+
+    def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        choices = (logits + self.balance).topk(self.config.active_anchors, dim=-1).indices
+        chosen = logits.softmax(-1).gather(-1, choices)
+        return choices, chosen / chosen.sum(-1, keepdim=True)
+
+
+def _hashed(key: Int[Tensor, "batch pos"], layer: int, n: int) -> Float[Tensor, "batch pos n"]:
+    """Logits that are a fixed function of a number and the layer, and look random."""
+    lane = torch.arange(n, device=key.device)
+    x = key[..., None] * 2_654_435_761 + lane * 40_503 + (layer + 1) * 2_246_822_519
+    x = (x ^ (x >> 15)) * 2_246_822_519 % (1 << 31)
+    x = (x ^ (x >> 13)) * 3_266_489_917 % (1 << 31)
+    return 4.0 * (x ^ (x >> 16)).float() / float(1 << 31)
+
+
+def balance_losses(
+    logits: Float[Tensor, "n n_anchors"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean H(p), H(mean p), both in nats, and the z-loss mean logsumexp^2."""
+    p = logits.softmax(-1)
+    within = torch.special.entr(p).sum(-1).mean()
+    marginal = torch.special.entr(p.mean(0)).sum()
+    return within, marginal, logits.logsumexp(-1).square().mean()

@@ -1,0 +1,77 @@
+"""What a MesaNet is made of."""
+
+from typing import Any, Literal
+
+from transformers import PretrainedConfig
+
+EnergySource = Literal["none", "predicted", "entropy", "shuffled"]
+RouterKind = Literal["learned", "random", "hash", "dense"]
+MixerKind = Literal["mesa", "attention"]
+
+
+class MesaNetConfig(PretrainedConfig):
+    """A decoder of blocks `x += mixer(norm x); x += anchors(norm x)`.
+
+    `mixer` mesa solves a decayed least-squares problem at every token; attention is its twin with
+    rotary positions. `router` learned sends each token to `active_anchors` of `n_anchors` by
+    prototypes; random and hash do so without looking (a hash of token and position, of the token
+    alone); dense is one gated MLP of the width a token would use. `energy` is what the learned router sees beside
+    the token: nothing, the energy predicted by a small head, the entropy of the layer's lens, or
+    the prediction made for another text. The true energy of a token needs the next token, so no
+    router may see it.
+    """
+
+    model_type = "mesanet"
+
+    def __init__(
+        self,
+        vocab_size: int = 4096,
+        hidden_size: int = 160,
+        num_hidden_layers: int = 6,
+        num_attention_heads: int = 10,
+        max_position_embeddings: int = 256,
+        mixer: MixerKind = "mesa",
+        router: RouterKind = "learned",
+        energy: EnergySource = "predicted",
+        chunk_size: int = 32,
+        solver_steps_train: int = 8,
+        solver_steps: int = 16,
+        solver_tolerance: float = 1e-4,
+        conv_size: int = 4,
+        ridge_bound: float = 0.25,
+        n_anchors: int = 16,
+        active_anchors: int = 2,
+        anchor_width: int = 32,
+        anchor_key_size: int = 32,
+        shared_width: int = 128,
+        router_scale: float = 4.0,
+        embedding_scale: float = 16.0,
+        mixer_scale: float = 0.4,
+        rms_norm_eps: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.max_position_embeddings = max_position_embeddings
+        self.mixer = mixer
+        self.router = router
+        self.energy = energy
+        self.chunk_size = chunk_size
+        self.solver_steps_train = solver_steps_train
+        self.solver_steps = solver_steps
+        self.solver_tolerance = solver_tolerance
+        self.conv_size = conv_size
+        self.ridge_bound = ridge_bound
+        self.n_anchors = n_anchors
+        self.active_anchors = active_anchors
+        self.anchor_width = anchor_width
+        self.anchor_key_size = anchor_key_size
+        self.shared_width = shared_width
+        self.router_scale = router_scale
+        self.embedding_scale = embedding_scale
+        self.mixer_scale = mixer_scale
+        self.rms_norm_eps = rms_norm_eps
+        defaults = {"tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 0}
+        super().__init__(**(defaults | kwargs))

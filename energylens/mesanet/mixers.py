@@ -1,0 +1,161 @@
+"""What mixes tokens in a block: the mesa layer, and attention as its twin."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.solver import MesaInputs, MesaState, mesa_chunked, mesa_step
+
+
+@dataclass
+class MixerCache:
+    """What one mixer needs of earlier tokens; empty before the first."""
+
+    state: MesaState | None = None
+    tail: Float[Tensor, "batch before width"] | None = None
+    """Inputs of the short convolution that later tokens still see."""
+    keys: Float[Tensor, "batch heads pos d_head"] | None = None
+    values: Float[Tensor, "batch heads pos d_head"] | None = None
+
+
+@dataclass
+class MesaNetCache:
+    """What a model needs of earlier tokens."""
+
+    layers: list[MixerCache]
+    mask: Bool[Tensor, "batch pos"] | None = field(default=None)
+    """Real tokens among those seen."""
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens seen, padding counted."""
+        return 0 if self.mask is None else int(self.mask.shape[1])
+
+    def reorder_cache(self, beam_idx: Int[Tensor, " batch"]) -> None:
+        """Follow the beams a search keeps."""
+
+        def pick(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.index_select(0, beam_idx)
+
+        self.mask = pick(self.mask)
+        for layer in self.layers:
+            if layer.state is not None:
+                keys, values = pick(layer.state.keys), pick(layer.state.values)
+                assert keys is not None and values is not None, "a state has both"
+                layer.state = MesaState(keys, values)
+            layer.tail, layer.keys, layer.values = map(pick, (layer.tail, layer.keys, layer.values))
+
+
+class MesaMixer(nn.Module):
+    """Queries, keys and values through a short causal convolution, one solve a token and head.
+
+    Deviates from flash-linear-attention's layer in that values are convolved too. Padding weighs
+    nothing: its beta is zero, it decays nothing and convolves as zeros.
+    """
+
+    def __init__(self, config: MesaNetConfig) -> None:
+        super().__init__()
+        d, self.n_heads = config.hidden_size, config.num_attention_heads
+        self.config, self.d_head = config, d // config.num_attention_heads
+        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.conv = nn.Parameter(torch.empty(3 * d, config.conv_size))
+        self.beta = nn.Linear(d, self.n_heads)
+        self.gamma = nn.Linear(d, self.n_heads)
+        self.ridge = nn.Parameter(torch.empty(self.n_heads, self.d_head))
+        self.norm = nn.RMSNorm(self.d_head, eps=config.rms_norm_eps)
+        self.out = nn.Linear(d, d, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        mask: Bool[Tensor, "batch pos"],
+        cache: MixerCache,
+    ) -> tuple[Float[Tensor, "batch pos d_model"], Int[Tensor, "batch pos"]]:
+        """The mix, and the steps of the slowest head; goes on from `cache` and fills it."""
+        inputs = self._inputs(x, mask, cache)
+        config = self.config
+        steps = config.solver_steps_train if self.training else config.solver_steps
+        tolerance = 0.0 if self.training else config.solver_tolerance
+        if x.shape[1] == 1 and cache.state is not None:
+            found = mesa_step(inputs, cache.state, steps, tolerance)
+        else:
+            found = mesa_chunked(inputs, config.chunk_size, steps, tolerance, cache.state)
+        cache.state = found.state
+        mixed = self.norm(found.out.to(x.dtype)).transpose(1, 2).flatten(2)
+        return self.out(mixed), found.steps.amax(dim=1)
+
+    def _inputs(self, x: Tensor, mask: Tensor, cache: MixerCache) -> MesaInputs:
+        projected = self.qkv(x) * mask[..., None]
+        before = self.config.conv_size - 1
+        tail = cache.tail
+        if tail is None:
+            tail = projected.new_zeros(len(x), before, projected.shape[2])
+        whole = torch.cat([tail, projected], dim=1)
+        cache.tail = whole[:, whole.shape[1] - before :]
+        mixed = functional.conv1d(
+            whole.transpose(1, 2), self.conv[:, None], groups=len(self.conv)
+        ).transpose(1, 2)
+        q, k, v = (self._heads(part) for part in mixed.chunk(3, dim=-1))
+        real = mask[:, None].float()
+        return MesaInputs(
+            q=functional.normalize(functional.silu(q.float()), dim=-1, eps=1e-6),
+            k=functional.normalize(functional.silu(k.float()), dim=-1, eps=1e-6),
+            v=v.float(),
+            beta=self.beta(x).float().sigmoid().transpose(1, 2) * real,
+            log_gamma=functional.logsigmoid(self.gamma(x).float()).transpose(1, 2) * real,
+            ridge=functional.softplus(self.ridge.float()) + self.config.ridge_bound,
+        )
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
+
+
+class AttentionMixer(nn.Module):
+    """Causal attention with rotary positions, half-split as in Llama."""
+
+    def __init__(self, config: MesaNetConfig) -> None:
+        super().__init__()
+        d, self.n_heads = config.hidden_size, config.num_attention_heads
+        self.d_head = d // self.n_heads
+        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.norm = nn.RMSNorm(self.d_head, eps=config.rms_norm_eps)
+        self.out = nn.Linear(d, d, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        mask: Bool[Tensor, "batch pos"],
+        cache: MixerCache,
+        seen: Bool[Tensor, "batch whole"],
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The mix; `seen` marks the real tokens of the cache and of x together."""
+        q, k, v = (
+            part.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
+            for part in self.qkv(x).chunk(3, dim=-1)
+        )
+        place = (seen.long().cumsum(1) - 1).clamp_min(0)[:, -x.shape[1] :]
+        q, k = _rotate(q, place), _rotate(k, place)
+        if cache.keys is not None and cache.values is not None:
+            k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
+        cache.keys, cache.values = k, v
+        n, m = q.shape[2], k.shape[2]
+        causal = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        allowed = causal & seen[:, None, None, :]
+        allowed = allowed | torch.eye(m, dtype=torch.bool, device=x.device)[m - n :]
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        return self.out(self.norm(mixed).transpose(1, 2).flatten(2))
+
+
+def _rotate(
+    x: Float[Tensor, "batch heads pos d_head"], place: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch heads pos d_head"]:
+    half = x.shape[-1] // 2
+    rates = 10_000.0 ** (-torch.arange(half, device=x.device) / half)
+    angle = (place[..., None] * rates)[:, None]
+    cos, sin = angle.cos(), angle.sin()
+    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
+    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.cat([turned.to(x.dtype), x[..., 2 * half :]], dim=-1)

@@ -1,0 +1,225 @@
+"""MesaNet as a Hugging Face model, with hook points under the field's names.
+
+It generates with a cache whose size does not grow with the text, takes padding on either side, and
+is found by AutoModelForCausalLM once this module has been imported.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from transformer_lens.hook_points import HookPoint
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from energylens.mesanet.anchors import Anchors, Routing
+from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.mixers import AttentionMixer, MesaMixer, MesaNetCache, MixerCache
+
+
+@dataclass
+class MesaNetOutput(ModelOutput):
+    """Logits, the cache, and what routers and solvers did in each block."""
+
+    loss: Float[Tensor, ""] | None = None
+    """Mean surprisal of the labels, nats; None without labels."""
+    logits: Float[Tensor, "batch pos d_vocab"] | None = None
+    past_key_values: MesaNetCache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    """The residual stream before each block and after the last, not normed."""
+    routing: tuple[Routing, ...] | None = None
+    solver_steps: tuple[Int[Tensor, "batch pos"], ...] | None = None
+    """Steps of the slowest head; empty for attention."""
+
+
+class Block(nn.Module):
+    """`x += mixer(norm x); x += anchors(norm x)`, with hooks on every part."""
+
+    def __init__(self, config: MesaNetConfig, layer: int) -> None:
+        super().__init__()
+        eps = config.rms_norm_eps
+        self.config = config
+        self.mixer_norm = nn.RMSNorm(config.hidden_size, eps=eps)
+        self.mixer: nn.Module = (
+            MesaMixer(config) if config.mixer == "mesa" else AttentionMixer(config)
+        )
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=eps)
+        self.anchors = Anchors(config, layer)
+        self.hook_resid_pre, self.hook_mixer_out = HookPoint(), HookPoint()
+        self.hook_resid_mid, self.hook_mlp_out = HookPoint(), HookPoint()
+        self.hook_router_logits, self.hook_resid_post = HookPoint(), HookPoint()
+
+    def forward(
+        self, x: Tensor, step: "_Step", cache: MixerCache
+    ) -> tuple[Tensor, Routing, Tensor | None]:
+        x = self.hook_resid_pre(x)
+        normed, steps = self.mixer_norm(x), None
+        if isinstance(self.mixer, MesaMixer):
+            mixed, steps = self.mixer(normed, step.mask, cache)
+        else:
+            mixed = self.mixer(normed, step.mask, cache, step.seen)
+        x = self.hook_resid_mid(x + self.hook_mixer_out(mixed))
+        entropy = step.lens_entropy(x) if self.config.energy == "entropy" else None
+        written, routing = self.anchors(self.mlp_norm(x), step.ids, step.place, entropy)
+        self.hook_router_logits(routing.logits)
+        return self.hook_resid_post(x + self.hook_mlp_out(written)), routing, steps
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What every block is told of the tokens of one pass."""
+
+    ids: Int[Tensor, "batch pos"]
+    mask: Bool[Tensor, "batch pos"]
+    seen: Bool[Tensor, "batch whole"]
+    place: Int[Tensor, "batch pos"]
+    """Position among the real tokens, from 0."""
+    model: "MesaNetForCausalLM"
+
+    @torch.no_grad()
+    def lens_entropy(self, x: Tensor) -> Tensor:
+        """Entropy of the logit lens, nats."""
+        log_p = self.model.lm_head(self.model.ln_final(x)).float().log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+
+class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
+    """Embedding, blocks, final norm, unembedding (tied by default)."""
+
+    config_class = MesaNetConfig
+    base_model_prefix = ""
+    _tied_weights_keys = {"lm_head.weight": "embed.weight"}  # noqa: RUF012
+    _supports_sdpa = True
+    _is_stateful = True
+
+    def __init__(self, config: MesaNetConfig) -> None:
+        super().__init__(config)
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.hook_embed = HookPoint()
+        self.blocks = nn.ModuleList(
+            Block(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.ln_final = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        assert isinstance(value, nn.Embedding), "an embedding takes ids"
+        self.embed = value
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        assert isinstance(new_embeddings, nn.Linear), "an unembedding is a linear map"
+        self.lm_head = new_embeddings
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch pos"],
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: MesaNetCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int = 0,
+        **_: Any,
+    ) -> MesaNetOutput:
+        """Logits of the next token; `attention_mask` is 0 on padding, over cache and input alike.
+
+        `labels` are input ids, shifted here; -100 leaves a position out.
+        """
+        cache = past_key_values or MesaNetCache([MixerCache() for _ in self.blocks])
+        step = self._step(input_ids, attention_mask, cache)
+        x = self.hook_embed(self.embed(input_ids) * self.config.embedding_scale)
+        states, routing, steps = [], [], []
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            states.append(x)
+            x, routed, solved = block(x, step, layer)
+            routing.append(routed)
+            steps += [] if solved is None else [solved]
+        cache.mask = step.seen
+        logits = self.lm_head(self.ln_final(x[:, -logits_to_keep:] if logits_to_keep else x))
+        loss = None
+        if labels is not None:
+            loss = functional.cross_entropy(
+                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+            )
+        return MesaNetOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=cache if use_cache else None,
+            hidden_states=(*states, x) if output_hidden_states else None,
+            routing=tuple(routing),
+            solver_steps=tuple(steps),
+        )
+
+    def _step(self, ids: Tensor, attention_mask: Tensor | None, cache: MesaNetCache) -> _Step:
+        n = ids.shape[1]
+        if attention_mask is None:
+            before = ids.new_ones(len(ids), 0) if cache.mask is None else cache.mask
+            seen = torch.cat([before.bool(), torch.ones_like(ids, dtype=torch.bool)], dim=1)
+        else:
+            seen = attention_mask.bool()
+        place = (seen.long().cumsum(1) - 1).clamp_min(0)[:, -n:]
+        return _Step(ids, seen[:, -n:], seen, place, self)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # the cache is of our own kind, and made by the first pass
+
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        input_ids: Tensor,
+        past_key_values: MesaNetCache | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Only the tokens the cache has not seen."""
+        seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        return {
+            "input_ids": input_ids[:, seen:],
+            "past_key_values": past_key_values,
+            "attention_mask": attention_mask,
+            "use_cache": kwargs.get("use_cache", True),
+        }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Recipe B: a strong embedding and weak mixers, so that no mixer swamps the stream."""
+        config = self.config
+        depth = 1 / math.sqrt(2 * config.num_hidden_layers)
+        if isinstance(module, nn.Embedding):
+            module.weight.normal_(std=0.02)
+        elif isinstance(module, nn.Linear):
+            module.weight.normal_(std=1 / math.sqrt(module.in_features))
+            if module.bias is not None:
+                module.bias.zero_()
+        if isinstance(module, (MesaMixer, AttentionMixer)):
+            module.out.weight.mul_(config.mixer_scale * depth)
+        if isinstance(module, MesaMixer):
+            module.conv.normal_(std=0.1)
+            module.conv[:, -1] += 1.0
+            module.ridge.fill_(math.log(math.expm1(1.0 - config.ridge_bound)))
+            module.gamma.bias.copy_(torch.linspace(0, 6, config.num_attention_heads))
+        if isinstance(module, Anchors):
+            module.prototypes.normal_()
+            module.scale.fill_(config.router_scale)
+            module.energy_weights.zero_()
+            module.balance.zero_()
+            last = module.energy_head[2]
+            assert isinstance(last, nn.Linear), "the head ends in a linear map"
+            last.bias.fill_(3.0)
+            for out in (module.down, module.shared_down):
+                out.weight.mul_(depth)
+
+
+AutoConfig.register("mesanet", MesaNetConfig, exist_ok=True)
+AutoModelForCausalLM.register(MesaNetConfig, MesaNetForCausalLM, exist_ok=True)

@@ -1,0 +1,90 @@
+"""Train a MesaNet: next-token loss, the energy head, and balanced anchors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from energylens.mesanet.anchors import Anchors, balance_losses
+from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.model import MesaNetForCausalLM
+from energylens.training.loop import Progress, TrainingConfig, train_model
+
+
+@dataclass(frozen=True)
+class MesaNetTrainingConfig(TrainingConfig):
+    """The model's settings and the weights of its losses."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    """Arguments of MesaNetConfig."""
+    energy_weight: float = 0.01
+    """Of the Huber loss of the energy heads, whose inputs and targets pass no gradient on."""
+    concentration_weight: float = 0.002
+    """Of the mean entropy of the routing, which is made smaller."""
+    balance_weight: float = 0.05
+    """Of the entropy of the mean routing, which is made larger."""
+    z_weight: float = 0.001
+    """Of the squared log-sum-exp of router logits (ST-MoE, 2022)."""
+    balance_step: float = 0.01
+    """Of the loss-free balancing bias."""
+
+
+def build(config: MesaNetTrainingConfig) -> MesaNetForCausalLM:
+    """A model with fresh weights."""
+    torch.manual_seed(config.seed)
+    return MesaNetForCausalLM(MesaNetConfig(max_position_embeddings=config.n_ctx, **config.model))
+
+
+def train(
+    config: MesaNetTrainingConfig,
+    ids: Int[np.ndarray, " n"],
+    checkpoint: Path,
+    report: Callable[[Progress], None],
+    report_every: int = 50,
+    save_every: int = 250,
+) -> MesaNetForCausalLM:
+    """Train on packed `ids` until the budget is spent; go on from `checkpoint` if there.
+
+    Raises:
+        TrainingError: there are too few tokens for one step, the checkpoint is of another
+            configuration, or the loss stopped being a number.
+    """
+
+    def loss_of(
+        model: MesaNetForCausalLM, windows: Int[Tensor, "batch n_ctx"]
+    ) -> Float[Tensor, ""]:
+        return training_loss(model, windows, config)
+
+    return train_model(
+        config, build(config), loss_of, ids, checkpoint, report, report_every, save_every
+    )
+
+
+def training_loss(
+    model: MesaNetForCausalLM, windows: Int[Tensor, "batch n_ctx"], config: MesaNetTrainingConfig
+) -> Float[Tensor, ""]:
+    """Cross-entropy and the small losses beside it; rebalances the anchors on the way."""
+    out = model(windows)
+    assert out.logits is not None and out.routing is not None, "the model gives both"
+    energy = functional.cross_entropy(
+        out.logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten(), reduction="none"
+    )
+    loss = energy.mean()
+    target = energy.detach()
+    for block, routing in zip(model.blocks, out.routing, strict=True):
+        predicted = routing.predicted_energy[:, :-1].flatten()
+        loss = loss + config.energy_weight * functional.huber_loss(predicted, target)
+        if model.config.router == "learned":
+            within, marginal, z = balance_losses(routing.logits.flatten(0, 1))
+            loss = loss + config.concentration_weight * within - config.balance_weight * marginal
+            loss = loss + config.z_weight * z
+            anchors = block.anchors
+            assert isinstance(anchors, Anchors), "every block has anchors"
+            anchors.rebalance(routing.choices, config.balance_step)
+    return loss
