@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.make_store import RUN, SAE, make_run, token_tables
+from benchmarks.queries import median_ms
 from db.index_files import replace_index
 from db.layout import StoreLayout
 from db.provenance import write_run
@@ -76,11 +77,23 @@ def main() -> None:
                 con, writer, run, run.saes[0], np.asarray(tokens["token_index"]), texts
             )
             seconds = time.perf_counter() - began
+        with open_store(path) as store:
+            con = store.cursor()
+
+            def partners(number: int) -> None:
+                con.sql(
+                    "FROM coactivation WHERE run_id = $run AND sae_id = $sae AND unit = 'token' "
+                    "AND feature_id = $feature ORDER BY rank",
+                    params={"run": RUN, "sae": SAE, "feature": 3_000 + number},
+                ).to_arrow_table()
+
+            partners_ms = median_ms(partners)
     found = {
         "tokens": N_TOKENS,
         "features": D_SAE,
         "codes": n_codes,
         "seconds": seconds,
+        "partners_of_one_ms": partners_ms,
         "peak_memory_gb": peak_memory() / 1e9,
         "peak_memory_before_gb": before / 1e9,
     }

@@ -8,7 +8,7 @@ h_i reaches the energy of its own token through its own stream only. At the last
 the feature, which makes it the exact null of a calibrated read-out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -49,9 +49,7 @@ def model_gradients(
         kept[name] = value
         return value
 
-    hooks: list[tuple[str | Callable[..., Any], Callable[..., Any]]] = [
-        (name, partial(keep, name=name)) for name in dict.fromkeys([*names, last])
-    ]
+    hooks: list[Any] = [(name, partial(keep, name=name)) for name in dict.fromkeys([*names, last])]
     if own:
         hooks += [(name, _detach) for name in _keys_and_values(model)]
     with torch.enable_grad():

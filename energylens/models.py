@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from energylens.builtin import builtin_path
 from energylens.errors import ModelError
+from energylens.mesanet.hooked import HookedMesaNet
+from energylens.mesanet.model import MesaNetForCausalLM
 from energylens.readout import ReadOut, probe_norm
 
 transformers.logging.set_verbosity_error()
@@ -32,7 +34,7 @@ class LanguageModel:
 
     source: str
     """What was asked for: a directory, a hub name, or builtin:..."""
-    bridge: TransformerBridge
+    bridge: TransformerBridge | HookedMesaNet
     tokenizer: Any
     """A PreTrainedTokenizerBase, as published; the bridge may add tokens to its own copy."""
     revision: str | None
@@ -81,6 +83,8 @@ class LanguageModel:
                 f"the model '{self.source}' has no hook '{hook_name}' "
                 f"(it has {self.n_layers} blocks of width {self.d_model}){hint}"
             )
+        if isinstance(self.bridge, HookedMesaNet):
+            return
         if hook_name.endswith("hook_mlp_in"):
             self.bridge.set_use_hook_mlp_in(True)
         elif hook_name.endswith("attn.hook_result"):
@@ -110,26 +114,30 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
     sample = torch.arange(8)[None] % hf_model.config.get_text_config().vocab_size
     with torch.no_grad():
         expected = hf_model(sample).logits.float()
-    try:
-        bridge = TransformerBridge.boot_transformers(
-            where, hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
-        )
-    except Exception as error:
-        raise ModelError(
-            f"'{source}' is a {type(hf_model).__name__}, which TransformerLens cannot wrap: {error}"
-        ) from error
     config = hf_model.config.get_text_config()
-    bridge.eval()
+    if isinstance(hf_model, MesaNetForCausalLM):
+        bridge: Any = HookedMesaNet(hf_model)
+        shape = (config.num_hidden_layers, config.hidden_size, config.max_position_embeddings)
+        readout = _readout(hf_model.ln_final, hf_model.lm_head, config)
+    else:
+        bridge = _wrapped(source, where, hf_model, tokenizer, device)
+        shape = (int(bridge.cfg.n_layers), int(bridge.cfg.d_model), int(bridge.cfg.n_ctx))
+        readout = _readout(
+            bridge.ln_final.original_component,
+            bridge.unembed.original_component,
+            config,
+            float(bridge.cfg.eps),
+        )
     model = LanguageModel(
         source=source,
         bridge=bridge,
         tokenizer=tokenizer,
         revision=getattr(hf_model.config, "_commit_hash", None),
-        n_layers=int(bridge.cfg.n_layers),
-        d_model=int(bridge.cfg.d_model),
-        n_ctx=int(bridge.cfg.n_ctx),
+        n_layers=shape[0],
+        d_model=shape[1],
+        n_ctx=shape[2],
         dtype=dtype,
-        readout=_readout(bridge, config, DTYPES[dtype]),
+        readout=readout,
     )
     _check_logits(model, sample, expected)
     return model
@@ -236,12 +244,25 @@ def _check_logits(
             )
 
 
-def _readout(bridge: TransformerBridge, config: Any, dtype: torch.dtype) -> ReadOut:
-    norm_module = bridge.ln_final.original_component
-    eps = _first(norm_module, ("eps", "variance_epsilon", "epsilon")) or float(bridge.cfg.eps)
-    norm = probe_norm(norm_module, int(bridge.cfg.d_model), eps, dtype)
-    head = bridge.unembed.original_component
+def _wrapped(
+    source: str, where: str, hf_model: Any, tokenizer: Any, device: str
+) -> TransformerBridge:
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            where, hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
+        )
+    except Exception as error:
+        raise ModelError(
+            f"'{source}' is a {type(hf_model).__name__}, which TransformerLens cannot wrap: {error}"
+        ) from error
+    bridge.eval()
+    return bridge
+
+
+def _readout(norm_module: Any, head: Any, config: Any, eps: float = 1e-6) -> ReadOut:
+    eps = _first(norm_module, ("eps", "variance_epsilon", "epsilon")) or eps
     weight, bias = head.weight.detach(), getattr(head, "bias", None)
+    norm = probe_norm(norm_module, weight.shape[1], eps, weight.dtype)
     scale = _first(config, ("logit_scale",)) or 1.0 / (_first(config, ("logits_scaling",)) or 1.0)
     return ReadOut(
         norm=norm,

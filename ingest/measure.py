@@ -15,7 +15,7 @@ from energylens.energy import NO_NEXT, Energies, lens_energies
 from energylens.gate import encode_tokens
 from energylens.gradients import Variant, model_gradients, token_uniforms
 from energylens.models import LanguageModel, run_hooks
-from energylens.routing import Router, Routes, record_logits, routes
+from energylens.routing import Router, Routes, record_routing, routes
 from energylens.saes import Sae, layer_of, stream_of, writes_to_stream
 from ingest.corpus import Context
 
@@ -138,7 +138,7 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
     next_ids, _ = pad([c.next_ids for c in contexts])
     targets = next_ids[mask]
     points = _lens_points(instruments)
-    with record_logits(list(instruments.routers), model.d_model) as router_logits:
+    with record_routing(list(instruments.routers), model.d_model) as recorded:
         _, cache = run_hooks(
             model,
             ids,
@@ -175,7 +175,7 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
             and (scale := sae.write_scale(flat[sae.hook_name])) is not None
         },
         routes={
-            router.name: routes(router, router_logits[router.name][mask.flatten()])
+            router.name: routes(router, recorded[router.name], mask.flatten())
             for router in instruments.routers
         },
     )
@@ -311,7 +311,15 @@ def _routes(parts: Sequence[Routes], to_order: Tensor) -> Routes:
         weights=torch.cat([p.weights for p in parts])[to_order],
         entropy=torch.cat([p.entropy for p in parts])[to_order],
         margin=torch.cat([p.margin for p in parts])[to_order],
+        seen_energy=_maybe([p.seen_energy for p in parts], to_order),
+        write_norm=_maybe([p.write_norm for p in parts], to_order),
+        solver_steps=_maybe([p.solver_steps for p in parts], to_order),
     )
+
+
+def _maybe(parts: Sequence[Tensor | None], to_order: Tensor) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    return torch.cat(found)[to_order] if found else None
 
 
 def _codes(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
 from energylens.energy import Energies
 from energylens.gradients import VARIANTS
@@ -208,11 +209,11 @@ class RowMaker:
                     "logits": pa.array(list(found.logits.numpy()), pa.list_(pa.float32())),
                     "entropy": found.entropy.numpy(),
                     "margin": found.margin.numpy(),
-                    "seen_energy": pa.nulls(n, pa.float32()),
+                    "seen_energy": _or_null(found.seen_energy, n, pa.float32()),
                     "energy_in": _energy_or_null(energy_in, n),
                     "energy_out": _energy_or_null(energy_out, n),
-                    "write_norm": pa.nulls(n, pa.float32()),
-                    "solver_steps": pa.nulls(n, pa.int16()),
+                    "write_norm": _or_null(found.write_norm, n, pa.float32()),
+                    "solver_steps": _or_null(found.solver_steps, n, pa.int16()),
                 }
             ),
         )
@@ -234,6 +235,10 @@ def _output_columns(output: Energies | None, n: int) -> dict[str, pa.Array]:
         "confidence": pa.array(output.confidence.numpy()),
         "rank": pa.array(rank, mask=rank < 0),
     }
+
+
+def _or_null(values: Tensor | None, n: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(n, kind) if values is None else pa.array(values.numpy()).cast(kind)
 
 
 def _energy_or_null(energies: Energies | None, n: int) -> pa.Array:

@@ -15,10 +15,10 @@ class MesaNetConfig(PretrainedConfig):
     `mixer` mesa solves a decayed least-squares problem at every token; attention is its twin with
     rotary positions. `router` learned sends each token to `active_anchors` of `n_anchors` by
     prototypes; random and hash do so without looking (a hash of token and position, of the token
-    alone); dense is one gated MLP of the width a token would use. `energy` is what the learned router sees beside
-    the token: nothing, the energy predicted by a small head, the entropy of the layer's lens, or
-    the prediction made for another text. The true energy of a token needs the next token, so no
-    router may see it.
+    alone); dense is one gated MLP of the width a token would use. `energy` is what the learned
+    router sees beside the token: nothing, the energy predicted by a small head, the entropy of the
+    layer's lens, or the prediction made for another text. The true energy of a token needs the
+    next token, so no router may see it.
     """
 
     model_type = "mesanet"

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from energylens.models import LanguageModel, load_model, run_hooks
-from energylens.routing import find_routers, record_logits, routes
+from energylens.routing import Recorded, find_routers, record_routing, routes
 from tests.conftest import VOCAB
 
 SIZES: dict[str, Any] = {
@@ -54,7 +54,7 @@ def test_router_logits_are_those_of_transformers(
     model = load_model(str(save_model(hf_model)))
     routers = find_routers(model)
     ids = torch.randint(0, VOCAB, (2, 7))
-    with record_logits(routers, model.d_model) as found:
+    with record_routing(routers, model.d_model) as found:
         run_hooks(model, ids, torch.ones_like(ids), ["blocks.0.hook_resid_post"])
     with torch.no_grad():
         expected = hf_model(ids, output_router_logits=True).router_logits
@@ -63,7 +63,7 @@ def test_router_logits_are_those_of_transformers(
         (1, 2, normalised),
     ]
     for router, logits in zip(routers, expected, strict=True):
-        torch.testing.assert_close(found[router.name], logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[router.name].logits, logits, rtol=1e-5, atol=1e-5)
 
 
 def test_choices_weights_entropy_and_margin() -> None:
@@ -71,8 +71,9 @@ def test_choices_weights_entropy_and_margin() -> None:
 
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     p = logits.softmax(-1)
-    plain = routes(Router("r", 0, torch.nn.Identity(), 2, False), logits)
-    scaled = routes(Router("r", 0, torch.nn.Identity(), 2, True), logits)
+    kept = torch.tensor([True, True])
+    plain = routes(Router("r", 0, torch.nn.Identity(), 2, False), Recorded(logits), kept)
+    scaled = routes(Router("r", 0, torch.nn.Identity(), 2, True), Recorded(logits), kept)
     assert plain.choice_ids[0].tolist() == [0, 1]
     torch.testing.assert_close(plain.weights[0], p[0, :2])
     torch.testing.assert_close(scaled.weights.sum(-1), torch.ones(2))
