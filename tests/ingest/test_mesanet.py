@@ -1,0 +1,175 @@
+"""A MesaNet through the ingest, like any other model, with what only its routers say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from db.store import Store
+from db.verify import verify_store
+from energylens.errors import ModelError
+from energylens.gradients import model_gradients
+from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.model import MesaNetForCausalLM
+from energylens.models import LanguageModel, load_model, run_hooks
+from energylens.routing import find_routers
+from ingest.plan import IngestConfig
+from queries.catalog import open_catalog
+from queries.routing import anchor_load, routing_health
+from tests.conftest import D_MODEL, N_CTX, VOCAB, make_sae, make_store
+
+
+def make_mesanet(**changes: Any) -> MesaNetForCausalLM:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "vocab_size": VOCAB, "hidden_size": D_MODEL, "num_hidden_layers": 3,
+        "num_attention_heads": 3, "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8,
+        "shared_width": 16, "chunk_size": 8, "max_position_embeddings": N_CTX,
+    }  # fmt: skip
+    return MesaNetForCausalLM(MesaNetConfig(**(settings | changes))).eval()
+
+
+@pytest.fixture(scope="module")
+def mesanet_dir(save_model: Callable[..., Path]) -> Path:
+    return save_model(make_mesanet())
+
+
+@pytest.fixture(scope="module")
+def mesanet(mesanet_dir: Path) -> LanguageModel:
+    return load_model(str(mesanet_dir))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory, mesanet_dir: Path, texts_dir: Path) -> Path:
+    root = tmp_path_factory.mktemp("mesanet")
+    for name, hook in (
+        ("resid", "blocks.1.hook_resid_post"),
+        ("mixer", "blocks.1.hook_mixer_out"),
+        ("mlp", "blocks.2.hook_mlp_out"),
+    ):
+        make_sae("standard", hook, d_sae=48).save_model(root / "saes" / name)
+    config = IngestConfig(
+        model=str(mesanet_dir), texts=str(texts_dir), saes=(str(root / "saes"),), accept_gate=True,
+        efas=("lens", "total", "calibration"),
+    )  # fmt: skip
+    make_store(root / "mesanet.lens", config)
+    return root / "mesanet.lens"
+
+
+@pytest.fixture
+def store(path: Path) -> Any:
+    with open_catalog(path) as opened:
+        yield opened
+
+
+def frame(store: Store, sql: str) -> pl.DataFrame:
+    return pl.DataFrame(store.cursor().sql(sql).to_arrow_table())
+
+
+def test_hooks_have_the_fields_names_and_values(mesanet: LanguageModel) -> None:
+    ids = torch.randint(1, VOCAB, (2, 9))
+    names = [f"blocks.1.hook_{n}" for n in ("resid_pre", "mixer_out", "resid_mid", "mlp_out")]
+    logits, cache = run_hooks(
+        mesanet, ids, torch.ones_like(ids), [*names, "blocks.1.hook_resid_post"]
+    )
+    with torch.no_grad():
+        out = mesanet.hf_model(ids, output_hidden_states=True)
+    torch.testing.assert_close(logits, out.logits)
+    pre, mixer, mid, mlp = (cache[name] for name in names)
+    torch.testing.assert_close(pre, out.hidden_states[1])
+    torch.testing.assert_close(mid, pre + mixer)
+    torch.testing.assert_close(cache["blocks.1.hook_resid_post"], mid + mlp)
+    torch.testing.assert_close(cache["blocks.1.hook_resid_post"], out.hidden_states[2])
+    stopped, _ = run_hooks(mesanet, ids, torch.ones_like(ids), names[:1], stop_at_layer=2)
+    assert stopped is None
+    with pytest.raises(ModelError, match=r"did you mean .*hook_mixer_out"):
+        mesanet.check_hook("blocks.1.hook_mixer_outs")
+
+
+def test_an_intervention_at_a_hook_reaches_the_logits(mesanet: LanguageModel) -> None:
+    ids = torch.randint(1, VOCAB, (1, 6))
+    plain = mesanet.bridge.run_with_hooks(ids)
+    changed = mesanet.bridge.run_with_hooks(
+        ids, fwd_hooks=[("blocks.0.hook_mlp_out", lambda value, hook: value * 0)]
+    )
+    again = mesanet.bridge.run_with_hooks(ids)
+    assert torch.equal(plain, again) and (plain - changed).abs().max() > 1e-3
+
+
+def test_the_store_is_sound_and_has_energies_of_every_layer(path: Path, store: Store) -> None:
+    assert verify_store(path) == []
+    layers = frame(store, "SELECT layer, avg(energy) AS e FROM energies GROUP BY 1 ORDER BY 1")
+    assert layers["layer"].to_list() == [-1, 0, 1, 2] and layers["e"].null_count() == 0
+    streams = frame(store, "SELECT sae_id, stream FROM saes ORDER BY 1")["stream"].to_list()
+    assert streams == ["attention", "mlp", "residual"]
+    found = frame(store, "SELECT DISTINCT sae_id, variant FROM efas")
+    assert len(found) == 3 * 5
+
+
+def test_routing_records_are_what_the_model_did(store: Store, mesanet: LanguageModel) -> None:
+    tokens = frame(store, "SELECT * FROM tokens WHERE context_id = 0 ORDER BY token_index")
+    with torch.no_grad():
+        out = mesanet.hf_model(torch.tensor([tokens["vocab_id"].to_list()]))
+    for layer in range(3):
+        routing = out.routing[layer]
+        rows = frame(
+            store,
+            f"SELECT * FROM routing_tokens WHERE layer = {layer} AND token_index < {len(tokens)} "
+            "ORDER BY token_index",
+        )
+        assert set(rows["router"]) == {f"blocks.{layer}.anchors"}
+        np.testing.assert_allclose(
+            rows["logits"].to_list(), routing.logits[0], rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(rows["seen_energy"], routing.seen_energy[0], rtol=1e-4)
+        np.testing.assert_allclose(rows["write_norm"], routing.write[0].norm(dim=-1), rtol=1e-4)
+        assert rows["solver_steps"].to_list() == out.solver_steps[layer][0].tolist()
+        lens = frame(
+            store,
+            f"SELECT a.energy AS before, b.energy AS after FROM energies a JOIN energies b USING "
+            f"(run_id, token_index) WHERE a.layer = {layer - 1} AND b.layer = {layer} AND "
+            f"token_index < {len(tokens)} ORDER BY token_index",
+        )
+        assert rows["energy_in"].to_list() == lens["before"].to_list()
+        assert rows["energy_out"].to_list() == lens["after"].to_list()
+        chosen = frame(
+            store,
+            f"SELECT * FROM routing WHERE layer = {layer} AND token_index < {len(tokens)} "
+            "ORDER BY token_index, rank",
+        )
+        weights = chosen["weight"].to_numpy().reshape(-1, 2)
+        assert (weights[:, 0] >= weights[:, 1]).all()
+        np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+        own = chosen["choice_id"].to_numpy().reshape(-1, 2)
+        assert (np.sort(own) == np.sort(routing.choices[0].numpy())).all()
+
+
+def test_routing_queries_answer(store: Store) -> None:
+    run = store.runs[0].info.run_id
+    health = routing_health(store, run)
+    assert health["n_choices"].to_list() == [4] * 3
+    assert health["seen_correlation"].null_count() == 0
+    loads = anchor_load(store, run, at_layer=1)
+    assert loads["load"].sum() == pytest.approx(1.0)
+
+
+def test_total_gradients_are_autograds(mesanet: LanguageModel) -> None:
+    ids = torch.randint(1, VOCAB, (1, 10))
+    following = torch.cat([ids[:, 1:], torch.tensor([[5]])], dim=1)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    hook = "blocks.0.hook_resid_post"
+    found = model_gradients(mesanet, ids, mask, following, [hook], own=False)[hook]
+    states = mesanet.hf_model(ids, output_hidden_states=True)
+    loss = torch.nn.functional.cross_entropy(states.logits[0], following[0], reduction="sum")
+    (expected,) = torch.autograd.grad(loss, states.hidden_states[1])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ModelError, match="leave out --efas own"):
+        model_gradients(mesanet, ids, mask, following, [hook], own=True)
+
+
+def test_a_dense_twin_has_no_routers(save_model: Callable[..., Path]) -> None:
+    assert find_routers(load_model(str(save_model(make_mesanet(router="dense"))))) == []
