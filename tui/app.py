@@ -11,8 +11,11 @@ from textual.screen import Screen
 from db.store import Store, confine
 from queries.catalog import open_catalog
 from tui.modals.too_small import SMALLEST, TooSmall
+from tui.screens.coactivation import CoactivationScreen
+from tui.screens.efas import EfasScreen
 from tui.screens.features import FeaturesScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.specialists import SpecialistsScreen
 from tui.screens.sql import SqlScreen
 from tui.state import Workspace
 
@@ -26,12 +29,18 @@ class LensApp(App[None]):
     MODES: ClassVar[dict[str, type[Screen]]] = {  # type: ignore[assignment]
         "overview": OverviewScreen,
         "features": FeaturesScreen,
+        "specialists": SpecialistsScreen,
+        "efas": EfasScreen,
+        "coactivation": CoactivationScreen,
         "sql": SqlScreen,
     }
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('overview')", "Overview", show=False, id="view.overview"),
         Binding("2", "switch_mode('features')", "Features", show=False, id="view.features"),
+        Binding("3", "switch_mode('specialists')", show=False, id="view.specialists"),
+        Binding("4", "switch_mode('efas')", show=False, id="view.efas"),
+        Binding("5", "switch_mode('coactivation')", show=False, id="view.coactivation"),
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),

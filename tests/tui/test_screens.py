@@ -32,7 +32,10 @@ def best(store: Store, sae: str = "mlp", k: int = 20) -> list[int]:
 @BOTH
 async def test_overview_lists_saes_and_describes_their_run(drive, store, run_id, size) -> None:
     async with drive(size) as d:
-        assert " 1 Overview   2 Features   8 SQL" in d.lines[0]
+        assert (
+            " 1 Overview   2 Features   3 Specialists   4 EFAS   5 Co-activation   8 SQL"
+            in d.lines[0]
+        )
         for said in ("mlp", "resid", "fvu", run_id[:30], "GPT2LMHeadModel", "index  fresh"):
             assert said in d.text, said
         assert "1 run · 2 SAEs" in d.text

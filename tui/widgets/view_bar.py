@@ -5,7 +5,14 @@ from rich.text import Text
 from textual import events
 from textual.widget import Widget
 
-VIEWS = (("1", "overview", "Overview"), ("2", "features", "Features"), ("8", "sql", "SQL"))
+VIEWS = (
+    ("1", "overview", "Overview"),
+    ("2", "features", "Features"),
+    ("3", "specialists", "Specialists"),
+    ("4", "efas", "EFAS"),
+    ("5", "coactivation", "Co-activation"),
+    ("8", "sql", "SQL"),
+)
 """Key, mode and title of every view."""
 
 

@@ -1,0 +1,126 @@
+"""The screens of the analyses, read as a person reads them, against the named queries."""
+
+from pathlib import Path
+
+import pytest
+
+from db.store import Store
+from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
+from queries.efas import efas_by_layer, efas_ranking
+from queries.specialists import ranked_specialists, specialist_matrix
+from tui.screens.efas import MEANING
+from tui.screens.feature import FeatureScreen
+from tui.screens.specialists import SpecialistsScreen
+from tui.widgets.heatmap import Heatmap
+from tui.widgets.virtual_table import VirtualTable
+
+BOTH = pytest.mark.parametrize("size", ["small", "large"])
+
+
+@pytest.fixture
+def run(rich: Store) -> str:
+    return rich.runs[0].info.run_id
+
+
+@BOTH
+async def test_specialists_are_a_heatmap_with_the_numbers_in_it(
+    drive, rich: Store, rich_path: Path, run: str, size: str
+) -> None:
+    matrix = specialist_matrix(rich, run)
+    async with drive(size, rich_path) as d:
+        await d.press("3")
+        assert isinstance(d.app.screen, SpecialistsScreen)
+        head = d.lines[1]
+        assert "1 mlp" in head and "0 res" in head and "1 res" in head
+        for category in "ab":
+            line = next(line for line in d.lines[2:] if line.startswith(category))
+            for row in matrix.filter(matrix["category"] == category).iter_rows(named=True):
+                assert f"{row['score']}{'*' if row['is_found'] else ''}" in line
+        await d.press("down", "right")
+        heatmap = d.app.screen.query_one(Heatmap)
+        assert heatmap.cursor[0] == 1
+        saes = [choice.sae.sae_id for choice in d.app.workspace.choices]
+        sae = saes[heatmap.cursor[1]]
+        best = ranked_specialists(rich, run, sae, "b", k=1).row(0, named=True)
+        assert f"b in {sae}" in d.text and f" {best['score']} " in d.text
+        await d.press("enter", "down", "enter")
+        assert isinstance(d.app.screen, FeatureScreen)
+        second = ranked_specialists(rich, run, sae, "b", k=2)["feature_id"][1]
+        assert f"Feature {second}" in d.text
+        await d.press("escape", "escape")
+        assert d.app.screen.query_one(Heatmap).has_focus
+
+
+@BOTH
+async def test_efas_is_ranked_and_says_what_it_means(
+    drive, rich: Store, rich_path: Path, run: str, size: str
+) -> None:
+    async with drive(size, rich_path) as d:
+        await d.press("4")
+        sae = d.app.workspace.selection.sae.sae_id
+        ranking = efas_ranking(rich, run, sae, k=2000)
+        (row,) = efas_by_layer(rich, run).filter(
+            efas_by_layer(rich, run)["sae_id"] == sae
+        ).iter_rows(named=True)  # fmt: skip
+        assert f"{row['n_discoveries']} of {row['n_tested']} tested at q < 0.05" in d.text
+        first = next(
+            line for line in d.lines if line.strip().startswith(str(ranking["feature_id"][0]))
+        )
+        assert f"{ranking['t'][0]:.3f}" in first
+        if size == "large":
+            await d.until("in every variant")
+            assert "EFAS of the tested features" in d.text and "calibration" in d.text
+            assert MEANING.split(":")[0][:30] in d.text
+        await d.press("v")
+        assert "calibration  labels drawn from the lens" in d.text
+        await d.press("down", "enter")
+        assert "gradient own" in d.text
+        await d.press("enter")
+        assert isinstance(d.app.screen, FeatureScreen)
+
+
+async def test_a_gradient_that_was_not_computed_says_how(drive, store: Store) -> None:
+    async with drive("large") as d:
+        await d.press("4", "v", *["down"] * 2, "enter")
+        assert "no EFAS with the gradient 'total' here: energylens efas" in d.text
+        assert "--variant total" in d.text
+
+
+@BOTH
+async def test_partners_are_followed_and_the_way_back_is_kept(
+    drive, rich: Store, rich_path: Path, run: str, size: str
+) -> None:
+    async with drive(size, rich_path) as d:
+        names = [choice.sae.sae_id for choice in d.app.workspace.choices]
+        d.app.workspace.select(d.app.workspace.choices[names.index("one")])
+        await d.press("5")
+        pairs = coactive_pairs(rich, run, "one", k=5)
+        a = pairs["feature_id"][0]
+        assert f"{pairs['phi'][0]:.3f}" in d.text
+        await d.press("enter")
+        assert f"pairs > feature {a}" in d.text
+        partners = coactivation_partners(rich, run, "one", a)
+        b = partners["partner_id"][0]
+        table = d.app.screen.query_one(VirtualTable)
+        assert table.n_rows == len(coactivation_partners(rich, run, "one", a, k=50))
+        await d.press("enter")
+        assert f"pairs > feature {a} > feature {b}" in d.text
+        await d.press("escape", "escape")
+        assert "pairs ·" in d.text.replace("  ", " ") and f"feature {a}" not in d.lines[-2]
+        await d.press("u")
+        assert "by texts" in d.text
+        await d.press("u", "t")
+        clusters = coactive_clusters(rich, run, "one")
+        assert "clusters" in d.text and str(clusters["n_features"][0]) in d.text
+        await d.press("o")
+        assert isinstance(d.app.screen, FeatureScreen)
+
+
+async def test_a_store_without_saes_says_so(drive, tmp_path: Path) -> None:
+    from db.version import create_store
+
+    create_store(tmp_path / "empty.lens")
+    async with drive("small", tmp_path / "empty.lens") as d:
+        for key in "345":
+            await d.press(key)
+            assert "this store has no SAE; see 1, Overview" in d.text

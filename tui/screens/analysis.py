@@ -1,0 +1,122 @@
+"""What the screens of the analyses share: tables of frames, the SAE in view, ways to a feature."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import polars as pl
+from textual import on
+from textual.binding import Binding, BindingType
+
+from db.store import Session
+from queries.display import number
+from tui.modals.cell import CellModal
+from tui.modals.choose_sae import ChooseSae
+from tui.screens.base import LensScreen
+from tui.screens.feature import FeatureScreen
+from tui.sources import FrameRows
+from tui.state import Selection
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+MOST_ROWS = 2_000
+"""Rows a list of an analysis holds; the status line says when there are more."""
+
+
+def numeric(name: str, title: str, width: int, digits: int = 3) -> TableColumn:
+    """A column of numbers."""
+    return TableColumn(name, title, width, lambda v: number(v, digits), right=True)
+
+
+def whole(name: str, title: str, width: int) -> TableColumn:
+    """A column of whole numbers that are names or counts."""
+    return TableColumn(name, title, width, lambda v: "·" if v is None else f"{v}", right=True)
+
+
+def probability(name: str, title: str, width: int = 8) -> TableColumn:
+    """A column of p or q: never 0, and starred where it is small."""
+    return TableColumn(name, title, width, show_probability, right=True)
+
+
+def text(name: str, title: str, width: int) -> TableColumn:
+    """A column of words."""
+    return TableColumn(name, title, width, lambda v: "·" if v is None else str(v))
+
+
+def mark(name: str, title: str, width: int) -> TableColumn:
+    """A column of yes, and nothing for no."""
+    return TableColumn(name, title, width, lambda v: "yes" if v else "")
+
+
+def show_probability(value: float | None) -> str:
+    """A p or q: `<1e-300` rather than 0, with a star below 0.05."""
+    if value is None:
+        return "·"
+    shown = "<1e-300" if value < 1e-300 else f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+    return f"{shown}*" if value < 0.05 else f"{shown} "
+
+
+class AnalysisScreen(LensScreen):
+    """A screen about the SAE in view; asks again when another one is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "choose_sae", "SAE", id="analysis.sae", tooltip="Look at another SAE"),
+    ]
+
+    def on_mount(self) -> None:
+        self.workspace.watch(self._opened)
+        self._opened()
+
+    def open(self, selection: Selection) -> None:
+        """Show an SAE; each screen's own."""
+        raise NotImplementedError
+
+    def _opened(self) -> None:
+        selection = self.workspace.selection
+        if selection is None:
+            self.say("this store has no SAE; see 1, Overview")
+        else:
+            self.open(selection)
+
+    def ask(
+        self, topic: str, question: Callable[[Session], Any], answer: Callable[[Any], None]
+    ) -> None:
+        """Ask the store in a thread."""
+        self.workspace.tasks.ask(self, topic, question, answer)
+
+    def say(self, *parts: str) -> None:
+        """Fill the status line."""
+        self.query_one(StatusBar).say(*parts)
+
+    def show_rows(
+        self, table: VirtualTable, rows: pl.DataFrame, columns: Sequence[TableColumn] | None = None
+    ) -> None:
+        """Show a frame's columns in a table."""
+        shown = tuple(columns) if columns is not None else table.columns
+        names = [column.name for column in shown]
+        table.show(FrameRows(rows.select(names) if rows.width else rows), shown)
+
+    def open_feature(self, selection: Selection, ids: Sequence[int], row: int) -> None:
+        """Open the feature in a row of a list; [ and ] go along the list."""
+
+        def id_at(place: int) -> int | None:
+            return int(ids[place]) if 0 <= place < len(ids) else None
+
+        if id_at(row) is not None:
+            self.app.push_screen(FeatureScreen(selection, row, len(ids), id_at))
+
+    def missing(self, what: str) -> str:
+        """What to do where an analysis has no rows."""
+        return f"no {what} for this SAE: energylens index {self.workspace.store.path}"
+
+    def action_choose_sae(self) -> None:
+        """Ask for another SAE."""
+
+        def chosen(selection: Selection | None) -> None:
+            if selection is not None:
+                self.workspace.select(selection)
+
+        self.app.push_screen(ChooseSae(self.workspace.choices, self.workspace.selection), chosen)
+
+    @on(VirtualTable.Peeked)
+    def _cell(self, event: VirtualTable.Peeked) -> None:
+        self.app.push_screen(CellModal(event.title, str(event.value)))

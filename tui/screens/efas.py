@@ -1,0 +1,219 @@
+"""EFAS: the features of an SAE ranked by how they go with the negative energy gradient."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Footer, Static
+
+from db.store import Session
+from queries.display import number
+from queries.efas import efas_by_layer, efas_histogram, efas_ranking, feature_efas
+from tui.modals.choose import Choose
+from tui.screens.analysis import (
+    MOST_ROWS,
+    AnalysisScreen,
+    numeric,
+    probability,
+    show_probability,
+    text,
+    whole,
+)
+from tui.screens.features import PEEK_AFTER
+from tui.state import Selection
+from tui.widgets.histogram import bars
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import VirtualTable
+
+VARIANTS = (
+    ("lens", "g of the lens energy at the SAE's place"),
+    ("own", "g of the model's energy through the token's own stream"),
+    ("total", "g of this and all later energies of the context"),
+    ("calibration", "labels drawn from the lens: the null of a calibrated read-out"),
+    ("position", "slope of the energy along the text: EFAS as first defined"),
+    ("energy", "the energy itself: which features go with hard tokens; no EFAS"),
+)
+MEANING = (
+    "Not 0 says that the read-out is miscalibrated along the feature where it is active: "
+    "+ under-used, - over-used. It does not say that the feature matters."
+)
+_COLUMNS = (
+    whole("feature_id", "feature", 8),
+    numeric("efas", "EFAS", 8),
+    numeric("within", "within", 8),
+    numeric("t", "t", 7),
+    probability("q", "q"),
+    probability("p_flip", "p flip"),
+    numeric("smd", "smd", 7),
+    whole("n_active", "active", 8),
+    text("top_category", "category", 13),
+    probability("p_familywise", "p fw"),
+    numeric("within_low", "low", 8),
+    numeric("within_high", "high", 8),
+    numeric("gate", "gate", 8),
+    numeric("dose", "dose", 8),
+    numeric("attribution", "attrib.", 9),
+    numeric("adjusted", "adjusted", 8),
+)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the screen draws of one SAE and variant."""
+
+    ranking: pl.DataFrame
+    histogram: pl.DataFrame
+    layers: pl.DataFrame
+
+
+class EfasScreen(AnalysisScreen):
+    """The ranking; on wide screens layers, distribution, and one feature in all variants."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "variant", "Variant", id="efas.variant", tooltip="Another gradient"),
+    ]
+    HELP = f"""# EFAS
+
+Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEANING}
+
+**within** has window and position means off; **t** is clustered by context, **q** is
+Benjamini-Hochberg over the tested features, **p flip** confirms by random sign flips. **smd** is
+the mean of g where active less where not, in deviations. Only features on at least 30 tokens in 5
+contexts are tested. **v** takes another gradient, **c** another SAE, **enter** opens the feature.
+"""
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("efas")
+        with Horizontal(id="efas"):
+            yield VirtualTable(_COLUMNS, id="ranking")
+            with VerticalScroll(id="efas-about", can_focus=False):
+                yield Static("", id="efas-layers", markup=False)
+                yield Static("", id="efas-histogram", markup=False)
+                yield Static("", id="efas-feature", markup=False)
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self._variant = "lens"
+        self._found: _Found | None = None
+        super().on_mount()
+
+    def open(self, selection: Selection) -> None:
+        self.query_one("#ranking").focus()
+        run, sae, variant = selection.run, selection.sae.sae_id, self._variant
+
+        def question(session: Session) -> _Found:
+            return _Found(
+                efas_ranking(session, run, sae, variant, MOST_ROWS),
+                efas_histogram(session, run, sae, variant, 24),
+                efas_by_layer(session, run, variant),
+            )
+
+        self.ask("ranking", question, lambda found: self._shown(selection, found))
+
+    def _shown(self, selection: Selection, found: _Found) -> None:
+        self._found = found
+        self.show_rows(self.query_one("#ranking", VirtualTable), found.ranking)
+        own = found.layers.filter(pl.col("sae_id") == selection.sae.sae_id)
+        if own.is_empty():
+            path = self.workspace.store.path
+            self.say(
+                f"no EFAS with the gradient '{self._variant}' here: energylens efas {path} "
+                f"{selection.run} {selection.sae.sae_id} --variant {self._variant}"
+            )
+        else:
+            row = own.row(0, named=True)
+            self.say(
+                f"gradient {self._variant}",
+                f"{row['n_discoveries']:,} of {row['n_tested']:,} tested at q < 0.05",
+                f"rms t {number(row['rms_t'])}",
+                selection.title,
+            )
+        self.query_one("#efas-layers", Static).update(_layers(found.layers, self._variant))
+        self.query_one("#efas-histogram", Static).update(_histogram(found.histogram))
+
+    @on(VirtualTable.Moved)
+    def _moved(self) -> None:
+        if self.query_one("#efas-about").display:
+            self.set_timer(PEEK_AFTER, self._peek)
+
+    def _peek(self) -> None:
+        selection, feature_id = self.workspace.selection, self._feature_id()
+        if selection is not None and feature_id is not None:
+            self.ask(
+                "feature",
+                lambda s: feature_efas(s, selection.run, selection.sae.sae_id, feature_id),
+                lambda rows: self.query_one("#efas-feature", Static).update(
+                    _feature(feature_id, rows)
+                ),
+            )
+
+    def _feature_id(self) -> int | None:
+        row = self.query_one("#ranking", VirtualTable).cursor_row
+        if self._found is None or row >= len(self._found.ranking):
+            return None
+        return int(self._found.ranking["feature_id"][row])
+
+    @on(VirtualTable.Chosen)
+    def _chosen(self, event: VirtualTable.Chosen) -> None:
+        selection = self.workspace.selection
+        if selection is not None and self._found is not None:
+            self.open_feature(selection, self._found.ranking["feature_id"].to_list(), event.row)
+
+    def action_variant(self) -> None:
+        """Ask for another gradient."""
+        names = [name for name, _ in VARIANTS]
+
+        def chosen(name: str | None) -> None:
+            if name is not None and self.workspace.selection is not None:
+                self._variant = name
+                self.open(self.workspace.selection)
+
+        entries = [(f"{name}  {meaning}", name) for name, meaning in VARIANTS]
+        self.app.push_screen(Choose("Which gradient?", entries, names.index(self._variant)), chosen)
+
+
+def _layers(rows: pl.DataFrame, variant: str) -> Text:
+    shown = Text()
+    shown.append(f"{MEANING}\n\n", "dim")
+    shown.append(f"gradient {variant}, by SAE\n", "bold")
+    shown.append(f"{'':>8}{'tested':>8}{'q<.05':>7}{'|EFAS|':>8}{'rms t':>7}{'> 0':>6}\n", "dim")
+    for row in rows.iter_rows(named=True):
+        shown.append(
+            f"{row['layer']:>2} {row['stream'][:5]:<5}{row['n_tested']:>8}"
+            f"{row['n_discoveries']:>7}{number(row['mean_abs_efas']):>8}"
+            f"{number(row['rms_t']):>7}{number(row['share_positive'], 2):>6}\n"
+        )
+    return shown
+
+
+def _histogram(rows: pl.DataFrame) -> Text:
+    if rows.is_empty() or not rows["n"].sum():
+        return Text("")
+    shown = Text()
+    shown.append("\nEFAS of the tested features\n", "bold")
+    low, high = number(rows["low"][0]), number(rows["high"][-1])
+    scale = low + " " * max(1, 2 * len(rows) - len(low) - len(high)) + high
+    shown.append("\n".join([*bars(rows["n"].to_list(), 4), scale]))
+    if rows["n_null"][0] is not None:
+        shown.append("\nthe same with labels drawn from the lens (calibration)\n", "dim")
+        shown.append("\n".join(bars(rows["n_null"].to_list(), 3)), "dim")
+    return shown
+
+
+def _feature(feature_id: int, rows: pl.DataFrame) -> Text:
+    shown = Text()
+    shown.append(f"\nfeature {feature_id} in every variant\n", "bold")
+    shown.append(f"{'':<12}{'EFAS':>8}{'within':>8}{'t':>7}{'q':>9}\n", "dim")
+    for row in rows.iter_rows(named=True):
+        shown.append(
+            f"{row['variant']:<12}{number(row['efas']):>8}{number(row['within']):>8}"
+            f"{number(row['t']):>7}{show_probability(row['q']):>9}\n"
+        )
+    return shown

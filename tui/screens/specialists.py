@@ -1,0 +1,136 @@
+"""Specialists: categories by SAEs as a heatmap, and the features behind each cell."""
+
+import polars as pl
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.widgets import Footer
+
+from db.provenance import SaeInfo
+from db.store import Session
+from queries.specialists import ranked_specialists, specialist_matrix
+from tui.screens.analysis import (
+    MOST_ROWS,
+    AnalysisScreen,
+    mark,
+    numeric,
+    probability,
+    show_probability,
+    whole,
+)
+from tui.state import Selection
+from tui.widgets.heatmap import HeatCell, Heatmap
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import VirtualTable
+
+_COLUMNS = (
+    whole("feature_id", "feature", 8),
+    whole("score", "score", 6),
+    whole("n_strong_in", "in", 5),
+    whole("n_strong_out", "out", 5),
+    numeric("auroc", "AUROC", 7),
+    probability("q", "q"),
+    numeric("mean_difference", "diff", 8),
+    numeric("log_odds", "odds", 7),
+    mark("is_dense", "dense", 5),
+)
+
+
+class SpecialistsScreen(AnalysisScreen):
+    """A row for each category, a column for each SAE of the run."""
+
+    HELP = """# Specialists
+
+Each cell is the best specialist of a category in an SAE: strong texts inside the category less
+strong texts outside. A text is strong when its mean activation is at least a quarter of the
+feature's strongest text. A star says found: q below 0.05 (exact permutation over texts). The list
+ranks every feature for the cell under the cursor; **enter** goes into the list, and again opens
+the feature. Other thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8.
+"""
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("specialists")
+        with Container(id="specialists"):
+            yield Heatmap(id="matrix")
+            yield VirtualTable(_COLUMNS, id="ranked")
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def open(self, selection: Selection) -> None:
+        self._run, self._saes = selection.run, self._saes_of(selection.run)
+        self._categories: list[str] = []
+        self._ranked = pl.DataFrame()
+        self._at: tuple[Selection, str] | None = None
+        self.query_one("#matrix").focus()
+        self.ask("matrix", lambda session: specialist_matrix(session, selection.run), self._shown)
+
+    def _saes_of(self, run: str) -> list[SaeInfo]:
+        return [choice.sae for choice in self.workspace.choices if choice.run == run]
+
+    def _shown(self, rows: pl.DataFrame) -> None:
+        if rows.is_empty():
+            self.say(self.missing("specialist (are the texts in categories?)"))
+            return
+        self._categories = sorted(rows["category"].unique())
+        found = {(r["category"], r["sae_id"]): r for r in rows.iter_rows(named=True)}
+        cells = [
+            [_cell(found.get((category, sae.sae_id))) for sae in self._saes]
+            for category in self._categories
+        ]
+        heatmap = self.query_one("#matrix", Heatmap)
+        current = self.workspace.selection
+        column = self._saes.index(current.sae) if current and current.sae in self._saes else 0
+        heatmap.cursor = (heatmap.cursor[0], column)
+        heatmap.show(self._categories, [_short(sae) for sae in self._saes], cells)
+
+    @on(Heatmap.Moved)
+    def _moved(self, event: Heatmap.Moved) -> None:
+        category, sae = self._categories[event.row], self._saes[event.column]
+        selection = Selection(self._run, sae)
+        self._at = (selection, category)
+
+        def question(session: Session) -> pl.DataFrame:
+            return ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
+
+        def answer(rows: pl.DataFrame) -> None:
+            self._ranked = rows
+            self.show_rows(self.query_one("#ranked", VirtualTable), rows)
+            n = rows.filter((pl.col("score") > 0) & (pl.col("q") < 0.05)).height
+            best = rows.row(0, named=True) if len(rows) else None
+            self.say(
+                f"{category} in {sae.sae_id}",
+                f"{n} of {len(rows):,} features found",
+                f"{best['n_in']} texts inside, {best['n_out']} outside" if best else "",
+                f"best q {show_probability(best['q']).strip()}" if best else "",
+            )
+
+        self.ask("ranked", question, answer)
+
+    @on(Heatmap.Chosen)
+    def _into(self) -> None:
+        self.query_one("#ranked").focus()
+
+    @on(VirtualTable.Chosen)
+    def _chosen(self, event: VirtualTable.Chosen) -> None:
+        if self._at is not None:
+            self.open_feature(self._at[0], self._ranked["feature_id"].to_list(), event.row)
+
+    def action_back(self) -> None:
+        """Out of the list first."""
+        if self.query_one("#ranked").has_focus:
+            self.query_one("#matrix").focus()
+        else:
+            super().action_back()
+
+
+def _short(sae: SaeInfo) -> str:
+    """A layer and a stream in six cells."""
+    return f"{sae.layer} {sae.stream[:3]}"
+
+
+def _cell(row: dict | None) -> HeatCell:
+    if row is None:
+        return HeatCell("·", None)
+    share = max(row["score"], 0) / row["n_in"]
+    return HeatCell(f"{row['score']}{'*' if row['is_found'] else ''}", share)

@@ -1,0 +1,152 @@
+"""A grid of numbers as shades with the number written in each cell; the cursor is a cell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.colours import shade
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One cell: what is written in it, and how strong its shade is."""
+
+    text: str
+    share: float | None
+    """0 to 1; None draws no shade."""
+
+
+class Heatmap(ScrollView, can_focus=True):
+    """Rows and columns of HeatCells with labels; the text says what the shade says."""
+
+    DEFAULT_CSS = """
+    Heatmap { height: auto; background: $surface; color: $foreground; scrollbar-size: 0 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1, 0)", "Up", show=False, id="heatmap.up"),
+        Binding("down,j", "move(1, 0)", "Down", show=False, id="heatmap.down"),
+        Binding("left,h", "move(0, -1)", "Left", show=False, id="heatmap.left"),
+        Binding("right,l", "move(0, 1)", "Right", show=False, id="heatmap.right"),
+        Binding("enter", "choose", "Open", id="heatmap.open", tooltip="Go into the cell"),
+    ]
+
+    @dataclass
+    class Moved(Message):
+        """The cursor stands on another cell."""
+
+        row: int
+        column: int
+
+    @dataclass
+    class Chosen(Message):
+        """Enter was pressed on a cell."""
+
+        row: int
+        column: int
+
+    def __init__(
+        self,
+        label_width: int = 15,
+        cell_width: int = 7,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
+        super().__init__(id=id)
+        self._label_width, self._cell_width = label_width, cell_width
+        self._rows: Sequence[str] = ()
+        self._columns: Sequence[str] = ()
+        self._cells: Sequence[Sequence[HeatCell]] = ()
+        self.cursor = (0, 0)
+
+    def show(
+        self,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        cells: Sequence[Sequence[HeatCell]],
+    ) -> None:
+        """Show another grid, the cursor where it was if there is such a cell."""
+        self._rows, self._columns, self._cells = rows, columns, cells
+        width = self._label_width + self._cell_width * len(columns)
+        self.virtual_size = Size(width, len(rows) + 1)
+        self.styles.height = len(rows) + 1
+        self.move_to(*self.cursor)
+
+    def move_to(self, row: int, column: int) -> None:
+        """Put the cursor on a cell and bring it into view."""
+        if not self._rows or not self._columns:
+            return
+        row = max(0, min(row, len(self._rows) - 1))
+        column = max(0, min(column, len(self._columns) - 1))
+        self.cursor = (row, column)
+        left = self._label_width + column * self._cell_width
+        visible = self.scroll_offset.x + self.size.width
+        if left + self._cell_width > visible:
+            self.scroll_to(x=left + self._cell_width - self.size.width, animate=False)
+        elif column == 0:
+            self.scroll_to(x=0, animate=False)
+        elif left < self.scroll_offset.x:
+            self.scroll_to(x=left, animate=False)
+        self.refresh()
+        self.post_message(self.Moved(row, column))
+
+    def render_line(self, y: int) -> Strip:
+        y += self.scroll_offset.y
+        strip = self._heading() if y == 0 else self._line(y - 1)
+        left = self.scroll_offset.x
+        return strip.crop_extend(left, left + self.size.width, self.rich_style)
+
+    def _heading(self) -> Strip:
+        base = self.rich_style + Style(bold=True)
+        names = [_centred(name, self._cell_width) for name in self._columns]
+        return Strip([Segment(" " * self._label_width, base), *(Segment(n, base) for n in names)])
+
+    def _line(self, row: int) -> Strip:
+        base = self.rich_style
+        if row >= len(self._rows):
+            return Strip([])
+        here = self.cursor[0] == row
+        label = set_cell_size(self._rows[row], self._label_width - 1) + " "
+        segments = [Segment(label, base + Style(bold=here))]
+        for column, cell in enumerate(self._cells[row]):
+            style = base if cell.share is None else shade(cell.share)
+            text = _centred(cell.text, self._cell_width)
+            if (row, column) == self.cursor:
+                text = "▐" + _centred(cell.text, self._cell_width - 2) + "▌"
+                style += Style(bold=True, underline=self.has_focus)
+            segments.append(Segment(text, style))
+        return Strip(segments)
+
+    def action_move(self, rows: int, columns: int) -> None:
+        self.move_to(self.cursor[0] + rows, self.cursor[1] + columns)
+
+    def action_choose(self) -> None:
+        if self._rows:
+            self.post_message(self.Chosen(*self.cursor))
+
+    def on_click(self, event: events.Click) -> None:
+        row = event.y + self.scroll_offset.y - 1
+        column = (event.x + self.scroll_offset.x - self._label_width) // self._cell_width
+        if 0 <= row < len(self._rows) and 0 <= column < len(self._columns):
+            chosen = (row, column) == self.cursor and event.chain > 1
+            self.move_to(row, column)
+            if chosen:
+                self.action_choose()
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
+
+
+def _centred(text: str, width: int) -> str:
+    return set_cell_size(text, width) if len(text) >= width else text.center(width)
