@@ -13,6 +13,7 @@ from queries.catalog import open_catalog
 from tui.modals.too_small import SMALLEST, TooSmall
 from tui.screens.coactivation import CoactivationScreen
 from tui.screens.efas import EfasScreen
+from tui.screens.energy import EnergyScreen
 from tui.screens.features import FeaturesScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.specialists import SpecialistsScreen
@@ -32,6 +33,7 @@ class LensApp(App[None]):
         "specialists": SpecialistsScreen,
         "efas": EfasScreen,
         "coactivation": CoactivationScreen,
+        "energy": EnergyScreen,
         "sql": SqlScreen,
     }
     DEFAULT_MODE = "overview"
@@ -41,6 +43,7 @@ class LensApp(App[None]):
         Binding("3", "switch_mode('specialists')", show=False, id="view.specialists"),
         Binding("4", "switch_mode('efas')", show=False, id="view.efas"),
         Binding("5", "switch_mode('coactivation')", show=False, id="view.coactivation"),
+        Binding("7", "switch_mode('energy')", show=False, id="view.energy"),
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),

@@ -7,6 +7,7 @@ import pytest
 from db.store import Store
 from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
 from queries.efas import efas_by_layer, efas_ranking
+from queries.energies import energy_trajectory, settling_layers, text_behaviour
 from queries.specialists import ranked_specialists, specialist_matrix
 from tui.screens.efas import MEANING
 from tui.screens.feature import FeatureScreen
@@ -116,11 +117,47 @@ async def test_partners_are_followed_and_the_way_back_is_kept(
         assert isinstance(d.app.screen, FeatureScreen)
 
 
+@BOTH
+async def test_the_energies_of_a_text_are_a_landscape(
+    drive, rich: Store, rich_path: Path, run: str, size: str
+) -> None:
+    texts = text_behaviour(rich, run)
+    async with drive(size, rich_path) as d:
+        await d.press("7")
+        assert "40 texts, hardest first" in d.text
+        assert f"{texts['mean_energy'][0]:.3f}" in d.lines[2]
+        await d.press("down", "enter")
+        text_id = texts["text_id"][1]
+        lens = energy_trajectory(rich, run, text_id)
+        first = lens.filter(lens["token_index"] == lens["token_index"].min()).sort("layer")
+        assert f"text {text_id}, " in d.text
+        for layer, energy in first.select("layer", "energy").iter_rows():
+            name = f"L{layer}" if layer >= 0 else "embed"
+            line = next(line for line in d.lines[2:] if line.startswith(name))
+            assert f"{energy:.1f}" in line
+        await d.press("right")
+        second = settling_layers(rich, run, text_id).row(1, named=True)
+        assert f"settles at layer {second['settling_layer']}" in d.text
+        assert f" at {second['pos']}" in d.lines[-2]
+        await d.press("n")
+        assert d.app.screen.query_one(Heatmap).cursor[1] != 1
+        await d.press("escape")
+        assert "40 texts, hardest first" in d.text
+
+
+async def test_a_click_on_a_view_goes_there(drive, rich_path: Path) -> None:
+    async with drive("small", rich_path) as d:
+        for title, name in (("EFAS", "EfasScreen"), ("Energy", "EnergyScreen")):
+            await d.pilot.click("ViewBar", offset=(d.lines[0].index(title) + 1, 0))
+            await d.settle()
+            assert type(d.app.screen).__name__ == name
+
+
 async def test_a_store_without_saes_says_so(drive, tmp_path: Path) -> None:
     from db.version import create_store
 
     create_store(tmp_path / "empty.lens")
     async with drive("small", tmp_path / "empty.lens") as d:
-        for key in "345":
+        for key in "3457":
             await d.press(key)
             assert "this store has no SAE; see 1, Overview" in d.text

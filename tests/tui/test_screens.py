@@ -33,7 +33,7 @@ def best(store: Store, sae: str = "mlp", k: int = 20) -> list[int]:
 async def test_overview_lists_saes_and_describes_their_run(drive, store, run_id, size) -> None:
     async with drive(size) as d:
         assert (
-            " 1 Overview   2 Features   3 Specialists   4 EFAS   5 Co-activation   8 SQL"
+            " 1 Overview  2 Features  3 Specialists  4 EFAS  5 Co-activation  7 Energy  8 SQL"
             in d.lines[0]
         )
         for said in ("mlp", "resid", "fvu", run_id[:30], "GPT2LMHeadModel", "index  fresh"):

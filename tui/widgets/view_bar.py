@@ -11,6 +11,7 @@ VIEWS = (
     ("3", "specialists", "Specialists"),
     ("4", "efas", "EFAS"),
     ("5", "coactivation", "Co-activation"),
+    ("7", "energy", "Energy"),
     ("8", "sql", "SQL"),
 )
 """Key, mode and title of every view."""
@@ -32,13 +33,12 @@ class ViewBar(Widget):
         for key, mode, title in VIEWS:
             is_here = mode == self._current
             text.append(f" {key} {title} ", Style(bold=is_here, reverse=is_here))
-            text.append(" ")
         return text
 
     def on_click(self, event: events.Click) -> None:
         x = event.x
         for key, mode, title in VIEWS:
-            x -= len(key) + len(title) + 4
+            x -= len(key) + len(title) + 3
             if x < 0:
                 self.app.switch_mode(mode)
                 return
