@@ -39,6 +39,8 @@ N_FLIPS = 10_000
 _NUMBERS = 1 << 23
 """Numbers in the widest array of a range: features times windows or positions."""
 _MOST_FEATURES = 4096
+_RANGE_CODES = 2_000_000
+"""Codes of a range: with what is worked out of them, a few hundred bytes each."""
 _COLUMNS = (
     "n_active", "n_windows", "efas", "gate", "dose", "smd", "attribution", "within", "within_low",
     "within_high", "t", "p", "q", "p_flip", "p_familywise", "adjusted", "t_adjusted",
@@ -142,9 +144,8 @@ def _ranges(
     con: duckdb.DuckDBPyConnection, panel: Panel, d_sae: int, n_ctx: int
 ) -> Iterator[_Codes]:
     width = max(panel.n_windows, n_ctx)
-    step = max(1, min(_MOST_FEATURES, _NUMBERS // width))
-    for first in range(0, d_sae, step):
-        end = min(first + step, d_sae)
+    most = max(1, min(_MOST_FEATURES, _NUMBERS // width))
+    for first, end in _bounds(con, d_sae, most):
         found = con.sql(_CODES, params={"first": first, "end": end}).to_arrow_table()
         token_index = found["token_index"].to_numpy()
         row = np.searchsorted(panel.token_index, token_index)
@@ -165,6 +166,22 @@ def _ranges(
             found["activation"].to_numpy()[inside].astype(np.float64),
             g,
         )
+
+
+def _bounds(con: duckdb.DuckDBPyConnection, d_sae: int, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `most` features that together hold at most _RANGE_CODES codes, or one."""
+    counts = np.zeros(d_sae, dtype=np.int64)
+    for feature_id, n in con.execute(
+        "SELECT feature_id, count(*) FROM sorted_codes GROUP BY feature_id"
+    ).fetchall():
+        counts[feature_id] = n
+    first = held = 0
+    for feature_id, n in enumerate(counts.tolist()):
+        if feature_id > first and (held + n > _RANGE_CODES or feature_id - first >= most):
+            yield first, feature_id
+            first, held = feature_id, 0
+        held += n
+    yield first, d_sae
 
 
 @dataclass
