@@ -16,6 +16,7 @@ from tui.screens.efas import EfasScreen
 from tui.screens.energy import EnergyScreen
 from tui.screens.features import FeaturesScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.routing import RoutingScreen
 from tui.screens.specialists import SpecialistsScreen
 from tui.screens.sql import SqlScreen
 from tui.state import Workspace
@@ -33,6 +34,7 @@ class LensApp(App[None]):
         "specialists": SpecialistsScreen,
         "efas": EfasScreen,
         "coactivation": CoactivationScreen,
+        "routing": RoutingScreen,
         "energy": EnergyScreen,
         "sql": SqlScreen,
     }
@@ -43,6 +45,7 @@ class LensApp(App[None]):
         Binding("3", "switch_mode('specialists')", show=False, id="view.specialists"),
         Binding("4", "switch_mode('efas')", show=False, id="view.efas"),
         Binding("5", "switch_mode('coactivation')", show=False, id="view.coactivation"),
+        Binding("6", "switch_mode('routing')", show=False, id="view.routing"),
         Binding("7", "switch_mode('energy')", show=False, id="view.energy"),
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),

@@ -8,6 +8,13 @@ from db.store import Store
 from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
 from queries.efas import efas_by_layer, efas_ranking
 from queries.energies import energy_trajectory, settling_layers, text_behaviour
+from queries.routing import (
+    anchor_features,
+    anchor_load,
+    path_tokens,
+    routing_health,
+    routing_paths,
+)
 from queries.specialists import ranked_specialists, specialist_matrix
 from tui.screens.efas import MEANING
 from tui.screens.feature import FeatureScreen
@@ -145,9 +152,42 @@ async def test_the_energies_of_a_text_are_a_landscape(
         assert "40 texts, hardest first" in d.text
 
 
+@BOTH
+async def test_routing_turns_from_choices_to_paths_to_features(
+    drive, rich: Store, rich_path: Path, run: str, size: str
+) -> None:
+    async with drive(size, rich_path) as d:
+        names = [choice.sae.sae_id for choice in d.app.workspace.choices]
+        d.app.workspace.select(d.app.workspace.choices[names.index("one")])
+        await d.press("6")
+        loads = anchor_load(rich, run)
+        assert "[choices] / paths / features" in d.text and f"{loads['load'][0]:.3f}" in d.lines[2]
+        if size == "large":
+            assert "bits the first choice tells" in d.text and "category_given_token" in d.text
+            assert f"{routing_health(rich, run)['max_vio'][0]:.3f}" in d.text
+        await d.press("t")
+        path = routing_paths(rich, run).row(0, named=True)
+        assert " > ".join(str(c) for c in path["choices"]) in d.lines[2]
+        assert f"{path['z']:.2f}" in d.lines[2]
+        await d.press("enter")
+        token = path_tokens(rich, run, path["first_layer"], path["choices"])["token"][0]
+        assert token.strip() in d.text
+        await d.press("t")
+        best = anchor_features(rich, run, "one").row(0, named=True)
+        assert f"{best['phi']:.3f}" in d.lines[2]
+        await d.press("enter")
+        assert f"Feature {best['feature_id']}" in d.text
+
+
+async def test_a_run_without_routers_says_so(drive) -> None:
+    async with drive("small") as d:
+        await d.press("6")
+        assert "this run has no routers" in d.text
+
+
 async def test_a_click_on_a_view_goes_there(drive, rich_path: Path) -> None:
     async with drive("small", rich_path) as d:
-        for title, name in (("EFAS", "EfasScreen"), ("Energy", "EnergyScreen")):
+        for title, name in (("EFAS", "EfasScreen"), ("Route", "RoutingScreen")):
             await d.pilot.click("ViewBar", offset=(d.lines[0].index(title) + 1, 0))
             await d.settle()
             assert type(d.app.screen).__name__ == name
@@ -158,6 +198,6 @@ async def test_a_store_without_saes_says_so(drive, tmp_path: Path) -> None:
 
     create_store(tmp_path / "empty.lens")
     async with drive("small", tmp_path / "empty.lens") as d:
-        for key in "3457":
+        for key in "34567":
             await d.press(key)
             assert "this store has no SAE; see 1, Overview" in d.text

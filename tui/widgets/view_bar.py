@@ -1,20 +1,25 @@
 """The top line: which views there are, on which keys, and which one this is."""
 
+from collections.abc import Iterator
+
 from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.widget import Widget
 
 VIEWS = (
-    ("1", "overview", "Overview"),
-    ("2", "features", "Features"),
-    ("3", "specialists", "Specialists"),
-    ("4", "efas", "EFAS"),
-    ("5", "coactivation", "Co-activation"),
-    ("7", "energy", "Energy"),
-    ("8", "sql", "SQL"),
+    ("1", "overview", "Overview", "Over"),
+    ("2", "features", "Features", "Feat"),
+    ("3", "specialists", "Specialists", "Spec"),
+    ("4", "efas", "EFAS", "EFAS"),
+    ("5", "coactivation", "Co-activation", "Coact"),
+    ("6", "routing", "Routing", "Route"),
+    ("7", "energy", "Energy", "Energy"),
+    ("8", "sql", "SQL", "SQL"),
 )
-"""Key, mode and title of every view."""
+"""Key, mode, title and short title of every view."""
+_WIDE = 100
+"""Cells from which every title is written out."""
 
 
 class ViewBar(Widget):
@@ -30,15 +35,21 @@ class ViewBar(Widget):
 
     def render(self) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
-        for key, mode, title in VIEWS:
-            is_here = mode == self._current
-            text.append(f" {key} {title} ", Style(bold=is_here, reverse=is_here))
+        for _, is_here, label in self._labels():
+            text.append(label, Style(bold=is_here, reverse=is_here))
         return text
+
+    def _labels(self) -> Iterator[tuple[str, bool, str]]:
+        """Mode, whether this is it, and what is written; the view one is in is always in full."""
+        for key, mode, title, short in VIEWS:
+            is_here = mode == self._current
+            name = title if is_here or self.size.width >= _WIDE else short
+            yield mode, is_here, f" {key} {name} "
 
     def on_click(self, event: events.Click) -> None:
         x = event.x
-        for key, mode, title in VIEWS:
-            x -= len(key) + len(title) + 3
+        for mode, _, label in self._labels():
+            x -= len(label)
             if x < 0:
                 self.app.switch_mode(mode)
                 return

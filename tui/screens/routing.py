@@ -1,0 +1,203 @@
+"""Routing: how routers spread their tokens, what their choices tell, and the paths tokens take."""
+
+from typing import ClassVar, Literal
+
+import polars as pl
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Footer, Static
+
+from db.store import Session
+from queries.display import number, visible, visible_token
+from queries.routing import (
+    anchor_features,
+    anchor_load,
+    anchor_specialization,
+    path_tokens,
+    routing_health,
+    routing_paths,
+)
+from tui.screens.analysis import (
+    MOST_ROWS,
+    AnalysisScreen,
+    numeric,
+    probability,
+    show_probability,
+    text,
+    whole,
+)
+from tui.state import Selection
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+Shown = Literal["choices", "paths", "features"]
+_ORDER: tuple[Shown, ...] = ("choices", "paths", "features")
+_COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
+    "choices": (
+        whole("layer", "layer", 5),
+        whole("choice_id", "anchor", 6),
+        numeric("load", "load", 7),
+        numeric("share_first", "first", 7),
+        numeric("mean_weight", "weight", 7),
+        numeric("mean_energy", "energy", 7),
+        numeric("mean_energy_drop", "drop", 7),
+        text("top_category", "category", 14),
+        numeric("category_lift", "lift", 6, 2),
+        whole("n_vocab", "ids", 6),
+    ),
+    "paths": (
+        whole("first_layer", "from", 5),
+        TableColumn("choices", "anchors", 16, lambda v: " > ".join(str(c) for c in v)),
+        whole("n_tokens", "tokens", 7),
+        numeric("lift", "lift", 7, 2),
+        numeric("markov_lift", "markov", 7, 2),
+        numeric("z", "z", 7, 2),
+        probability("q", "q"),
+        numeric("energy_drop", "drop", 7),
+        numeric("energy_drop_error", "±", 6),
+        whole("n_windows", "texts", 6),
+    ),
+    "features": (
+        whole("layer", "layer", 5),
+        whole("choice_id", "anchor", 6),
+        whole("feature_id", "feature", 8),
+        numeric("precision", "precis.", 7),
+        numeric("recall", "recall", 7),
+        numeric("lift", "lift", 7, 2),
+        numeric("phi", "phi", 7),
+        probability("q", "q"),
+        text("top_category", "category", 14),
+    ),
+}
+
+
+class RoutingScreen(AnalysisScreen):
+    """One table of three; beside it the routers' health, or the tokens of a path."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "turn", "Turn", id="routing.turn", tooltip="Choices, paths, features"),
+    ]
+    HELP = """# Routing
+
+**t** turns from the choices of the routers (anchors, experts) to the paths tokens take through
+the layers, and to the features that go with each choice. **z** holds a path against layers
+shuffled among tokens of the same vocabulary id: routing is lexical, and lift alone would call
+everything a circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of
+the lens energy over the path, less that of all tokens. **enter** shows tokens of a path, or opens
+a feature.
+"""
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("routing")
+        with Horizontal(id="routing"):
+            yield VirtualTable(_COLUMNS["choices"], id="routes")
+            with VerticalScroll(id="routing-about", can_focus=False):
+                yield Static("", id="routing-health", markup=False)
+                yield Static("", id="routing-tokens", markup=False)
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self._shown: Shown = "choices"
+        self._rows = pl.DataFrame()
+        super().on_mount()
+
+    def open(self, selection: Selection) -> None:
+        self.query_one("#routes").focus()
+        run, sae, shown = selection.run, selection.sae.sae_id, self._shown
+
+        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+            if shown == "choices":
+                rows = anchor_load(session, run)
+            elif shown == "paths":
+                rows = routing_paths(session, run, k=MOST_ROWS)
+            else:
+                rows = anchor_features(session, run, sae, k=MOST_ROWS)
+            return rows, routing_health(session, run), anchor_specialization(session, run)
+
+        self.ask("routes", question, lambda found: self._answered(selection, *found))
+
+    def _answered(
+        self, selection: Selection, rows: pl.DataFrame, health: pl.DataFrame, told: pl.DataFrame
+    ) -> None:
+        self._rows = rows
+        self.show_rows(self.query_one("#routes", VirtualTable), rows, _COLUMNS[self._shown])
+        self.query_one("#routing-health", Static).update(_health(health, told))
+        self.query_one("#routing-tokens", Static).update("")
+        if health.is_empty():
+            self.say(
+                "this run has no routers: mixtures of experts and MesaNets have",
+                selection.run,
+            )
+            return
+        turn = " / ".join(f"[{n}]" if n == self._shown else n for n in _ORDER)
+        extra = selection.sae.sae_id if self._shown == "features" else ""
+        self.say(turn, f"{len(rows):,} rows", extra, selection.run)
+
+    @on(VirtualTable.Chosen)
+    def _chosen(self, event: VirtualTable.Chosen) -> None:
+        selection = self.workspace.selection
+        if selection is None or event.row >= len(self._rows):
+            return
+        if self._shown == "features":
+            self.open_feature(selection, self._rows["feature_id"].to_list(), event.row)
+        elif self._shown == "paths":
+            row = self._rows.row(event.row, named=True)
+            self.ask(
+                "tokens",
+                lambda s: path_tokens(s, selection.run, row["first_layer"], row["choices"]),
+                lambda tokens: self._show_tokens(row, tokens),
+            )
+
+    def _show_tokens(self, row: dict, tokens: pl.DataFrame) -> None:
+        path = " > ".join(str(c) for c in row["choices"])
+        self.query_one("#routing-tokens", Static).update(_tokens(path, tokens))
+        if not self.query_one("#routing-about").display:
+            first = tokens.row(0, named=True)
+            before, after = visible(first["text_before"])[-20:], visible(first["text_after"])[:20]
+            self.say(f"{path}: {before}[{visible_token(first['token'])}]{after}")
+
+    def action_turn(self) -> None:
+        """Choices, paths, features, and round again."""
+        self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
+        if self.workspace.selection is not None:
+            self.open(self.workspace.selection)
+
+
+def _health(rows: pl.DataFrame, told: pl.DataFrame) -> Text:
+    shown = Text()
+    if rows.is_empty():
+        return shown
+    shown.append("routers\n", "bold")
+    shown.append(
+        f"{'':>3}{'conc.':>7}{'bal.':>7}{'info':>7}{'MaxVio':>8}{'dead':>6}{'rho E':>8}\n", "dim"
+    )
+    for row in rows.iter_rows(named=True):
+        shown.append(
+            f"{row['layer']:>3}{number(row['concentration']):>7}{number(row['balance']):>7}"
+            f"{number(row['routing_information']):>7}{number(row['max_vio']):>8}"
+            f"{row['n_dead']:>6}{number(row['energy_correlation']):>8}\n"
+        )
+    shown.append("\nbits the first choice tells, chance taken off\n", "bold")
+    for layer in rows["layer"]:
+        shown.append(f"layer {layer}\n", "dim")
+        for row in told.filter(pl.col("layer") == layer).iter_rows(named=True):
+            shown.append(
+                f"  {row['label']:<22}{number(row['adjusted']):>8}"
+                f"{number(row['normalized']):>8}  p {show_probability(row['p']).strip()}\n"
+            )
+    return shown
+
+
+def _tokens(path: str, rows: pl.DataFrame) -> Text:
+    shown = Text()
+    shown.append(f"\ntokens that take {path}\n", "bold")
+    for row in rows.iter_rows(named=True):
+        shown.append(visible(row["text_before"] or "")[-18:], "dim")
+        shown.append(visible_token(row["token"]), "reverse")
+        shown.append(f"{visible(row['text_after'] or '')[:18]}\n", "dim")
+    return shown
