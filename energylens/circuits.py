@@ -138,8 +138,7 @@ def _circuit(
     )
     pmi = np.log(m / n) - np.log(singles / n).sum()
     z = (m - expected) / spread if spread > 0 else np.nan
-    excess = drop[rows] - drop.mean()
-    by_window = np.bincount(walks.window[rows], excess)
+    middle, error = _excess(drop, rows, walks.window)
     return Circuit(
         first_layer=first,
         choices=tuple(int(c) for c in path),
@@ -151,10 +150,23 @@ def _circuit(
         pmi=float(pmi),
         npmi=float(pmi / -np.log(m / n)) if m < n else np.nan,
         markov_lift=float(np.exp(np.log(m) + np.log(singles[1:-1]).sum() - np.log(pairs).sum())),
-        energy_drop=float(excess.mean()),
-        energy_drop_error=float(np.sqrt(np.square(by_window).sum()) / m),
+        energy_drop=middle,
+        energy_drop_error=error,
         expected=float(expected),
         z=float(z),
         p=float(2 * stats.norm.sf(abs(z))),
         rows=tuple(int(r) for r in rows[np.linspace(0, m - 1, min(m, 5)).astype(int)]),
     )
+
+
+def _excess(
+    drop: Float[np.ndarray, " n"], rows: Int[np.ndarray, " m"], window: Int[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """Mean drop of some tokens less that of all, with its clustered standard error; tokens without
+    a next one have none."""
+    known = rows[np.isfinite(drop[rows])]
+    if not len(known):
+        return np.nan, np.nan
+    excess = drop[known] - np.nanmean(drop)
+    by_window = np.bincount(window[known], excess)
+    return float(excess.mean()), float(np.sqrt(np.square(by_window).sum()) / len(known))
