@@ -50,6 +50,14 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def show_probability(value: float | None) -> str:
+    """A p or q: `<1e-300` rather than 0, with a star below 0.05."""
+    if value is None:
+        return "·"
+    shown = "<1e-300" if value < 1e-300 else f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+    return f"{shown}*" if value < 0.05 else f"{shown} "
+
+
 def size(n_bytes: float) -> str:
     """Bytes in the unit a person would use."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queries.display import number, size, visible, visible_token
+from queries.display import number, show_probability, size, visible, visible_token
 
 
 @given(st.text())
@@ -40,3 +40,8 @@ def test_numbers(value: float | None, shown: str) -> None:
 
 def test_sizes() -> None:
     assert [size(n) for n in (12, 2_500, 3_000_000_000)] == ["12 B", "2.5 kB", "3.0 GB"]
+
+
+def test_a_probability_is_never_zero_and_starred_where_it_is_small() -> None:
+    shown = [show_probability(v) for v in (None, 0.0, 1e-12, 0.0312, 0.05, 1.0)]
+    assert shown == ["·", "<1e-300*", "1e-12*", "0.031*", "0.050 ", "1.000 "]

@@ -8,7 +8,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from db.store import Session
-from queries.display import number
+from queries.display import number, show_probability
 from tui.modals.cell import CellModal
 from tui.modals.choose_sae import ChooseSae
 from tui.screens.base import LensScreen
@@ -45,14 +45,6 @@ def text(name: str, title: str, width: int) -> TableColumn:
 def mark(name: str, title: str, width: int) -> TableColumn:
     """A column of yes, and nothing for no."""
     return TableColumn(name, title, width, lambda v: "yes" if v else "")
-
-
-def show_probability(value: float | None) -> str:
-    """A p or q: `<1e-300` rather than 0, with a star below 0.05."""
-    if value is None:
-        return "·"
-    shown = "<1e-300" if value < 1e-300 else f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
-    return f"{shown}*" if value < 0.05 else f"{shown} "
 
 
 class AnalysisScreen(LensScreen):

@@ -12,7 +12,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
 from db.store import Session
-from queries.display import number
+from queries.display import number, show_probability
 from queries.efas import efas_by_layer, efas_histogram, efas_ranking, feature_efas
 from tui.modals.choose import Choose
 from tui.screens.analysis import (
@@ -20,7 +20,6 @@ from tui.screens.analysis import (
     AnalysisScreen,
     numeric,
     probability,
-    show_probability,
     text,
     whole,
 )

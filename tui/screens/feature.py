@@ -13,11 +13,12 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.widgets import Footer, Static
 
 from db.store import Session
+from queries.coactivation import coactivation_partners, feature_evolution
 from queries.contexts import context_tokens, feature_contexts
-from queries.display import number, visible_token
+from queries.display import number, show_probability, visible_token
+from queries.efas import feature_efas
 from queries.features import (
     Feature,
-    coactive_features,
     feature,
     feature_categories,
     promoted_tokens,
@@ -44,7 +45,9 @@ class Shown:
     categories: pl.DataFrame
     promoted: pl.DataFrame
     similar: pl.DataFrame
-    coactive: pl.DataFrame
+    partners: pl.DataFrame
+    efas: pl.DataFrame
+    evolution: pl.DataFrame
 
 
 class FeatureScreen(LensScreen):
@@ -111,7 +114,9 @@ token: the status line gives the exact value under the cursor. **space** shows t
                 categories=feature_categories(session, run, sae, feature_id),
                 promoted=promoted_tokens(session, run, sae, feature_id),
                 similar=similar_features(session, run, sae, feature_id),
-                coactive=coactive_features(session, run, sae, feature_id, 5),
+                partners=coactivation_partners(session, run, sae, feature_id, k=5),
+                efas=feature_efas(session, run, sae, feature_id),
+                evolution=feature_evolution(session, run, sae, feature_id),
             )
 
         self.workspace.tasks.ask(self, "facts", question, self._show)
@@ -243,16 +248,34 @@ def _more_facts(shown: Shown) -> Text:
         text.append("\n")
     for title, rows, value in (
         ("similar", shown.similar, "cosine"),
-        ("with", shown.coactive, "jaccard"),
+        ("with", shown.partners, "phi"),
     ):
-        name = "neighbour_id" if value == "cosine" else "feature_id"
+        name = "neighbour_id" if value == "cosine" else "partner_id"
         listed = [f"{r[name]} ({number(r[value], 2)})" for r in rows.head(3).iter_rows(named=True)]
         text.append(f"{title:>10}  ", "dim")
         text.append("  ".join(listed) or "none")
         text.append("\n")
+    if len(shown.evolution) > 1:
+        text.append(f"{'layers':>10}  ", "dim")
+        text.append(f"{_evolution(shown.evolution)}\n")
+    if len(shown.efas):
+        text.append("\nEFAS by gradient (position, energy: no gradients)\n", "dim")
+    for row in shown.efas.iter_rows(named=True):
+        text.append(f"{row['variant']:>12}  ", "dim")
+        text.append(
+            f"{number(row['efas']):>7}  t {number(row['t'], 2):>6}  q {show_probability(row['q'])}\n"
+        )
     text.append("\nmean activation by category\n", "dim")
     text.append(_category_bars(shown.categories))
     return text
+
+
+def _evolution(rows: pl.DataFrame) -> str:
+    """The feature's best matches, layer by layer."""
+    return " > ".join(
+        "here" if row["step"] == 0 else f"L{row['layer']} {row['at_feature']}"
+        for row in rows.iter_rows(named=True)
+    )
 
 
 def _category_bars(rows: pl.DataFrame) -> str:

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static
 
 from db.store import Session
-from queries.display import number, visible, visible_token
+from queries.display import number, show_probability, visible, visible_token
 from queries.routing import (
     anchor_features,
     anchor_load,
@@ -25,7 +25,6 @@ from tui.screens.analysis import (
     AnalysisScreen,
     numeric,
     probability,
-    show_probability,
     text,
     whole,
 )

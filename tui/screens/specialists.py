@@ -8,6 +8,7 @@ from textual.widgets import Footer
 
 from db.provenance import SaeInfo
 from db.store import Session
+from queries.display import show_probability
 from queries.specialists import ranked_specialists, specialist_matrix
 from tui.screens.analysis import (
     MOST_ROWS,
@@ -15,7 +16,6 @@ from tui.screens.analysis import (
     mark,
     numeric,
     probability,
-    show_probability,
     whole,
 )
 from tui.state import Selection
