@@ -262,9 +262,8 @@ def _more_facts(shown: Shown) -> Text:
         text.append("\nEFAS by gradient (position, energy: no gradients)\n", "dim")
     for row in shown.efas.iter_rows(named=True):
         text.append(f"{row['variant']:>12}  ", "dim")
-        text.append(
-            f"{number(row['efas']):>7}  t {number(row['t'], 2):>6}  q {show_probability(row['q'])}\n"
-        )
+        t, q = number(row["t"], 2), show_probability(row["q"])
+        text.append(f"{number(row['efas']):>7}  t {t:>6}  q {q}\n")
     text.append("\nmean activation by category\n", "dim")
     text.append(_category_bars(shown.categories))
     return text
