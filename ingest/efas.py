@@ -13,6 +13,7 @@ import torch
 from scipy import sparse
 
 from db.schema import SINK_NORM_RATIO
+from db.table import constants
 from energylens.energy import NO_NEXT
 from energylens.gradients import Variant
 from energylens.saes import Sae, writes_to_stream
@@ -159,15 +160,8 @@ class GradientTally:
             }
         )
 
-    def _names(self, sae_id: str, variant: str, n: int) -> dict[str, pa.Array]:
-        return {
-            name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
-            for name, value in (
-                ("run_id", self._run_id),
-                ("sae_id", sae_id),
-                ("variant", variant),
-            )
-        }
+    def _names(self, sae_id: str, variant: str, n: int) -> dict[str, pa.DictionaryArray]:
+        return constants(n, run_id=self._run_id, sae_id=sae_id, variant=variant)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from db.table import constants
 from energylens.energy import Energies
 from energylens.gradients import VARIANTS
 from energylens.routing import Router
@@ -30,7 +31,7 @@ class RowMaker:
         """Rows of `texts`."""
         return pa.table(
             {
-                "run_id": self._constant(self.run_id, len(texts)),
+                **constants(len(texts), run_id=self.run_id),
                 "text_id": [t.text_id for t in texts],
                 "category": pa.array([t.text.category for t in texts], pa.string()),
                 "source": pa.array([t.text.source for t in texts], pa.string()),
@@ -60,8 +61,8 @@ class RowMaker:
                 "codes",
                 pa.table(
                     {
-                        "run_id": self._constant(self.run_id, n),
-                        "sae_id": self._constant(sae_id, n),
+                        **constants(n, run_id=self.run_id),
+                        **constants(n, sae_id=sae_id),
                         "token_index": token_index[codes.token],
                         "feature_id": codes.feature_id.astype(np.int32),
                         "activation": codes.activation,
@@ -96,7 +97,7 @@ class RowMaker:
     def _contexts(self, contexts: Sequence[Context]) -> pa.Table:
         return pa.table(
             {
-                "run_id": self._constant(self.run_id, len(contexts)),
+                **constants(len(contexts), run_id=self.run_id),
                 "context_id": [c.context_id for c in contexts],
                 "text_id": [c.text.text_id for c in contexts],
                 "part": [c.part for c in contexts],
@@ -113,7 +114,7 @@ class RowMaker:
         n = len(ids)
         return pa.table(
             {
-                "run_id": self._constant(self.run_id, n),
+                **constants(n, run_id=self.run_id),
                 "token_index": token_index,
                 "context_id": np.repeat(
                     [c.context_id for c in contexts], [len(c.ids) for c in contexts]
@@ -148,7 +149,7 @@ class RowMaker:
         rank = by_token("rank").astype(np.int32)
         return pa.table(
             {
-                "run_id": self._constant(self.run_id, len(rank)),
+                **constants(len(rank), run_id=self.run_id),
                 "token_index": np.repeat(token_index, len(layers)),
                 "layer": np.tile(layers, len(token_index)),
                 "energy": _nan_is_null(by_token("energy")),
@@ -170,8 +171,8 @@ class RowMaker:
         )
         return pa.table(
             {
-                "run_id": self._constant(self.run_id, n),
-                "hook_name": self._constant(hook, n),
+                **constants(n, run_id=self.run_id),
+                **constants(n, hook_name=hook),
                 "token_index": token_index,
                 column: lists,
             }
@@ -186,8 +187,8 @@ class RowMaker:
             "routing",
             pa.table(
                 {
-                    "run_id": self._constant(self.run_id, n * k),
-                    "router": self._constant(router.name, n * k),
+                    **constants(n * k, run_id=self.run_id),
+                    **constants(n * k, router=router.name),
                     "layer": np.full(n * k, router.layer, dtype=np.int16),
                     "token_index": np.repeat(token_index, k),
                     "rank": np.tile(np.arange(k, dtype=np.int16), n),
@@ -202,8 +203,8 @@ class RowMaker:
             "routing_tokens",
             pa.table(
                 {
-                    "run_id": self._constant(self.run_id, n),
-                    "router": self._constant(router.name, n),
+                    **constants(n, run_id=self.run_id),
+                    **constants(n, router=router.name),
                     "layer": np.full(n, router.layer, dtype=np.int16),
                     "token_index": token_index,
                     "logits": pa.array(list(found.logits.numpy()), pa.list_(pa.float32())),
@@ -216,11 +217,6 @@ class RowMaker:
                     "solver_steps": _or_null(found.solver_steps, n, pa.int16()),
                 }
             ),
-        )
-
-    def _constant(self, value: str, n: int) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(
-            pa.array(np.zeros(n, dtype=np.int8)), pa.array([value])
         )
 
 

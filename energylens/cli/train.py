@@ -9,6 +9,8 @@ from energylens.cli.extras import need_models
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from energylens.training.loop import Progress
 
 app = typer.Typer(
@@ -29,7 +31,6 @@ def lm(
 ) -> None:
     """Train a Llama-shaped language model on texts; the same command goes on after a stop."""
     need_models()
-    from energylens.training.corpus import pack, train_tokenizer
     from energylens.training.language_model import LanguageModelConfig, train
 
     config = LanguageModelConfig(
@@ -40,12 +41,7 @@ def lm(
         n_tokens=n_tokens,
         seed=seed,
     )
-    read = _shuffled(texts, seed)
-    tokenizer = train_tokenizer(read, vocab_size)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out)
-    ids = pack(tokenizer, read)
-    typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
+    ids = _tokenized(out, texts, vocab_size, seed)
     model = train(config, ids, out / "checkpoint.safetensors", _report)
     model.bfloat16().save_pretrained(out)
     typer.echo(f"the model is in {out}", err=True)
@@ -72,7 +68,6 @@ def mesanet(
     """Train an energy-guided MesaNet on texts; the same command goes on after a stop."""
     need_models()
     from energylens.mesanet.config import EnergySource, MixerKind, RouterKind
-    from energylens.training.corpus import pack, train_tokenizer
     from energylens.training.mesanet import MesaNetTrainingConfig, train
 
     _check("--mixer", mixer, get_args(MixerKind))
@@ -93,12 +88,7 @@ def mesanet(
             "energy": energy,
         },
     )
-    read = _shuffled(texts, seed)
-    tokenizer = train_tokenizer(read, vocab_size)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out)
-    ids = pack(tokenizer, read)
-    typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
+    ids = _tokenized(out, texts, vocab_size, seed)
     model = train(config, ids, out / "checkpoint.safetensors", _report)
     model.bfloat16().save_pretrained(out)
     typer.echo(f"the model is in {out}", err=True)
@@ -151,6 +141,19 @@ def _report(progress: "Progress") -> None:
         f"{progress.tokens_per_second:,.0f} tokens/s  {duration(left)} to go",
         err=True,
     )
+
+
+def _tokenized(out: Path, texts: str, vocab_size: int, seed: int) -> "np.ndarray":
+    """Train a tokenizer on the texts and keep it in `out`; all texts as one row of ids."""
+    from energylens.training.corpus import pack, train_tokenizer
+
+    read = _shuffled(texts, seed)
+    tokenizer = train_tokenizer(read, vocab_size)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(out)
+    ids = pack(tokenizer, read)
+    typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
+    return ids
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
+from db.table import constants
 from energylens.coactivation import (
     clusters,
     phi,
@@ -145,8 +146,4 @@ def _clusters(columns: _Rows, is_dense: np.ndarray) -> _Rows:
 
 def _named(run: RunInfo, sae: SaeInfo, unit: str, columns: _Rows) -> pa.Table:
     n = len(columns["feature_id"])
-    names = {
-        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
-        for name, value in (("run_id", run.run_id), ("sae_id", sae.sae_id), ("unit", unit))
-    }
-    return pa.table({**names, **columns})
+    return pa.table({**constants(n, run_id=run.run_id, sae_id=sae.sae_id, unit=unit), **columns})

@@ -12,6 +12,7 @@ from scipy import stats
 from db.analyses import EFAS, EFAS_CATEGORIES
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
+from db.table import constants
 from energylens.efas import (
     Alignment,
     Scores,
@@ -362,10 +363,7 @@ def _interval(
 
 def _named(run: RunInfo, sae: SaeInfo, variant: str, columns: dict[str, np.ndarray]) -> pa.Table:
     n = len(columns["feature_id"])
-    names = {
-        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
-        for name, value in (("run_id", run.run_id), ("sae_id", sae.sae_id), ("variant", variant))
-    }
+    names = constants(n, run_id=run.run_id, sae_id=sae.sae_id, variant=variant)
     return pa.table({**names, **{name: _nullable(values) for name, values in columns.items()}})
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
+from db.table import constants
 from queries.matching import match
 from queries.matrices import Codes
 
@@ -64,10 +65,6 @@ def _cosines(
 
 def _named(run: RunInfo, sae: SaeInfo, other: SaeInfo, columns: dict[str, np.ndarray]) -> pa.Table:
     n = len(columns["feature_id"])
-    named = (("run_id", run.run_id), ("sae_id", sae.sae_id), ("other_sae_id", other.sae_id))
-    names = {
-        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
-        for name, value in named
-    }
+    names = constants(n, run_id=run.run_id, sae_id=sae.sae_id, other_sae_id=other.sae_id)
     cosine = columns["cosine"]
     return pa.table({**names, **columns, "cosine": pa.array(cosine, mask=np.isnan(cosine))})

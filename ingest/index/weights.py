@@ -10,6 +10,7 @@ import torch
 
 from db.index_files import IndexWriter
 from db.provenance import RunInfo, SaeInfo
+from db.table import constants
 from energylens.directions import Extremes, logit_weights, neighbours
 from energylens.errors import SaeError
 from energylens.models import load_model
@@ -82,7 +83,7 @@ class WeightReader:
         vocab_ids = torch.cat([part.top_ids, part.bottom_ids], dim=1).reshape(-1).numpy()
         return pa.table(
             {
-                **_names(self._run.run_id, info.sae_id, n * 2 * k),
+                **constants(n * 2 * k, run_id=self._run.run_id, sae_id=info.sae_id),
                 "feature_id": np.repeat(np.arange(part.first, part.first + n), 2 * k),
                 "direction": np.tile(np.repeat(["top", "bottom"], k), n),
                 "rank": np.tile(np.arange(k), 2 * n),
@@ -100,20 +101,13 @@ class WeightReader:
         n, k = ids.shape
         return pa.table(
             {
-                **_names(self._run.run_id, info.sae_id, n * k),
+                **constants(n * k, run_id=self._run.run_id, sae_id=info.sae_id),
                 "feature_id": np.repeat(np.arange(first, first + n), k),
                 "rank": np.tile(np.arange(k), n),
                 "neighbour_id": ids.reshape(-1).numpy(),
                 "cosine": cosines.reshape(-1).numpy(),
             }
         )
-
-
-def _names(run_id: str, sae_id: str, n: int) -> dict[str, pa.Array]:
-    return {
-        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))
-        for name, value in (("run_id", run_id), ("sae_id", sae_id))
-    }
 
 
 def _vocabulary(tokenizer: Any, d_vocab: int) -> tuple[pa.Array, torch.Tensor]:

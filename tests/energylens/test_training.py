@@ -15,6 +15,8 @@ from energylens.saes import load_saes
 from energylens.training import language_model
 from energylens.training.corpus import Windows, pack
 from energylens.training.language_model import LanguageModelConfig, next_token_loss, train
+from energylens.training.mesanet import MesaNetTrainingConfig
+from energylens.training.mesanet import train as train_mesanet
 from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
 from tests.conftest import VOCAB
 
@@ -122,3 +124,33 @@ def test_trained_saes_reconstruct_and_load(gpt2: LanguageModel, tmp_path: Path) 
     assert fvu < 0.5
     assert 4 <= l0 <= 16
     assert lens_energies(gpt2.readout, x[:4], torch.arange(4)).energy.isfinite().all()
+
+
+def test_a_mesanet_trains_resumes_to_the_same_weights_and_balances(tmp_path: Path) -> None:
+    config = MesaNetTrainingConfig(
+        n_ctx=16, n_tokens=16 * 8 * 40, learning_rate=1e-2,
+        model={
+            "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+            "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8, "shared_width": 16,
+            "chunk_size": 8,
+        },
+    )  # fmt: skip
+    ids = (np.arange(4000) * 7 % 37).astype(np.int32)
+    losses: list[float] = []
+    whole = train_mesanet(
+        config, ids, tmp_path / "a", lambda p: losses.append(p.loss), report_every=10
+    )
+    assert losses[-1] < losses[0] - 0.5
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train_mesanet(config, ids, tmp_path / "b", stop, report_every=20, save_every=10)
+    again = train_mesanet(config, ids, tmp_path / "b", lambda _: None)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    assert any(block.anchors.balance.abs().sum() > 0 for block in whole.blocks)  # pyright: ignore
