@@ -10,14 +10,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from db.schema import TABLES
 from db.store import Store
 from db.verify import verify_store
 from energylens.errors import UsageError
 from energylens.models import LanguageModel
 from energylens.saes import load_saes
 from ingest.efas_run import add_variant, resample_features
-from ingest.index.build import build_indexes
 from ingest.plan import IngestConfig
 from ingest.progress import Progress
 from queries.catalog import open_catalog
@@ -304,35 +302,6 @@ def test_shards_and_batches_do_not_change_a_number(
                 if mine[name].dtype.is_numeric():
                     one, two = column(mine, name), column(its, name)
                     np.testing.assert_allclose(one, two, rtol=2e-2, atol=2e-3, err_msg=name)
-
-
-def test_ranges_chunks_and_blocks_do_not_change_a_number(
-    tmp_path: Path, rich_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, small in (
-        ("ingest.index.efas._RANGE_CODES", 100),
-        ("queries.matrices.CHUNK_CODES", 300),
-        ("queries.matrices.BLOCK_BYTES", 8_000),
-        ("queries.matrices.SLAB_ROWS", 3),
-        ("queries.matrices._KEPT_CODES", 0),
-        ("queries.matrices._DENSE_SHARE", 2.0),
-    ):
-        monkeypatch.setattr(name, small)
-    copy = tmp_path / "copy.lens"
-    shutil.copytree(rich_path, copy)
-    with open_catalog(copy) as store:
-        run_id = store.runs[0].info.run_id
-    build_indexes(copy, Progress(), run_id)
-    with open_catalog(copy) as mine, open_catalog(rich_path) as its:
-        for table in ("efas", "efas_categories", "coactivation", "feature_matches"):
-            order = ", ".join(TABLES[table].key)
-            one, two = (frame(s, f"SELECT * FROM {table} ORDER BY {order}") for s in (mine, its))
-            assert len(one) == len(two) > 20, table
-            for name in one.columns:
-                if one[name].dtype.is_numeric() and "id" not in name:
-                    np.testing.assert_allclose(
-                        column(one, name), column(two, name), rtol=1e-4, atol=1e-6, err_msg=name
-                    )
 
 
 def test_without_energies_there_is_no_efas(tmp_path: Path, config: IngestConfig) -> None:
