@@ -76,7 +76,11 @@ def time_parts(prepared: Prepared) -> dict[str, float]:
     """Seconds of each part on the ingest's own batches."""
     instruments, corpus, plan = prepared.instruments, prepared.corpus, prepared.plan
     model, (sae,) = instruments.model, instruments.saes
-    contexts = [c for text in corpus.texts(lambda _: True) for c in corpus.contexts(plan, text)]
+    contexts = [
+        c
+        for text in corpus.texts(lambda _: True)
+        for c in corpus.contexts(text, plan.first_of(text))
+    ]
     layers = [model.resid_post(layer) for layer in range(-1, model.n_layers)]
     seconds = {"forward": 0.0, "encode": 0.0, "lens": 0.0}
     for batch in batches([len(c.ids) for c in contexts], instruments.batch_tokens):

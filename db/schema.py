@@ -62,6 +62,16 @@ RUNS = Table(
         Column("keep", pa.list_(pa.string()), "kept beside the codes: activations, gradients"),
         Column("n_shards", pa.int64(), "shards the whole run has"),
         Column("versions", pa.string(), "versions of the programs that made the run, as JSON"),
+        Column(
+            "base_run",
+            pa.string(),
+            "the run whose model and SAEs a prompt or intervention used; NULL for others",
+        ),
+        Column(
+            "settings",
+            pa.string(),
+            "what was asked of a prompt or intervention, as JSON; NULL for others",
+        ),
     ),
 )
 SAES = Table(

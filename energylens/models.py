@@ -3,7 +3,7 @@
 import copy
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -149,13 +149,15 @@ def run_hooks(
     attention_mask: Int[Tensor, "batch pos"],
     hook_names: Iterable[str],
     stop_at_layer: int | None = None,
+    edits: Sequence[tuple[str, Callable[..., Any]]] = (),
 ) -> tuple[Float[Tensor, "batch pos d_vocab"] | None, dict[str, Tensor]]:
     """One forward pass: logits, and the activation at each hook.
 
-    `stop_at_layer` ends the pass before that block; logits are None then.
+    `stop_at_layer` ends the pass before that block; logits are None then. `edits` are hooks that
+    may replace the value at their place; what is returned of that place is the edited value.
     """
     names = set(hook_names)
-    with torch.no_grad():
+    with torch.no_grad(), model.bridge.hooks(fwd_hooks=list(edits)):
         logits, cache = model.bridge.run_with_cache(
             ids,
             attention_mask=attention_mask,

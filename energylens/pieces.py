@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 _BYTE_FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -95,6 +96,13 @@ def _byte_level_alphabet() -> dict[str, int]:
     table = {chr(byte): byte for byte in printable}
     table.update({chr(0x100 + index): byte for index, byte in enumerate(others)})
     return table
+
+
+def vocabulary_labels(tokenizer: Any) -> list[str]:
+    """How every entry of a fast tokenizer's vocabulary reads; empty for one that is missing."""
+    is_byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)
+    tokens: list[str | None] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return ["" if t is None else vocabulary_label(t, is_byte_level) for t in tokens]
 
 
 def vocabulary_label(token: str, is_byte_level: bool) -> str:

@@ -77,6 +77,10 @@ class CorpusPlan:
     def n_shards(self) -> int:
         return len(self.shard_starts) - 1
 
+    def first_of(self, text: TokenizedText) -> int:
+        """The context_id of a text's first context."""
+        return int(self.first_context[text.text_id])
+
     def shards_of_text(self, text_id: int) -> range:
         """The shards that hold the text's row and contexts."""
         first, end = (int(c) for c in self.first_context[text_id : text_id + 2])
@@ -141,8 +145,13 @@ class Corpus:
             ):
                 yield TokenizedText(text_id, text, ids, offsets)
 
-    def contexts(self, plan: CorpusPlan, text: TokenizedText) -> Iterator[Context]:
-        """The contexts of one text, in order."""
+    def tokenize(self, text_id: int, text: Text) -> TokenizedText:
+        """One text alone."""
+        encoded = self._encode([text])
+        return TokenizedText(text_id, text, encoded["input_ids"][0], encoded["offset_mapping"][0])
+
+    def contexts(self, text: TokenizedText, first_context: int) -> Iterator[Context]:
+        """The contexts of one text, in order, numbered from `first_context`."""
         tokens = self.tokenizer.convert_ids_to_tokens(text.ids)
         found: list[Piece | None] = [*pieces(text.text.text, tokens, text.offsets)]
         bos: list[int] = [] if self.bos_id is None else [self.bos_id]
@@ -151,7 +160,7 @@ class Corpus:
             ids = bos + text.ids[start : start + self.room]
             after = text.ids[start + self.room : start + self.room + 1] or [NO_NEXT]
             yield Context(
-                context_id=int(plan.first_context[text.text_id]) + part,
+                context_id=first_context + part,
                 text=text,
                 part=part,
                 ids=ids,

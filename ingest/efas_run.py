@@ -20,15 +20,16 @@ from db.provenance import RunInfo, SaeInfo
 from db.store import Store, open_store
 from energylens.errors import UsageError
 from energylens.gradients import VARIANTS, Variant
-from energylens.panel import two_way
 from energylens.resampling import permute_windows, shift_windows, spearman
 from energylens.saes import writes_to_stream
+from ingest.bench import check_same
 from ingest.index.efas import Gradients, efas_rows
-from ingest.index.panel import Effects, Panel, Totals, read_panel
+from ingest.index.panel import Effects, Panel, Totals, effects_of, read_panel
 from ingest.measure import measure
 from ingest.plan import IngestConfig, Loaded, load
 from ingest.progress import Progress
 from ingest.run import blocks
+from queries.matrices import rows_of
 
 _ROWS = 1 << 16
 """Tokens gone through at once."""
@@ -142,7 +143,7 @@ def gradients(
         contexts = (
             context
             for text in loaded.corpus.texts(lambda _: True)
-            for context in loaded.corpus.contexts(loaded.plan, text)
+            for context in loaded.corpus.contexts(text, loaded.plan.first_of(text))
         )
         for block in blocks(contexts):
             measured = measure(loaded.instruments, block.contexts)
@@ -150,10 +151,8 @@ def gradients(
             scale = measured.write_scales.get(own.sae_id)
             places = [c.context_id * run.n_ctx + np.arange(len(c.ids)) for c in block.contexts]
             index = np.concatenate(places)
-            row = np.searchsorted(panel.token_index, index)
-            row[row == len(a)] = 0
-            kept = panel.token_index[row] == index
-            a[row[kept]] = (gradient if scale is None else gradient * scale[:, None])[kept]
+            row, kept = rows_of(panel.token_index, index)
+            a[row] = (gradient if scale is None else gradient * scale[:, None])[kept]
             done += block.n_tokens
             progress.step(f"{variant} gradients", done, loaded.plan.n_tokens, "tokens")
         yield Dense(a, own.write_directions.double().numpy())
@@ -180,11 +179,7 @@ def _load(run: RunInfo, sae: SaeInfo, variant: Variant) -> Loaded:
         ("texts", loaded.plan.sha256, run.texts_sha256),
         ("SAE", own[0].weights_sha256 if own else "", sae.weights_sha256),
     ):
-        if here != then:
-            raise UsageError(
-                f"the {what} of the run '{run.run_id}' is not what lies at its place now; "
-                "put the old one back, or ingest again"
-            )
+        check_same(run, what, here, then)
     if not writes_to_stream(own[0].target_hook):
         raise UsageError(
             f"'{sae.sae_id}' does not write to the residual stream, so it has no gradient"
@@ -219,17 +214,7 @@ def _sums(panel: Panel, dense: Dense, n_ctx: int) -> tuple[Totals, Effects]:
         gg=np.stack([np.einsum("fd,fd->f", directions @ s, directions) for s in squares]),
         gx=-directions @ with_x.T,
     )
-
-    def effects(chosen: np.ndarray, sums: np.ndarray):
-        inside = chosen[panel.window]
-        kept = np.where(chosen[:, None], windows, 0.0)
-        return two_way(panel.window[inside], panel.position[inside], kept, sums)
-
-    everything = np.ones(panel.n_windows, dtype=bool)
-    return totals, Effects(
-        effects(everything, positions.sum(axis=0)),
-        (effects(panel.half == 0, positions[0]), effects(panel.half == 1, positions[1])),
-    )
+    return totals, effects_of(panel, windows, positions)
 
 
 def _activations(
@@ -242,13 +227,10 @@ def _activations(
     )
     rows = found.fetchnumpy()
     z = np.zeros((len(panel.token_index), len(features)))
-    token = np.asarray(rows["token_index"])
-    row = np.searchsorted(panel.token_index, token)
-    row[row == len(z)] = 0
-    kept = panel.token_index[row] == token
+    row, kept = rows_of(panel.token_index, np.asarray(rows["token_index"]))
     column = {f: i for i, f in enumerate(features)}
     place = np.array([column[int(f)] for f in np.asarray(rows["feature_id"])], dtype=np.int64)
-    z[row[kept], place[kept]] = np.asarray(rows["activation"])[kept]
+    z[row, place[kept]] = np.asarray(rows["activation"])[kept]
     return z
 
 

@@ -103,6 +103,6 @@ def sample_contexts(corpus: Corpus, plan: CorpusPlan, n_tokens: int) -> list[Con
     return [
         context
         for text in corpus.texts(texts.__contains__)
-        for context in corpus.contexts(plan, text)
+        for context in corpus.contexts(text, plan.first_of(text))
         if context.context_id in wanted
     ]

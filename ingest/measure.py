@@ -14,6 +14,7 @@ from torch import Tensor
 from energylens.energy import NO_NEXT, Energies, lens_energies
 from energylens.gate import encode_tokens
 from energylens.gradients import Variant, model_gradients, token_uniforms
+from energylens.interventions import Intervention
 from energylens.models import LanguageModel, run_hooks
 from energylens.routing import Router, Routes, record_routing, routes
 from energylens.saes import Sae, layer_of, stream_of, writes_to_stream
@@ -40,6 +41,8 @@ class Instruments:
     """False where no energies are wanted, so that the pass may stop early."""
     batch_tokens: int
     """Tokens in a batch, padding counted."""
+    intervention: Intervention | None = None
+    """What is changed while the model runs; None changes nothing."""
 
     @property
     def gradient_hooks(self) -> tuple[str, ...]:
@@ -145,6 +148,7 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
             mask.long(),
             {*instruments.hooks, *points},
             instruments.stop_at_layer,
+            [] if instruments.intervention is None else instruments.intervention.hooks(ids, mask),
         )
     flat = {name: value[mask] for name, value in cache.items()}
     uniforms = _uniforms(contexts) if "calibration" in instruments.efas else None

@@ -153,7 +153,7 @@ def _stream(prepared: Prepared, missing: set[int]) -> Iterator[tuple[int, Tokeni
         home = plan.shards_of_text(text.text_id)[0]
         if home in missing:
             yield home, text
-        for context in corpus.contexts(plan, text):
+        for context in corpus.contexts(text, plan.first_of(text)):
             shard = plan.shard_of(context.context_id)
             if shard in missing:
                 yield shard, context

@@ -59,11 +59,19 @@ class Codes:
         bounds = {"first": int(own[0]), "last": int(own[-1])}
         rows = self.con.sql(_CODES, params={**names, **bounds}).to_arrow_table()
         token, feature, value = (column.to_numpy() for column in rows.columns)
-        row = np.searchsorted(own, token)
-        kept = own[np.minimum(row, len(own) - 1)] == token
+        row, kept = rows_of(own, token)
         shape = (len(own), self.d_sae)
         data = value[kept].astype(np.float64)
-        return sparse.csr_matrix((data, (row[kept], feature[kept])), shape=shape)
+        return sparse.csr_matrix((data, (row, feature[kept])), shape=shape)
+
+
+def rows_of(known: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the wanted values stand in `known`, which is in order, and which of them are there:
+    a row for each that is, and a flag for each."""
+    row = np.searchsorted(known, wanted)
+    inside = row < len(known)
+    inside[inside] = known[row[inside]] == wanted[inside]
+    return row[inside], inside
 
 
 def chunks(n_tokens: int, l0: float) -> Iterator[tuple[int, int]]:

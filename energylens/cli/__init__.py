@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import energylens
-from energylens.cli import analyses, ingest, programs, sql, stores, train
+from energylens.cli import analyses, ingest, interact, programs, sql, stores, train
 from energylens.errors import EnergyLensError
 
 INTERRUPTED = 130
@@ -86,6 +86,11 @@ app.command()(sql.queries)
 app.command()(sql.query)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
+app.command()(interact.prompt)
+app.command()(interact.intervene)
+app.command()(interact.attribute)
+app.command()(interact.steer)
+app.command()(programs.worker)
 app.add_typer(train.app, name="train")
 app.command()(programs.doctor)
 

@@ -1,4 +1,4 @@
-"""`energylens demo`, `energylens tui` and `energylens doctor`."""
+"""`energylens demo`, `energylens tui`, `energylens worker` and `energylens doctor`."""
 
 import os
 import sys
@@ -54,6 +54,17 @@ def tui(store: StoreArgument) -> None:
     from tui.app import run_tui
 
     run_tui(store)
+
+
+def worker() -> None:
+    """Answer requests on stdin, one JSON object a line, until stdin ends; see docs/worker.md."""
+    need_models()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not print between the answers
+    from ingest.worker import Worker
+
+    Worker(sys.stdin.buffer, answers).serve()
+    os._exit(0)  # the reading thread may wait on stdin for ever
 
 
 def _has_terminal() -> bool:

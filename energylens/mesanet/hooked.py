@@ -36,7 +36,7 @@ class HookedMesaNet:
         **_: Any,
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """Logits of a pass in which each hook sees, and may replace, the value at its place."""
-        with self._hooked(fwd_hooks):
+        with self.hooks(fwd_hooks):
             logits = self.original_model(ids, attention_mask=attention_mask).logits
         assert logits is not None, "the model gives logits"
         return logits
@@ -66,12 +66,16 @@ class HookedMesaNet:
             return None, cache
 
     @contextmanager
-    def _hooked(self, hooks: Sequence[tuple[str, Hook]]) -> Iterator[None]:
-        points = [self.hook_dict[name] for name, _ in hooks]
+    def hooks(self, fwd_hooks: Sequence[tuple[str, Hook]]) -> Iterator[None]:
+        """Within the block every pass runs these hooks, in their order and before later ones."""
+        added = []
         try:
-            for point, (_, hook) in zip(points, hooks, strict=True):
+            for name, hook in fwd_hooks:
+                point = self.hook_dict[name]
                 point.add_hook(hook)
+                added.append((point, point.fwd_hooks[-1]))
             yield
         finally:
-            for point in points:
-                point.remove_hooks()
+            for point, handle in added:
+                handle.hook.remove()
+                point.fwd_hooks.remove(handle)

@@ -34,6 +34,8 @@ from ingest.index.panel import (
     read_panel,
     scalar_gradients,
 )
+from ingest.index.ranges import feature_ranges
+from queries.matrices import rows_of
 
 N_FLIPS = 10_000
 """Random sign flips behind p_flip and p_familywise."""
@@ -146,13 +148,9 @@ def _ranges(
 ) -> Iterator[_Codes]:
     width = max(panel.n_windows, n_ctx)
     most = max(1, min(_MOST_FEATURES, _NUMBERS // width))
-    for first, end in _bounds(con, d_sae, most):
+    for first, end in feature_ranges(con, d_sae, _RANGE_CODES, most):
         found = con.sql(_CODES, params={"first": first, "end": end}).to_arrow_table()
-        token_index = found["token_index"].to_numpy()
-        row = np.searchsorted(panel.token_index, token_index)
-        inside = row < len(panel.token_index)
-        inside[inside] = panel.token_index[row[inside]] == token_index[inside]
-        row = row[inside]
+        row, inside = rows_of(panel.token_index, found["token_index"].to_numpy())
         g = {
             name.removeprefix("g_"): found[name].to_numpy()[inside].astype(np.float64)
             for name in found.column_names
@@ -167,22 +165,6 @@ def _ranges(
             found["activation"].to_numpy()[inside].astype(np.float64),
             g,
         )
-
-
-def _bounds(con: duckdb.DuckDBPyConnection, d_sae: int, most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most `most` features that together hold at most _RANGE_CODES codes, or one."""
-    counts = np.zeros(d_sae, dtype=np.int64)
-    for feature_id, n in con.execute(
-        "SELECT feature_id, count(*) FROM sorted_codes GROUP BY feature_id"
-    ).fetchall():
-        counts[feature_id] = n
-    first = held = 0
-    for feature_id, n in enumerate(counts.tolist()):
-        if feature_id > first and (held + n > _RANGE_CODES or feature_id - first >= most):
-            yield first, feature_id
-            first, held = feature_id, 0
-        held += n
-    yield first, d_sae
 
 
 @dataclass

@@ -203,14 +203,16 @@ def _effects(
     place = (found["half"].to_numpy(), found["pos"].to_numpy())
     np.add.at(positions, place, _matrix(found, "sum_gradient"))
 
+    return effects_of(panel, windows, positions)
+
+
+def effects_of(panel: Panel, windows: np.ndarray, positions: np.ndarray) -> Effects:
+    """Effects from sums of gradients by window, [J, d], and by half and position, [2, n_ctx, d]."""
+
     def effects(chosen: np.ndarray, sums: np.ndarray) -> TwoWay:
         inside = chosen[panel.window]
-        return two_way(
-            panel.window[inside],
-            panel.position[inside],
-            np.where(chosen[:, None], windows, 0.0),
-            sums,
-        )
+        kept = np.where(chosen[:, None], windows, 0.0)
+        return two_way(panel.window[inside], panel.position[inside], kept, sums)
 
     return Effects(
         effects(np.ones(panel.n_windows, dtype=bool), positions.sum(axis=0)),

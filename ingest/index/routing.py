@@ -1,6 +1,6 @@
 """Routing of a run: health of each router, what its choices tell, and circuits."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from scipy import stats
@@ -11,6 +11,7 @@ from energylens.circuits import Circuit, Walks, find_circuits
 from energylens.efas import discoveries
 from energylens.information import (
     Information,
+    entropy,
     informed,
     omega_squared,
     partial_spearman,
@@ -109,8 +110,9 @@ def _informations(tokens: Tokens, one: Routed) -> dict[str, Information]:
         def dealt(generator: np.random.Generator) -> np.ndarray:
             return generator.permutation(of_text)[rows]
 
-        found["category"] = informed(label, choice[named], dealt, N_DRAWS)
-        found["category"] = _of_label(found["category"], label)
+        dealt_out = informed(label, choice[named], dealt, N_DRAWS)
+        # mutual information is symmetric; what it is normalised by is not
+        found["category"] = replace(dealt_out, entropy=entropy(label))
         found["category_given_token"] = informed(
             choice[named],
             label,
@@ -131,13 +133,6 @@ def _informations(tokens: Tokens, one: Routed) -> dict[str, Information]:
             own, decile, shuffled_groups(own, vocab), N_DRAWS, given=vocab
         )
     return found
-
-
-def _of_label(found: Information, label: np.ndarray) -> Information:
-    """The same, normalised by the entropy of the label rather than of the choice."""
-    _, counts = np.unique(label, return_counts=True)
-    bits = float(stats.entropy(counts, base=2))
-    return Information(found.observed, found.expected, bits, found.p)
 
 
 def _circuit_rows(

@@ -6,7 +6,6 @@ feature order; the rest works on ranges of features that hold a bounded number o
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +19,7 @@ from db.layout import StoreLayout
 from db.parquet import ROW_GROUP, TableWriter
 from db.provenance import SaeInfo
 from db.store import open_store
+from ingest.index.ranges import feature_ranges
 from queries.catalog import named_queries
 
 TOP_CONTEXTS = 20
@@ -77,7 +77,8 @@ class Scratch:
             writer.table("top_contexts", sae.sae_id) as contexts,
             writer.table("features", sae.sae_id) as features,
         ):
-            for bounds in self._ranges(sae.d_sae):
+            for first, end in feature_ranges(con, sae.d_sae, RANGE_CODES, sae.d_sae):
+                bounds = {"first": first, "end": end}
                 con.execute(_sql("part"), bounds)
                 self._copy(texts, "feature_texts", names)
                 self._copy(contexts, "top_contexts", {**names, "k": TOP_CONTEXTS})
@@ -104,21 +105,6 @@ class Scratch:
         for batch in self.con.sql(_sql(statement), params=parameters).to_arrow_reader(_BATCH_ROWS):
             if batch.num_rows:
                 out.write(batch)
-
-    def _ranges(self, d_sae: int) -> Iterator[dict[str, object]]:
-        """Ranges of features that together hold at most RANGE_CODES codes, or one feature."""
-        found = self.con.execute(
-            "SELECT feature_id, count(*) AS n FROM sorted_codes GROUP BY feature_id"
-        ).fetchnumpy()
-        counts = np.zeros(d_sae, dtype=np.int64)
-        counts[np.asarray(found["feature_id"])] = np.asarray(found["n"])
-        first = held = 0
-        for feature_id, n in enumerate(counts.tolist()):
-            if held and held + n > RANGE_CODES:
-                yield {"first": first, "end": feature_id}
-                first, held = feature_id, 0
-            held += n
-        yield {"first": first, "end": d_sae}
 
 
 def _sql(name: str) -> str:

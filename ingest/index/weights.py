@@ -14,7 +14,7 @@ from db.table import constants
 from energylens.directions import Extremes, logit_weights, neighbours
 from energylens.errors import SaeError
 from energylens.models import load_model
-from energylens.pieces import vocabulary_label
+from energylens.pieces import vocabulary_labels
 from energylens.saes import Sae, load_saes
 
 LOGIT_TOKENS = 10
@@ -119,8 +119,7 @@ def _vocabulary(tokenizer: Any, d_vocab: int) -> tuple[pa.Array, torch.Tensor]:
     tokens: list[str | None] = tokenizer.convert_ids_to_tokens(
         list(range(min(d_vocab, len(tokenizer))))
     )
-    is_byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)
-    labels = ["" if t is None else vocabulary_label(t, is_byte_level) for t in tokens]
+    labels = vocabulary_labels(tokenizer)[: len(tokens)]
     special = set(tokenizer.all_special_ids)
     mask = [
         t is not None and i not in special and not _UNUSED.fullmatch(t)

@@ -40,7 +40,7 @@ def test_contexts_hold_every_token_once(
     skip = int(with_bos)
     seen, n_tokens = [], 0
     for text, ids in zip(corpus.texts(lambda _: True), expected, strict=True):
-        contexts = list(corpus.contexts(plan, text))
+        contexts = list(corpus.contexts(text, plan.first_of(text)))
         assert [i for c in contexts for i in c.ids[skip:]] == ids
         assert b"".join(p.data for c in contexts for p in c.pieces if p) == text.text.text.encode()
         following = [n for c in contexts for n in c.next_ids[skip:]]

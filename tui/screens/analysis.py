@@ -1,17 +1,15 @@
 """What the screens of the analyses share: tables of frames, the SAE in view, ways to a feature."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 from textual import on
-from textual.binding import Binding, BindingType
 
 from db.store import Session
 from queries.display import number, show_probability
 from tui.modals.cell import CellModal
-from tui.modals.choose_sae import ChooseSae
-from tui.screens.base import LensScreen
+from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
 from tui.sources import FrameRows
 from tui.state import Selection
@@ -47,12 +45,8 @@ def mark(name: str, title: str, width: int) -> TableColumn:
     return TableColumn(name, title, width, lambda v: "yes" if v else "")
 
 
-class AnalysisScreen(LensScreen):
+class AnalysisScreen(SaeScreen):
     """A screen about the SAE in view; asks again when another one is."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "choose_sae", "SAE", id="analysis.sae", tooltip="Look at another SAE"),
-    ]
 
     def on_mount(self) -> None:
         self.workspace.watch(self._opened)
@@ -99,15 +93,6 @@ class AnalysisScreen(LensScreen):
     def missing(self, what: str) -> str:
         """What to do where an analysis has no rows."""
         return f"no {what} for this SAE: energylens index {self.workspace.store.path}"
-
-    def action_choose_sae(self) -> None:
-        """Ask for another SAE."""
-
-        def chosen(selection: Selection | None) -> None:
-            if selection is not None:
-                self.workspace.select(selection)
-
-        self.app.push_screen(ChooseSae(self.workspace.choices, self.workspace.selection), chosen)
 
     @on(VirtualTable.Peeked)
     def _cell(self, event: VirtualTable.Peeked) -> None:

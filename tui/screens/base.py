@@ -5,7 +5,8 @@ from typing import ClassVar, cast
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tui.state import Workspace
+from tui.modals.choose_sae import ChooseSae
+from tui.state import Selection, Workspace
 
 
 class LensScreen(Screen[None]):
@@ -26,3 +27,20 @@ class LensScreen(Screen[None]):
             self.app.pop_screen()
         else:
             self.app.notify("q again at the root does nothing; ctrl+q quits", markup=False)
+
+
+class SaeScreen(LensScreen):
+    """A screen about the SAE in view, which `c` changes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "choose_sae", "SAE", id="sae.choose", tooltip="Look at another SAE"),
+    ]
+
+    def action_choose_sae(self) -> None:
+        """Ask for another SAE."""
+
+        def chosen(selection: Selection | None) -> None:
+            if selection is not None:
+                self.workspace.select(selection)
+
+        self.app.push_screen(ChooseSae(self.workspace.choices, self.workspace.selection), chosen)

@@ -14,13 +14,11 @@ from queries.display import number
 from queries.features import feature
 from queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
 from tui.modals.cell import CellModal
-from tui.modals.choose_sae import ChooseSae
 from tui.modals.goto import GoTo
-from tui.screens.base import LensScreen
+from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
 from tui.screens.feature_facts import facts
 from tui.sources import FeatureRows
-from tui.state import Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -55,7 +53,7 @@ _COLUMNS = tuple(
 )
 
 
-class FeaturesScreen(LensScreen):
+class FeaturesScreen(SaeScreen):
     """A table of every feature, its filter bar, and on wide screens the facts of one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,7 +61,6 @@ class FeaturesScreen(LensScreen):
         Binding("s", "sort(True)", "Sort", id="features.sort", tooltip="Sort by this column"),
         Binding("S", "sort(False)", "Sort up", show=False, id="features.sort_up"),
         Binding("g", "goto", "Go to", id="features.goto", tooltip="Go to a feature"),
-        Binding("c", "choose_sae", "SAE", id="features.sae", tooltip="Look at another SAE"),
     ]
     HELP = """# Features
 
@@ -215,15 +212,6 @@ Column names may be cut short while they are clear.
             self.notify(f"the filter leaves feature {feature_id} out", markup=False)
         else:
             self.table.move_to(row)
-
-    def action_choose_sae(self) -> None:
-        """Ask for another SAE."""
-
-        def chosen(selection: Selection | None) -> None:
-            if selection is not None:
-                self.workspace.select(selection)
-
-        self.app.push_screen(ChooseSae(self.workspace.choices, self.workspace.selection), chosen)
 
     @on(VirtualTable.Moved)
     def _moved(self) -> None:

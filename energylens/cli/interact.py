@@ -1,0 +1,182 @@
+"""`energylens prompt`, `intervene`, `attribute` and `steer`: recomputation by command."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from energylens.cli.arguments import JsonOption, StoreArgument
+from energylens.cli.extras import need_models
+from energylens.errors import UsageError
+
+if TYPE_CHECKING:
+    from ingest.bench import Bench
+    from ingest.progress import Progress
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run whose model to use.")]
+TextArgument = Annotated[str, typer.Argument(help="The text, or @FILE.")]
+SaeOption = Annotated[str, typer.Option("--sae", help="The SAE; needed where there are several.")]
+KeepOption = Annotated[bool, typer.Option(help="Store the result as a run of its own.")]
+
+
+def prompt(
+    store: StoreArgument,
+    run: RunArgument,
+    text: TextArgument,
+    other: Annotated[str | None, typer.Option("--with", help="A text to compare with.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Features shown a token and SAE.")] = 3,
+    keep: KeepOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a text through a run's model and SAEs: tokens, energies, features, routing."""
+    from energylens.cli.readings import print_prompt
+    from energylens.protocol import PromptRequest
+
+    asked = PromptRequest(_text(text), None if other is None else _text(other), top, keep)
+
+    def answer(bench: "Bench", progress: "Progress"):
+        from ingest.prompt import prompt as read
+
+        return read(bench, asked)
+
+    _answer(store, run, as_json, answer, print_prompt)
+
+
+def intervene(
+    store: StoreArgument,
+    run: RunArgument,
+    text: TextArgument,
+    feature: Annotated[list[int], typer.Option(help="A feature to change; may be repeated.")],
+    sae: SaeOption = "",
+    kind: Annotated[str, typer.Option(help="ablate, scale, clamp or add.")] = "ablate",
+    value: Annotated[float, typer.Option(help="Factor, activation, or what is added.")] = 0.0,
+    unit: Annotated[
+        str, typer.Option(help="activation; max: of each feature's maximum; norm: of the stream.")
+    ] = "activation",
+    at: Annotated[list[int] | None, typer.Option(help="Only this position; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the controls.")] = 0,
+    keep: KeepOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Change features while a text runs; see energies, predictions, features and routing move,
+    beside three controls: sign turned round, noise of the same norm, a feature of like strength."""
+    from energylens.cli.readings import print_intervention
+    from energylens.protocol import EditRequest, InterventionRequest
+
+    def answer(bench: "Bench", progress: "Progress"):
+        from ingest.intervene import intervene as change
+
+        positions = None if at is None else tuple(at)
+        edit = EditRequest(_sae(bench, sae), tuple(feature), kind, value, unit, positions)
+        return change(bench, InterventionRequest(_text(text), edit, seed, keep))
+
+    _answer(store, run, as_json, answer, print_intervention)
+
+
+def attribute(
+    store: StoreArgument,
+    run: RunArgument,
+    text: TextArgument,
+    sae: SaeOption = "",
+    at: Annotated[
+        int, typer.Option(help="Position whose prediction is explained; -1 is the last.")
+    ] = -1,
+    token: Annotated[str | None, typer.Option(help="Predicted token; else the one after.")] = None,
+    of_sae: Annotated[
+        str | None, typer.Option(help="Explain a feature of this SAE, not a prediction.")
+    ] = None,
+    of_feature: Annotated[int | None, typer.Option(help="The feature to explain.")] = None,
+    top: Annotated[int, typer.Option(min=0, help="Features ablated one by one.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the features behind one prediction: direct logit attribution, gradient times
+    activation, and exact ablation side by side, with their agreement."""
+    from energylens.cli.readings import print_attribution
+    from energylens.protocol import AttributionRequest
+
+    def answer(bench: "Bench", progress: "Progress"):
+        from ingest.attribute import attribute as explain
+
+        asked = AttributionRequest(
+            _text(text), _sae(bench, sae), at, token, of_sae, of_feature, top
+        )
+        return explain(bench, asked, progress)
+
+    _answer(store, run, as_json, answer, print_attribution)
+
+
+def steer(
+    store: StoreArgument,
+    run: RunArgument,
+    prompt: TextArgument,
+    feature: Annotated[list[int], typer.Option(help="A feature to steer by; may be repeated.")],
+    sae: SaeOption = "",
+    kind: Annotated[str, typer.Option(help="add or clamp.")] = "add",
+    unit: Annotated[str, typer.Option(help="Of the strengths: activation, max or norm.")] = "max",
+    strengths: Annotated[str, typer.Option(help="Separated by commas; 0 comes first.")] = "1,2",
+    n_tokens: Annotated[int, typer.Option(min=1, help="New tokens at most.")] = 40,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate text with features held or added, several strengths beside the unsteered text."""
+    from energylens.cli.readings import print_steering
+    from energylens.protocol import EditRequest, SteeringRequest
+
+    def answer(bench: "Bench", progress: "Progress"):
+        from ingest.steer import steer as write
+
+        edit = EditRequest(_sae(bench, sae), tuple(feature), kind, 0.0, unit)
+        asked = SteeringRequest(
+            _text(prompt), edit, _numbers(strengths), n_tokens, temperature, seed
+        )
+        return write(bench, asked, progress)
+
+    _answer(store, run, as_json, answer, print_steering)
+
+
+def _answer(
+    store: Path,
+    run: str,
+    as_json: bool,
+    answer: "Callable[[Bench, Progress], Any]",
+    show: Callable[[Any], None],
+) -> None:
+    need_models()
+    from energylens.protocol import encode
+    from ingest.bench import open_bench
+    from ingest.progress import Progress
+
+    progress = Progress(as_json)
+    try:
+        found = answer(open_bench(store, run), progress)
+    finally:
+        progress.close()
+    if as_json:
+        typer.echo(encode(found))
+    else:
+        show(found)
+
+
+def _text(given: str) -> str:
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the text '{given[1:]}' cannot be read: {error}") from error
+
+
+def _sae(bench: "Bench", given: str) -> str:
+    ids = [sae.sae_id for sae in bench.instruments.saes]
+    if given or len(ids) == 1:
+        return given or ids[0]
+    raise UsageError(f"--sae says which SAE; the run has {', '.join(ids) or 'none'}")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--strengths takes numbers such as 1,2,4; not '{text}'") from None

@@ -1,0 +1,351 @@
+"""What the worker is asked and what it answers: records that travel as JSON.
+
+One JSON object a line, in UTF-8. A request is {"id", "method", "params"}; an answer is one object
+with the same id and `result` or `error`, after any number with `progress`. docs/worker.md describes
+each method; the records here are its parameters and results.
+"""
+
+import json
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, TypeVar
+
+from energylens.errors import UsageError
+
+VERSION = 1
+"""Of the protocol; grows when an older reader would misread an answer."""
+MOST_BYTES = 1 << 20
+"""Length of a request line; longer ones are refused."""
+
+
+@dataclass(frozen=True)
+class PromptRequest:
+    """Run a text through a run's model and SAEs."""
+
+    text: str
+    other: str | None = None
+    """A second text, read beside the first; None for one alone."""
+    top: int = 10
+    """Features reported for each token and SAE, strongest first."""
+    keep: bool = False
+    """Store it as a run of kind prompt."""
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """What is done to features of one SAE; see `energylens.interventions`."""
+
+    sae_id: str
+    feature_ids: tuple[int, ...]
+    kind: str = "ablate"
+    value: float = 0.0
+    unit: str = "activation"
+    positions: tuple[int, ...] | None = None
+    """Tokens of the context; None is every token but BOS."""
+
+
+@dataclass(frozen=True)
+class InterventionRequest:
+    """Run a text with features changed, beside the clean run and controls."""
+
+    text: str
+    edit: EditRequest
+    seed: int = 0
+    keep: bool = True
+
+
+@dataclass(frozen=True)
+class AttributionRequest:
+    """Which features of one SAE matter for one prediction, or for another feature."""
+
+    text: str
+    sae_id: str
+    position: int = -1
+    """The token whose prediction is explained; negative counts from the end."""
+    token: str | None = None
+    """What is predicted; None is the token that follows, or the likeliest where none does."""
+    other_sae_id: str | None = None
+    """Explain a feature of this SAE at the position instead of a prediction."""
+    other_feature_id: int | None = None
+    top: int = 20
+    """Features that are ablated one by one."""
+
+
+@dataclass(frozen=True)
+class SteeringRequest:
+    """Generate text with a feature held or added, at several strengths."""
+
+    prompt: str
+    edit: EditRequest
+    strengths: tuple[float, ...] = (0.0, 1.0, 2.0)
+    """Values of the edit; 0 is the text without it, and is always there."""
+    n_tokens: int = 40
+    temperature: float = 0.8
+    """0 always takes the likeliest token."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TokenReading:
+    """One token of a text that was run."""
+
+    pos: int
+    token: str
+    vocab_id: int
+    energy: float | None
+    """Nats, of the token that follows; None at the end."""
+    entropy: float
+    energies: list[float | None]
+    """After each layer of the result's `layers`."""
+    continuations: list[str]
+    """The likeliest next token at each of those layers."""
+
+
+@dataclass(frozen=True)
+class FeatureReading:
+    """A feature that is active at a token."""
+
+    sae_id: str
+    pos: int
+    feature_id: int
+    activation: float
+
+
+@dataclass(frozen=True)
+class ChoiceReading:
+    """What a router chose at a token."""
+
+    router: str
+    layer: int
+    pos: int
+    choice_ids: list[int]
+    weights: list[float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One text as the model read it."""
+
+    layers: list[int]
+    tokens: list[TokenReading]
+    features: list[FeatureReading]
+    choices: list[ChoiceReading]
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """Answer to a PromptRequest."""
+
+    reading: Reading
+    other: Reading | None
+    kept_as: str | None
+    """The run it was stored as; None where it was not."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The text with one change: the edit itself, or a control."""
+
+    name: str
+    """clean, edited, flipped, noise or like."""
+    feature_ids: list[int]
+    """Features changed; none for clean and noise."""
+    energies: list[float | None]
+    """At each token, nats, of the model's output."""
+    lens_energies: list[list[float | None]]
+    """[n_layers, n_tokens]."""
+    kl: list[float]
+    """KL(clean || this) of the next-token distribution at each token, nats."""
+    energy_change: float
+    """Mean over tokens with a next one, against clean, nats."""
+
+
+@dataclass(frozen=True)
+class TokenShift:
+    """A next token whose probability the edit moved."""
+
+    pos: int
+    token: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class FeatureShift:
+    """A feature whose summed activation over the text the edit moved."""
+
+    sae_id: str
+    feature_id: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class RoutingShift:
+    """What the edit did to a router: tokens whose first choice changed, and how far
+    probabilities moved."""
+
+    router: str
+    layer: int
+    share_changed: float
+    total_variation: float
+
+
+@dataclass(frozen=True)
+class InterventionResult:
+    """Answer to an InterventionRequest."""
+
+    tokens: list[str]
+    layers: list[int]
+    conditions: list[Condition]
+    shifts: list[TokenShift]
+    features: list[FeatureShift]
+    routing: list[RoutingShift]
+    kept_as: str | None
+
+
+@dataclass(frozen=True)
+class FeatureAttribution:
+    """What one feature contributes, by three measures; units of the metric."""
+
+    feature_id: int
+    direct: float | None
+    """Direct logit attribution at the position; None where a feature is explained."""
+    gradient: float
+    """Gradient times activation, summed over the context."""
+    ablation: float | None
+    """The metric less what it is without the feature; None beyond the top ones."""
+    n_active: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric as features are kept or removed, as a share of what all of them do together."""
+
+    n_features: list[int]
+    faithfulness: list[float]
+    """With only the first n features kept."""
+    completeness: list[float]
+    """With the first n features removed."""
+
+
+@dataclass(frozen=True)
+class AttributionResult:
+    """Answer to an AttributionRequest."""
+
+    metric: str
+    """What was explained, in words."""
+    value: float
+    without_features: float
+    """The metric with every feature of the SAE removed and its error kept."""
+    features: list[FeatureAttribution]
+    """By size of gradient times activation."""
+    agreement: dict[str, float | None]
+    """Spearman correlation over the ablated features, by pair of measures."""
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class SteeredText:
+    """One continuation."""
+
+    strength: float
+    text: str
+    activation: float
+    """Mean activation of the features over the new tokens, read without any edit."""
+    perplexity: float
+    """Of the new tokens under the model without any edit."""
+    distinct: float
+    """Distinct two-token sequences of the continuation, as a share of all."""
+
+
+@dataclass(frozen=True)
+class SteeringResult:
+    """Answer to a SteeringRequest."""
+
+    prompt: str
+    texts: list[SteeredText]
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """How far a request has come."""
+
+    phase: str
+    done: int
+    total: int
+    unit: str
+    message: str | None = None
+
+
+Record = TypeVar("Record")
+
+
+def encode(value: object) -> str:
+    """A line of JSON; NaN and infinity become null, which JSON can hold."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return json.dumps(_finite(plain), ensure_ascii=False)
+
+
+def decode(kind: type[Record], raw: Any) -> Record:
+    """A record from parsed JSON.
+
+    Raises:
+        UsageError: a field is missing, unknown, or of another type; the message names it.
+    """
+    return _decode(kind, raw, kind.__name__)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _decode(kind: Any, raw: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        return _decode_record(kind, raw, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if raw is None and type(None) in arguments:
+            return None
+        kind = next(a for a in arguments if a is not type(None))
+        return _decode(kind, raw, where)
+    if origin in (list, tuple):
+        if not isinstance(raw, list):
+            raise UsageError(f"{where} must be a list")
+        items = [_decode(arguments[0], item, where) for item in raw]
+        return tuple(items) if origin is tuple else items
+    if origin is dict:
+        if not isinstance(raw, dict):
+            raise UsageError(f"{where} must be an object")
+        return {key: _decode(arguments[1], item, where) for key, item in raw.items()}
+    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    if kind is float and raw is None:
+        return float("nan")
+    if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
+        raise UsageError(f"{where} must be {_NAMES[kind]}, not {json.dumps(raw)[:60]}")
+    return raw
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _decode_record(kind: Any, raw: Any, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where} must be an object")
+    known = {field.name: field for field in fields(kind)}
+    unknown = sorted(set(raw) - set(known))
+    if unknown:
+        raise UsageError(f"{where} knows no '{unknown[0]}'; it has {', '.join(known)}")
+    hints = typing.get_type_hints(kind)
+    try:
+        return kind(**{n: _decode(hints[n], v, f"{where}.{n}") for n, v in raw.items()})
+    except TypeError as error:
+        raise UsageError(f"{where} lacks a field: {error}") from error

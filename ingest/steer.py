@@ -1,0 +1,76 @@
+"""Steered text: what the model writes with features held or added, and what that cost it."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from energylens.energy import lens_energies
+from energylens.errors import UsageError
+from energylens.gate import encode_tokens
+from energylens.interventions import Edit, Intervention, feature_change
+from energylens.models import run_hooks
+from energylens.protocol import SteeredText, SteeringRequest, SteeringResult
+from energylens.saes import Sae
+from energylens.steering import distinct_pairs, generate, perplexity
+from ingest.bench import Bench
+from ingest.intervene import edit_of
+from ingest.progress import Progress
+
+
+def steer(bench: Bench, asked: SteeringRequest, progress: Progress) -> SteeringResult:
+    """Continue a prompt at every strength, 0 first.
+
+    Raises:
+        UsageError: the prompt leaves no room in the model's context, or the edit cannot be made.
+    """
+    sae = bench.sae(asked.edit.sae_id)
+    edit = edit_of(bench, asked.edit)
+    if edit.kind not in ("add", "clamp"):
+        raise UsageError("steering adds to features or clamps them; to remove one: intervene")
+    prompt = torch.tensor(bench.context(asked.prompt).ids)
+    if len(prompt) >= bench.model.n_ctx:
+        raise UsageError(f"the prompt fills the model's context of {bench.model.n_ctx} tokens")
+    strengths = list(dict.fromkeys([0.0, *asked.strengths]))
+    texts = []
+    for number, strength in enumerate(strengths):
+        done = number * asked.n_tokens
+
+        def tick(step: int, done: int = done) -> None:
+            progress.step("steering", done + step, len(strengths) * asked.n_tokens, "tokens")
+
+        made = _intervention(bench, sae, edit, strength)
+        new = generate(
+            bench.model, prompt, made, asked.n_tokens, asked.temperature, asked.seed, tick
+        )
+        texts.append(_judged(bench, sae, edit, strength, prompt, new))
+    return SteeringResult(asked.prompt, texts)
+
+
+def _intervention(bench: Bench, sae: Sae, edit: Edit, strength: float) -> Intervention | None:
+    if strength == 0.0:
+        return None
+    change = feature_change(sae, replace(edit, value=strength))
+    return Intervention(sae, change, bench.model.bos_id)
+
+
+def _judged(
+    bench: Bench, sae: Sae, edit: Edit, strength: float, prompt: Tensor, new: Tensor
+) -> SteeredText:
+    """The continuation as the model reads it without any edit."""
+    ids = torch.cat([prompt, new])[None]
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    last = bench.last_hook
+    _, cache = run_hooks(bench.model, ids, mask.long(), [sae.hook_name, last])
+    before = cache[last][0, len(prompt) - 1 : -1]
+    energies = lens_energies(bench.model.readout, before, new).energy
+    with torch.no_grad():
+        codes = encode_tokens(sae, cache[sae.hook_name], mask)[len(prompt) :]
+    active = codes[:, list(edit.feature_ids)].float()
+    return SteeredText(
+        strength=strength,
+        text=bench.model.tokenizer.decode(new.tolist()),
+        activation=float(active.mean()) if len(new) else float("nan"),
+        perplexity=perplexity(energies),
+        distinct=distinct_pairs(new.tolist()),
+    )
