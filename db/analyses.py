@@ -299,6 +299,46 @@ ROUTING_FEATURES = Table(
     ),
 )
 
+FEATURE_EFFECTS = Table(
+    "feature_effects",
+    "What ablating a feature does to energies, measured and predicted, over the contexts it was "
+    "tried in: nats, summed, energy without the feature less energy with it. Made on request by "
+    "`energylens causality`, for sampled features and for others that are active as often.",
+    "index",
+    ("run_id", "sae_id", "energy", "feature_id"),
+    (
+        RUN,
+        SAE,
+        Column(
+            "energy",
+            pa.string(),
+            "lens: of the token, read where the SAE writes; total: the model's, of all tokens",
+        ),
+        FEATURE,
+        Column(
+            "matched_to",
+            pa.int32(),
+            "the sampled feature this one is as active as; NULL for a sampled feature itself",
+        ),
+        Column("n_active", pa.int64(), "tokens it was ablated at"),
+        Column("n_contexts", pa.int32(), "contexts it was tried in"),
+        Column("efas", pa.float64(), "its EFAS with the lens gradient, from the table efas"),
+        Column("first_order", pa.float64(), "sum of z g"),
+        Column(
+            "gauss_newton",
+            pa.float64(),
+            "first order and half of the variance of the logits' change under the model",
+        ),
+        Column("trapezoid", pa.float64(), "mean of the gradients with and without the feature"),
+        Column("measured", pa.float64(), "the change itself"),
+        Column(
+            "token_correlation",
+            pa.float64(),
+            "Pearson correlation over tokens of z g and the change; NULL for total",
+        ),
+    ),
+)
+
 ANALYSES = (
     SPECIALISTS,
     EFAS,
@@ -310,5 +350,6 @@ ANALYSES = (
     ROUTING_INFORMATION,
     ROUTING_CIRCUITS,
     ROUTING_FEATURES,
+    FEATURE_EFFECTS,
 )
 """Every table of the analyses."""

@@ -13,6 +13,8 @@ from db.parquet import TableWriter
 from db.schema import TABLES
 from energylens.errors import StoreError
 
+_VECTORS = {"activations", "energy_gradients"}
+
 IndexState = Literal["fresh", "stale", "missing"]
 """fresh: computed from exactly the shards that are there now."""
 
@@ -56,8 +58,14 @@ class IndexWriter:
 
 
 def shard_fingerprints(run: RunLayout) -> tuple[str, ...]:
-    """What names the complete shards of a run and their contents."""
-    return tuple(f"{s.name}:{read_manifest(s).fingerprint}" for s in run.complete_shards())
+    """What names the complete shards of a run and their contents; shards of nothing but kept
+    vectors, which no index reads, are left out."""
+    manifests = ((shard.name, read_manifest(shard)) for shard in run.complete_shards())
+    return tuple(
+        f"{name}:{manifest.fingerprint}"
+        for name, manifest in manifests
+        if not {entry.table for entry in manifest.files} <= _VECTORS
+    )
 
 
 def index_state(run: RunLayout) -> IndexState:
@@ -65,6 +73,22 @@ def index_state(run: RunLayout) -> IndexState:
     if not (run.index / "manifest.json").exists():
         return "missing"
     return "fresh" if read_manifest(run.index).made_from == shard_fingerprints(run) else "stale"
+
+
+@contextmanager
+def extend_index(run: RunLayout, tables: tuple[str, ...], sae_id: str) -> Iterator[IndexWriter]:
+    """Replace some tables of one SAE and keep the rest of the index as it is.
+
+    Raises:
+        StoreBusyError: another process is making this index.
+        StoreError: the disk is full or cannot be written; the old index stays.
+    """
+    changed = {f"{table}/{file_name(sae_id)}.parquet" for table in tables}
+    with replace_index(run) as writer:
+        yield writer
+        for entry in read_manifest(run.index).files:
+            if entry.path not in changed:
+                writer.keep(run.index, entry)
 
 
 @contextmanager

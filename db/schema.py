@@ -63,6 +63,11 @@ RUNS = Table(
         Column("n_shards", pa.int64(), "shards the whole run has"),
         Column("versions", pa.string(), "versions of the programs that made the run, as JSON"),
         Column(
+            "additions",
+            pa.list_(pa.string()),
+            "what was added to the run after its ingest, in order: a kind and a hook or SAE",
+        ),
+        Column(
             "base_run",
             pa.string(),
             "the run whose model and SAEs a prompt or intervention used; NULL for others",

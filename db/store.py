@@ -195,4 +195,5 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
 
 
 def _state(layout: RunLayout, info: RunInfo) -> RunState:
-    return RunState(info, len(layout.complete_shards()), index_state(layout))
+    n_complete = sum(int(shard.name) < info.n_shards for shard in layout.complete_shards())
+    return RunState(info, n_complete, index_state(layout))

@@ -8,7 +8,7 @@ h_i reaches the energy of its own token through its own stream only. At the last
 the feature, which makes it the exact null of a calibrated read-out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -33,9 +33,13 @@ def model_gradients(
     next_ids: Int[Tensor, "batch pos"],
     hook_names: Iterable[str],
     own: bool,
+    uniforms: Float[Tensor, " n"] | None = None,
+    edits: Sequence[tuple[str, Callable[..., Any]]] = (),
 ) -> dict[str, Float[Tensor, "batch pos d_model"]]:
     """`total` or `own` gradients at several hooks: one forward and one backward pass.
 
+    `uniforms`, one number in [0, 1) for each of the n real tokens, draw every label from the model
+    instead of the text. `edits` are hooks that change the pass; gradients are by what they leave.
     Zero where a token is padding. Raises ModelError where `own` is asked of a model whose keys and
     values have no hooks.
     """
@@ -49,14 +53,17 @@ def model_gradients(
         kept[name] = value
         return value
 
-    hooks: list[Any] = [(name, partial(keep, name=name)) for name in dict.fromkeys([*names, last])]
+    hooks: list[Any] = [*edits]
+    hooks += [(name, partial(keep, name=name)) for name in dict.fromkeys([*names, last])]
     if own:
         hooks += [(name, _detach) for name in _keys_and_values(model)]
     with torch.enable_grad():
         model.bridge.run_with_hooks(ids, attention_mask=mask.long(), fwd_hooks=hooks)
         stream = kept[last]
         at_last = torch.zeros_like(stream)
-        read = lens_energies(model.readout, stream.detach()[mask], next_ids[mask], True).gradient
+        labels = next_ids[mask]
+        energies = lens_energies(model.readout, stream.detach()[mask], labels, True, uniforms)
+        read = energies.gradient if uniforms is None else energies.resampled_gradient
         assert read is not None, "a gradient was asked for"
         at_last[mask] = read.nan_to_num(nan=0.0).to(at_last.dtype)
         found = torch.autograd.grad(

@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from db.index_files import IndexWriter, index_state, replace_index
+from db.index_files import IndexWriter, extend_index, index_state
 from db.layout import RunLayout, StoreLayout, file_name
-from db.manifest import read_manifest
 from db.provenance import RunInfo, SaeInfo
 from db.store import Store, open_store
 from energylens.errors import UsageError
@@ -78,10 +77,9 @@ def add_variant(store: Path, run_id: str, sae_id: str, variant: str, progress: P
             con.read_parquet(str(path)).create_view("sorted_codes", replace=True)
             source = Gradients(*_sums(panel, dense, run.n_ctx), dense.directions, dense.at)
             whole, by_category = efas_rows(con, run, sae, panel, {variant: source})
-            with replace_index(layout) as writer:
+            with extend_index(layout, ("efas", "efas_categories"), sae_id) as writer:
                 for table, rows in (("efas", whole), ("efas_categories", by_category)):
                     _extend(writer, layout, table, sae_id, variant, rows)
-                _keep_rest(writer, layout, sae_id)
 
 
 def resample_features(
@@ -250,13 +248,6 @@ def _extend(
         whole = pl.concat([kept, rows.select(kept.columns)], how="vertical_relaxed")
         key = [c for c in ("variant", "category", "feature_id") if c in whole.columns]
         out.write(whole.sort(key).to_arrow())
-
-
-def _keep_rest(writer: IndexWriter, layout: RunLayout, sae_id: str) -> None:
-    changed = {f"{t}/{file_name(sae_id)}.parquet" for t in ("efas", "efas_categories")}
-    for entry in read_manifest(layout.index).files:
-        if entry.path not in changed:
-            writer.keep(layout.index, entry)
 
 
 def _find(store: Store, run_id: str, sae_id: str) -> tuple[RunInfo, SaeInfo]:

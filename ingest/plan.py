@@ -293,11 +293,12 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
             **{name: version(name) for name in packages},
             "cpu": torch.backends.cpu.get_cpu_capability(),
         },
-        saes=[_sae_info(sae, report.results[sae.sae_id]) for sae in instruments.saes],
+        saes=[sae_info(sae, report.results[sae.sae_id]) for sae in instruments.saes],
     )
 
 
-def _sae_info(sae: Sae, gate: GateResult) -> SaeInfo:
+def sae_info(sae: Sae, gate: GateResult) -> SaeInfo:
+    """The record of an SAE and what the gate found."""
     return SaeInfo(
         sae_id=sae.sae_id,
         source=sae.source,

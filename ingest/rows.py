@@ -83,7 +83,7 @@ class RowMaker:
             ("energy_gradients", "gradient", {h: measured.gradients["lens", h] for h in kept}),
         ):
             for hook, values in vectors.items():
-                yield table, self._vectors(hook, column, values, token_index)
+                yield table, self.vectors(hook, column, values, token_index)
         for router in instruments.routers:
             yield from self._routing(router, measured, token_index)
 
@@ -159,9 +159,10 @@ class RowMaker:
             }
         )
 
-    def _vectors(
+    def vectors(
         self, hook: str, column: str, values: np.ndarray, token_index: np.ndarray
     ) -> pa.Table:
+        """Rows of `activations` or `energy_gradients`; NULL for a vector of NaN."""
         n, width = values.shape
         offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
         lists = pa.ListArray.from_arrays(

@@ -21,7 +21,7 @@ from db.schema import (
 )
 from db.shards import ShardWriter, write_shard
 from energylens.errors import UsageError
-from ingest.corpus import Context, TokenizedText
+from ingest.corpus import Context, Corpus, CorpusPlan, TokenizedText
 from ingest.efas import GradientTally
 from ingest.measure import Instruments, measure
 from ingest.plan import Prepared
@@ -83,7 +83,7 @@ def ingest(prepared: Prepared, part: Part, progress: Progress) -> int:
     tables = tables_of(prepared.instruments)
     done = 0
     progress.step("ingest", 0, total, "tokens")
-    for number, items in groupby(_stream(prepared, missing), key=itemgetter(0)):
+    for number, items in groupby(stream(prepared.corpus, plan, missing), key=itemgetter(0)):
         with write_shard(prepared.layout, number, tables) as writer:
             tally = GradientTally(
                 prepared.instruments, prepared.run.run_id, number, prepared.run.n_ctx
@@ -146,9 +146,10 @@ def blocks(items: Iterable[TokenizedText | Context]) -> Iterator[Block]:
         yield block
 
 
-def _stream(prepared: Prepared, missing: set[int]) -> Iterator[tuple[int, TokenizedText | Context]]:
+def stream(
+    corpus: Corpus, plan: CorpusPlan, missing: set[int]
+) -> Iterator[tuple[int, TokenizedText | Context]]:
     """Texts and contexts of the wanted shards, in the order of the shards."""
-    plan, corpus = prepared.plan, prepared.corpus
     for text in corpus.texts(lambda text_id: not missing.isdisjoint(plan.shards_of_text(text_id))):
         home = plan.shards_of_text(text.text_id)[0]
         if home in missing:

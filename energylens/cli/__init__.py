@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import energylens
-from energylens.cli import analyses, ingest, interact, programs, sql, stores, train
+from energylens.cli import analyses, ingest, interact, programs, recompute, sql, stores, train
 from energylens.errors import EnergyLensError
 
 INTERRUPTED = 130
@@ -86,6 +86,8 @@ app.command()(sql.queries)
 app.command()(sql.query)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
+app.command()(analyses.causality)
+app.command()(recompute.recompute)
 app.command()(interact.prompt)
 app.command()(interact.intervene)
 app.command()(interact.attribute)

@@ -1,4 +1,4 @@
-"""`energylens compare` and `energylens efas`."""
+"""`energylens compare`, `energylens efas` and `energylens causality`."""
 
 from typing import Annotated
 
@@ -88,6 +88,59 @@ def efas(
     finally:
         progress.close()
     print_frame(rows, form)
+
+
+def causality(
+    store: StoreArgument,
+    run: Annotated[str, typer.Argument(help="A run of the store.")],
+    sae: Annotated[str, typer.Argument(help="One of its SAEs.")],
+    features: Annotated[
+        int, typer.Option(min=1, help="Features drawn, and as many controls.")
+    ] = 20,
+    contexts: Annotated[int, typer.Option(min=1, help="Contexts each is tried in, at most.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    how: FormatOption = "table",
+) -> None:
+    """Ablate sampled features over the corpus and compare the change of energy with what first
+    order, Gauss-Newton, trapezoid and EFAS say, beside features that are active as often."""
+    need_models()
+    import polars as pl
+
+    from energylens.cli.output import Format, print_frame
+    from ingest.causality import agreements, measure_effects
+    from ingest.progress import Progress
+
+    form = checked_format(how)
+    progress = Progress(False)
+    try:
+        rows = measure_effects(store, run, sae, features, contexts, seed, progress)
+    finally:
+        progress.close()
+    print_frame(rows.drop("run_id", "sae_id"), form)
+    if form not in (Format.table, Format.markdown):
+        return
+    summary = [
+        {
+            "energy": energy,
+            "features": group,
+            "prediction": prediction,
+            "n": found.n,
+            "correlation": _interval(found.correlation),
+            "slope": _interval(found.slope),
+            "same sign": _interval(found.sign_agreement),
+            "relative error": _interval(found.relative_error),
+        }
+        for energy, group, prediction, found in agreements(rows)
+    ]
+    typer.echo("\npredicted against measured; in brackets 95 % of a bootstrap over features")
+    print_frame(pl.DataFrame(summary), form)
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    from queries.display import number
+
+    value, low, high = (number(x) for x in values)
+    return f"{value} [{low}, {high}]"
 
 
 def _title(title: str, n: int):
