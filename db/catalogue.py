@@ -24,10 +24,11 @@ def create_catalogue(
     create_tables(con, [info for _, info in listed])
     files = _shard_files([layout for layout, _ in listed])
     for table in SHARD_TABLES:
-        con.execute(f"CREATE VIEW {table.name} AS {_select(table, files[table.name])}")
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, files[table.name])}")
     parts = _index_files(listed)
     for table in INDEX_TABLES:
-        con.execute(f"CREATE VIEW {table.name} AS {_select_index(table, parts[table.name])}")
+        select = _select_index(table, parts[table.name])
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
     for table in TABLES.values():
         _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
 

@@ -113,5 +113,5 @@ def create_tables(con: duckdb.DuckDBPyConnection, runs: list[RunInfo]) -> None:
     sae_rows = [{"run_id": run.run_id, **asdict(sae)} for run in runs for sae in run.saes]
     for table, rows in ((RUNS, run_rows), (SAES, sae_rows)):
         con.register("rows_of_runs", pa.Table.from_pylist(rows, schema=table.arrow))
-        con.execute(f"CREATE TABLE {table.name} AS SELECT * FROM rows_of_runs")  # noqa: S608
+        con.execute(f"CREATE OR REPLACE TABLE {table.name} AS SELECT * FROM rows_of_runs")  # noqa: S608
         con.unregister("rows_of_runs")

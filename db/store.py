@@ -77,6 +77,12 @@ class Store:
         known = ", ".join(state.info.run_id for state in self.runs) or "none yet"
         raise StoreError(f"'{self.path}' has no run '{run_id}'; its runs: {known}")
 
+    def refresh(self) -> None:
+        """Take in what has become complete since the store was opened; cursors go on."""
+        listed = [(run, read_run(run.run_json)) for run in self.layout.runs()]
+        create_catalogue(self.cursor(), listed)
+        self.runs[:] = [_state(run, info) for run, info in listed]
+
     def close(self) -> None:
         """Interrupt what still runs, and close the catalogue and all its cursors."""
         with self._lock:

@@ -87,6 +87,55 @@ class SteeringRequest:
 
 
 @dataclass(frozen=True)
+class EfasRequest:
+    """Add EFAS of one more gradient to the run's index."""
+
+    sae_id: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class CausalityRequest:
+    """Ablate sampled features over the corpus, into the table feature_effects."""
+
+    sae_id: str
+    n_features: int = 10
+    n_contexts: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class VectorsRequest:
+    """Keep activations or gradients at a hook."""
+
+    what: str
+    hook_name: str
+
+
+@dataclass(frozen=True)
+class IndexRequest:
+    """Make the run's index again."""
+
+
+@dataclass(frozen=True)
+class DoneResult:
+    """Answer to a request whose result lies in the store."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """Answer to `load`: what it costs to run the model here."""
+
+    seconds_per_pass: float
+    """One short text, with everything that is read of it."""
+    tokens_per_second: float
+    """On whole contexts."""
+    n_ctx: int
+
+
+@dataclass(frozen=True)
 class TokenReading:
     """One token of a text that was run."""
 

@@ -22,12 +22,12 @@ def generate(
     n_tokens: int,
     temperature: float,
     seed: int,
-    tick: Callable[[int], None],
+    tick: Callable[[Int[Tensor, " n_new"]], None],
 ) -> Int[Tensor, " n_new"]:
     """Up to `n_tokens` new ids; ends early after the model's end-of-text token or a full context.
 
-    The edit acts on every token of prompt and continuation (BOS excepted). `tick` hears how many
-    tokens there are, and may raise to stop. Temperature 0 takes the likeliest token each time.
+    The edit acts on every token of prompt and continuation (BOS excepted). `tick` sees the new
+    ids so far, and may raise to stop. Temperature 0 takes the likeliest token each time.
     """
     uniforms = torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed))
     ids, last = prompt.clone(), model.resid_post(model.n_layers - 1)
@@ -35,7 +35,7 @@ def generate(
     for step in range(n_tokens):
         if len(ids) >= model.n_ctx:
             break
-        tick(step)
+        tick(ids[len(prompt) :])
         row = ids[None]
         mask = torch.ones_like(row, dtype=torch.bool)
         hooks = [] if intervention is None else intervention.hooks(row, mask)

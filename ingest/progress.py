@@ -54,6 +54,9 @@ class Progress:
         eta = (total - done) / rate if rate > 0 else None
         self._show(Step(phase, done, total, unit, rate, eta))
 
+    def preview(self, text: str) -> None:
+        """Text that is being written; shown by what has a place for it, which this has not."""
+
     def close(self) -> None:
         """End the last line."""
         self._end_line()

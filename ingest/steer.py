@@ -36,8 +36,10 @@ def steer(bench: Bench, asked: SteeringRequest, progress: Progress) -> SteeringR
     for number, strength in enumerate(strengths):
         done = number * asked.n_tokens
 
-        def tick(step: int, done: int = done) -> None:
-            progress.step("steering", done + step, len(strengths) * asked.n_tokens, "tokens")
+        def tick(new: Tensor, done: int = done, strength: float = strength) -> None:
+            total = len(strengths) * asked.n_tokens
+            progress.step("steering", done + len(new), total, "tokens")
+            progress.preview(f"{strength:g}: {bench.model.tokenizer.decode(new.tolist())}")
 
         made = _intervention(bench, sae, edit, strength)
         new = generate(

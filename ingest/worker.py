@@ -10,10 +10,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from queue import Full, Queue
-from typing import Any, BinaryIO
+from typing import Any
 
 import energylens
 from energylens.errors import EnergyLensError, UsageError
@@ -21,18 +22,28 @@ from energylens.protocol import (
     MOST_BYTES,
     VERSION,
     AttributionRequest,
+    CausalityRequest,
+    DoneResult,
+    EfasRequest,
+    IndexRequest,
     InterventionRequest,
+    LoadResult,
     ProgressReport,
     PromptRequest,
     SteeringRequest,
+    VectorsRequest,
     decode,
     encode,
 )
 from ingest.attribute import attribute
 from ingest.bench import Bench, open_bench
+from ingest.causality import measure_effects
+from ingest.efas_run import add_variant
+from ingest.index.build import build_indexes
 from ingest.intervene import intervene
 from ingest.progress import Progress
 from ingest.prompt import prompt
+from ingest.recompute import add_vectors
 from ingest.steer import steer
 
 MOST_WAITING = 64
@@ -45,6 +56,37 @@ _METHODS: dict[str, tuple[type, Callable[[Bench, Any, Progress], Any]]] = {
     "attribute": (AttributionRequest, attribute),
     "steer": (SteeringRequest, steer),
 }
+
+
+def _add_efas(store: Path, run: str, asked: EfasRequest, progress: Progress) -> DoneResult:
+    add_variant(store, run, asked.sae_id, asked.variant, progress)
+    return DoneResult(f"EFAS of the gradient {asked.variant} is in the index")
+
+
+def _measure(store: Path, run: str, asked: CausalityRequest, progress: Progress) -> DoneResult:
+    found = measure_effects(
+        store, run, asked.sae_id, asked.n_features, asked.n_contexts, asked.seed, progress
+    )
+    return DoneResult(f"{found.height} rows are in the table feature_effects")
+
+
+def _keep(store: Path, run: str, asked: VectorsRequest, progress: Progress) -> DoneResult:
+    n = add_vectors(store, run, asked.what, asked.hook_name, progress)
+    return DoneResult(f"{n} shards were missing and have been made")
+
+
+def _index(store: Path, run: str, asked: IndexRequest, progress: Progress) -> DoneResult:
+    build_indexes(store, progress, run)
+    return DoneResult(f"the index of {run} is made")
+
+
+_STORE_METHODS: dict[str, tuple[type, Callable[[Path, str, Any, Progress], DoneResult]]] = {
+    "efas": (EfasRequest, _add_efas),
+    "causality": (CausalityRequest, _measure),
+    "vectors": (VectorsRequest, _keep),
+    "index": (IndexRequest, _index),
+}
+"""Methods that write to a run; they load what they need themselves."""
 
 
 @dataclass
@@ -66,20 +108,29 @@ class _WorkerProgress(Progress):
 
     def __init__(self, job: _Job, send: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(as_json=True)
-        self._job, self._send, self._sent = job, send, 0.0
+        self._job, self._send = job, send
+        self._sent = self._previewed = 0.0
 
     def step(self, phase: str, done: int, total: int, unit: str) -> None:
         self.check()
         now = time.monotonic()
         if now - self._sent >= 1 / _REPORTS_A_SECOND:
             self._sent = now
-            report = ProgressReport(phase, done, total, unit)
-            self._send({"id": self._job.id, "progress": report.__dict__})
+            self._report(ProgressReport(phase, done, total, unit))
 
     def say(self, message: str) -> None:
         self.check()
-        report = ProgressReport("", 0, 0, "", message)
-        self._send({"id": self._job.id, "progress": report.__dict__})
+        self._report(ProgressReport("", 0, 0, "", message))
+
+    def preview(self, text: str) -> None:
+        self.check()
+        now = time.monotonic()
+        if now - self._previewed >= 1 / _REPORTS_A_SECOND:
+            self._previewed = now
+            self._report(ProgressReport("preview", 0, 0, "", text))
+
+    def _report(self, report: ProgressReport) -> None:
+        self._send({"id": self._job.id, "progress": asdict(report)})
 
     def check(self) -> None:
         """Stop here if the job has been cancelled."""
@@ -90,7 +141,7 @@ class _WorkerProgress(Progress):
 class Worker:
     """Answers requests from one stream on another."""
 
-    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+    def __init__(self, requests: BufferedIOBase, answers: BufferedIOBase) -> None:
         self._requests, self._answers = requests, answers
         self._waiting: Queue[_Job | None] = Queue(MOST_WAITING)
         self._jobs: dict[str | int, _Job] = {}
@@ -199,11 +250,17 @@ class Worker:
             return {
                 "protocol": VERSION,
                 "energylens": energylens.__version__,
-                "methods": ["hello", "load", *_METHODS, "cancel", "shutdown"],
+                "methods": ["hello", "load", *_METHODS, *_STORE_METHODS, "cancel", "shutdown"],
             }
         if job.method == "load":
             bench = self._bench(job.params, progress)
-            return {"seconds_per_pass": _seconds_per_pass(bench), "n_ctx": bench.run.n_ctx}
+            return _cost(bench)
+        if job.method in _STORE_METHODS:
+            kind, change = _STORE_METHODS[job.method]
+            store, run = self._place(job.params)
+            asked = decode(kind, job.params.get("request"))
+            self._held = None  # one model at a time
+            return change(Path(store), run, asked, progress)
         if job.method not in _METHODS:
             raise UsageError(f"there is no method '{job.method}'; hello lists them")
         kind, answer = _METHODS[job.method]
@@ -212,14 +269,18 @@ class Worker:
 
     def _bench(self, params: dict[str, Any], progress: _WorkerProgress) -> Bench:
         """The run's model and SAEs; one run's are held at a time, which bounds memory."""
-        store, run = params.get("store"), params.get("run")
-        if not isinstance(store, str) or not isinstance(run, str):
-            raise UsageError("params need store, the path of a store, and run, a run of it")
+        store, run = self._place(params)
         if self._held is None or self._held[0] != (store, run):
             progress.say("loading the model")
             self._held = None
             self._held = ((store, run), open_bench(Path(store), run))
         return self._held[1]
+
+    def _place(self, params: dict[str, Any]) -> tuple[str, str]:
+        store, run = params.get("store"), params.get("run")
+        if not isinstance(store, str) or not isinstance(run, str):
+            raise UsageError("params need store, the path of a store, and run, a run of it")
+        return store, run
 
     def _refuse(self, job_id: str | int | None, message: str) -> None:
         self._error(job_id, "UsageError", message)
@@ -236,10 +297,15 @@ class Worker:
             self._answers.flush()
 
 
-def _seconds_per_pass(bench: Bench) -> float:
-    """How long a pass over a short text takes here, so that a cost can be told beforehand."""
-    context = bench.context("How long does a pass take?")
-    bench.measure([context])
-    began = time.perf_counter()
-    bench.measure([context])
-    return time.perf_counter() - began
+def _cost(bench: Bench) -> LoadResult:
+    """How long passes take here, so that a cost can be told beforehand."""
+    whole = bench.corpus.room * "a "
+    ids = bench.model.tokenizer.encode(whole, add_special_tokens=False)[: bench.corpus.room]
+    long = bench.model.tokenizer.decode(ids[: max(1, len(ids) - 2)])
+    seconds = []
+    for text in ("a", "a", long):
+        context = bench.context(text)
+        began = time.perf_counter()
+        bench.measure([context])
+        seconds.append(time.perf_counter() - began)
+    return LoadResult(seconds[1], len(context.ids) / seconds[2], bench.run.n_ctx)

@@ -31,6 +31,8 @@ from transformers import (
 )
 
 from db.store import Store
+from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.model import MesaNetForCausalLM
 from energylens.models import LanguageModel, load_model
 from energylens.training.corpus import train_tokenizer
 from ingest.index.build import build_indexes
@@ -97,6 +99,16 @@ def make_mixtral(seed: int = 0) -> MixtralForCausalLM:
     return MixtralForCausalLM(config).eval()
 
 
+def make_mesanet(**changes: Any) -> MesaNetForCausalLM:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "vocab_size": VOCAB, "hidden_size": D_MODEL, "num_hidden_layers": 3,
+        "num_attention_heads": 3, "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8,
+        "shared_width": 16, "chunk_size": 8, "max_position_embeddings": N_CTX,
+    }  # fmt: skip
+    return MesaNetForCausalLM(MesaNetConfig(**(settings | changes))).eval()
+
+
 def make_sae(
     kind: str, hook_name: str, d_in: int = D_MODEL, d_sae: int = 32, **metadata: Any
 ) -> Any:
@@ -159,6 +171,16 @@ def gpt2(gpt2_dir: Path) -> LanguageModel:
 @pytest.fixture(scope="session")
 def llama(llama_dir: Path) -> LanguageModel:
     return load_model(str(llama_dir))
+
+
+@pytest.fixture(scope="session")
+def mesanet_dir(save_model: Callable[..., Path]) -> Path:
+    return save_model(make_mesanet())
+
+
+@pytest.fixture(scope="session")
+def mesanet(mesanet_dir: Path) -> LanguageModel:
+    return load_model(str(mesanet_dir))
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,8 @@ def worker() -> None:
     os.dup2(2, 1)  # a library that prints must not print between the answers
     from ingest.worker import Worker
 
-    Worker(sys.stdin.buffer, answers).serve()
+    with open(0, "rb", closefd=False) as requests:
+        Worker(requests, answers).serve()
     os._exit(0)  # the reading thread may wait on stdin for ever
 
 

@@ -29,7 +29,8 @@ def test_help_lists_every_command_with_its_purpose() -> None:
     shown = run("--help").stdout
     for command in (
         "demo", "ingest", "index", "info", "verify", "merge", "tui", "sql", "queries", "query",
-        "doctor", "train",
+        "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
+        "recompute", "worker", "compare", "efas",
     ):  # fmt: skip
         assert f"  {command}" in shown
         assert "Usage" in run(command, "--help").stdout

@@ -13,34 +13,12 @@ from db.store import Store
 from db.verify import verify_store
 from energylens.errors import ModelError
 from energylens.gradients import model_gradients
-from energylens.mesanet.config import MesaNetConfig
-from energylens.mesanet.model import MesaNetForCausalLM
 from energylens.models import LanguageModel, load_model, run_hooks
 from energylens.routing import find_routers
 from ingest.plan import IngestConfig
 from queries.catalog import open_catalog
 from queries.routing import anchor_load, routing_health
-from tests.conftest import D_MODEL, N_CTX, VOCAB, make_sae, make_store
-
-
-def make_mesanet(**changes: Any) -> MesaNetForCausalLM:
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {
-        "vocab_size": VOCAB, "hidden_size": D_MODEL, "num_hidden_layers": 3,
-        "num_attention_heads": 3, "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8,
-        "shared_width": 16, "chunk_size": 8, "max_position_embeddings": N_CTX,
-    }  # fmt: skip
-    return MesaNetForCausalLM(MesaNetConfig(**(settings | changes))).eval()
-
-
-@pytest.fixture(scope="module")
-def mesanet_dir(save_model: Callable[..., Path]) -> Path:
-    return save_model(make_mesanet())
-
-
-@pytest.fixture(scope="module")
-def mesanet(mesanet_dir: Path) -> LanguageModel:
-    return load_model(str(mesanet_dir))
+from tests.conftest import VOCAB, make_mesanet, make_sae, make_store
 
 
 @pytest.fixture(scope="module")

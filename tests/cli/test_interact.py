@@ -1,0 +1,95 @@
+"""Prompts, interventions, attribution, steering and recomputation as a person types them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from db.store import open_store
+from tests.cli.test_cli import run
+
+
+@pytest.fixture(scope="module")
+def path(rich_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("interact") / "x.lens"
+    shutil.copytree(rich_path, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def name(path: Path) -> str:
+    with open_store(path) as store:
+        return store.runs[0].info.run_id
+
+
+def test_prompt_shows_tokens_energies_features_and_routes(path: Path, name: str) -> None:
+    shown = run("prompt", path, name, "the cat", "--top", "1").stdout
+    assert "energy" in shown and "routes" in shown and "one:" in shown
+    found = json.loads(run("prompt", path, name, "the cat", "--with", "a dog", "--json").stdout)
+    assert found["reading"]["tokens"][1]["token"] == "th" and found["other"]["choices"]
+
+
+def test_prompt_reads_a_file(path: Path, name: str, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("the cat")
+    assert "cat" in run("prompt", path, name, f"@{tmp_path}/p.txt").stdout.replace(" ", "")
+    assert "cannot be read" in run("prompt", path, name, "@nowhere", code=2).stderr
+
+
+def test_intervene_shows_the_edit_beside_its_controls(path: Path, name: str) -> None:
+    result = run(
+        "intervene", path, name, "the cat sat", "--sae", "one", "--feature", "7", "--kind",
+        "clamp", "--value", "4",
+    )  # fmt: skip
+    for word in ("clean", "edited", "flipped", "noise", "like", "features moved most"):
+        assert word in result.stdout
+    assert "total variation" in result.stdout
+    assert "stored as the run intervention-" in result.stderr
+    assert "intervention-" in run("info", path).stdout
+
+
+def test_attribute_shows_three_measures_and_their_agreement(path: Path, name: str) -> None:
+    shown = run("attribute", path, name, "the cat sat", "--sae", "two", "--top", "4").stdout
+    for word in ("logit of", "gradient", "ablation", "direct", "Spearman", "faithfulness"):
+        assert word in shown
+    found = run(
+        "attribute", path, name, "the cat", "--sae", "one", "--of-sae", "two", "--of-feature",
+        "3", "--top", "2", "--json",
+    )  # fmt: skip
+    assert "feature 3 of two" in json.loads(found.stdout)["metric"]
+
+
+def test_steer_shows_the_unsteered_text_first(path: Path, name: str) -> None:
+    shown = run(
+        "steer", path, name, "the cat", "--sae", "two", "--feature", "3", "--strengths", "1,2",
+        "--unit", "norm", "--n-tokens", "4",
+    ).stdout  # fmt: skip
+    assert shown.index("strength 0:") < shown.index("strength 1.000") < shown.index("strength 2")
+    wrong = run("steer", path, name, "x", "--sae", "two", "--feature", "3", "--strengths", "much",
+                code=2)  # fmt: skip
+    assert "--strengths takes numbers" in wrong.stderr
+
+
+def test_one_of_several_saes_must_be_named(path: Path, name: str) -> None:
+    result = run("intervene", path, name, "the", "--feature", "1", code=2)
+    assert "--sae says which SAE; the run has mlp, one, two" in result.stderr
+
+
+def test_causality_compares_predictions_with_measurements(path: Path, name: str) -> None:
+    shown = run("causality", path, name, "two", "--features", "2", "--contexts", "2").stdout
+    assert "gauss_newton" in shown and "relative error" in shown and "rate-matched" in shown
+
+
+def test_recompute_adds_vectors_and_says_what_to_give(path: Path, name: str) -> None:
+    hook = "blocks.0.hook_resid_post"
+    result = run("recompute", path, name, "--keep", "activations", "--hook", hook)
+    assert "1 shards were missing" in result.stderr
+    again = run("recompute", path, name, "--keep", "activations", "--hook", hook)
+    assert "there already" in again.stderr
+    assert "say what to add" in run("recompute", path, name, code=2).stderr
+    wrong = run("recompute", path, name, "--keep", "activations", "--hook", "blocks.0.nope", code=2)
+    assert "has no hook" in wrong.stderr
+
+
+def test_a_run_that_is_not_there_is_named(path: Path) -> None:
+    assert "has no run 'none'" in run("prompt", path, "none", "x", code=1).stderr
