@@ -11,7 +11,7 @@ from db.layout import StoreLayout
 from db.provenance import RunInfo, RunKind, write_run
 from db.shards import write_shard
 from db.store import open_store
-from energylens.protocol import encode
+from energylens.wire import encode
 from ingest.bench import Bench
 from ingest.efas import GradientTally
 from ingest.measure import Measured

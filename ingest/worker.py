@@ -32,9 +32,8 @@ from energylens.protocol import (
     PromptRequest,
     SteeringRequest,
     VectorsRequest,
-    decode,
-    encode,
 )
+from energylens.wire import decode, encode
 from ingest.attribute import attribute
 from ingest.bench import Bench, open_bench
 from ingest.causality import measure_effects

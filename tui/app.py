@@ -1,6 +1,8 @@
 """The app: it wires screens, keys and the store together, and does nothing else."""
 
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,16 +12,29 @@ from textual.screen import Screen
 
 from db.store import Store, confine
 from queries.catalog import open_catalog
+from tui.jobs import Jobs
 from tui.modals.too_small import SMALLEST, TooSmall
 from tui.screens.coactivation import CoactivationScreen
 from tui.screens.efas import EfasScreen
 from tui.screens.energy import EnergyScreen
 from tui.screens.features import FeaturesScreen
+from tui.screens.jobs import JobsScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.prompt import PromptScreen
 from tui.screens.routing import RoutingScreen
 from tui.screens.specialists import SpecialistsScreen
 from tui.screens.sql import SqlScreen
 from tui.state import Workspace
+from tui.worker import WorkerClient
+
+
+@dataclass(frozen=True)
+class WorkerPlace:
+    """How the worker is started, and what it calls the store."""
+
+    command: tuple[str, ...] = (sys.executable, "-m", "energylens", "worker")
+    store: str | None = None
+    """The store's path on the worker's machine; None where that is this one."""
 
 
 class LensApp(App[None]):
@@ -37,6 +52,7 @@ class LensApp(App[None]):
         "routing": RoutingScreen,
         "energy": EnergyScreen,
         "sql": SqlScreen,
+        "jobs": JobsScreen,
     }
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,17 +64,29 @@ class LensApp(App[None]):
         Binding("6", "switch_mode('routing')", show=False, id="view.routing"),
         Binding("7", "switch_mode('energy')", show=False, id="view.energy"),
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
+        Binding("9", "switch_mode('jobs')", "Jobs", show=False, id="view.jobs"),
+        Binding("p", "prompt", "Prompt", show=False, id="app.prompt", tooltip="Run a text"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, worker: WorkerPlace | None = None) -> None:
         super().__init__()
-        self.workspace = Workspace(store)
+        place = worker or WorkerPlace()
+        client = WorkerClient(place.command)
+        self.workspace = Workspace(store, Jobs(client, place.store or str(store.path.resolve())))
         self.theme = "textual-dark"
         if os.environ.get("SSH_CONNECTION"):
             self.animation_level = "none"
+
+    def action_prompt(self) -> None:
+        """Run a text through the model of the run in view."""
+        selection = self.workspace.selection
+        if selection is None:
+            self.notify("this store has no run with an SAE to read a text with", markup=False)
+        elif not isinstance(self.screen, PromptScreen):
+            self.push_screen(PromptScreen(selection))
 
     def action_help(self) -> None:
         """Show or hide what the keys do here."""
@@ -80,14 +108,18 @@ class LensApp(App[None]):
 
     async def action_quit(self) -> None:
         """Stop every query and leave."""
-        self.workspace.tasks.close()
+        self._stop()
         self.exit()
 
     def on_unmount(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         self.workspace.tasks.close()
+        self.workspace.jobs.close()
 
 
-def run_tui(path: Path) -> None:
+def run_tui(path: Path, worker: WorkerPlace | None = None) -> None:
     """Open a store and explore it until the user leaves.
 
     Raises:
@@ -95,4 +127,4 @@ def run_tui(path: Path) -> None:
     """
     with open_catalog(path) as store:
         confine(store)
-        LensApp(store).run()
+        LensApp(store, worker).run()

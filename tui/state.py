@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from db.provenance import SaeInfo
 from db.store import Store
+from tui.jobs import Jobs
 from tui.tasks import Tasks
 
 
@@ -24,12 +25,10 @@ class Selection:
 class Workspace:
     """One of it for an app; screens reach it as `self.workspace`."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.tasks = store, Tasks(store)
-        self.choices = [
-            Selection(state.info.run_id, sae) for state in store.runs for sae in state.info.saes
-        ]
-        """Every SAE of the store."""
+    def __init__(self, store: Store, jobs: Jobs) -> None:
+        self.store, self.tasks, self.jobs = store, Tasks(store), jobs
+        self.choices = self._choices()
+        """Every SAE of the store's corpora."""
         self.selection = self.choices[0] if self.choices else None
         """The SAE in view; None in a store without one."""
         self._watchers: list[Callable[[], None]] = []
@@ -40,6 +39,16 @@ class Workspace:
             self.selection = selection
             for watcher in self._watchers:
                 watcher()
+
+    def take_in(self) -> None:
+        """Show what has been added to the store: its catalogue has been refreshed."""
+        self.choices = self._choices()
+        for watcher in self._watchers:
+            watcher()
+
+    def _choices(self) -> list[Selection]:
+        corpora = [state for state in self.store.runs if state.info.base_run is None]
+        return [Selection(state.info.run_id, sae) for state in corpora for sae in state.info.saes]
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Be called when another SAE is in view."""

@@ -14,6 +14,7 @@ from textual.message_pump import MessagePump
 
 from db.store import Session, Store
 from energylens.errors import EnergyLensError
+from tui.notices import notify
 
 
 class Tasks:
@@ -52,9 +53,9 @@ class Tasks:
             except duckdb.InterruptException:
                 return
             except EnergyLensError as error:
-                self._tell(asker, session, failed or _notify(asker), error)
+                self._tell(asker, session, failed or notify(asker), error)
             except duckdb.Error as error:
-                self._tell(asker, session, _notify(asker), EnergyLensError(_readable(error)))
+                self._tell(asker, session, notify(asker), EnergyLensError(_readable(error)))
             else:
                 self._tell(asker, session, answer, found)
             finally:
@@ -86,10 +87,6 @@ class Tasks:
     ) -> None:
         if not session.is_interrupted and not self._closed and asker.is_running:
             asker.call_later(callback, value)
-
-
-def _notify(asker: DOMNode) -> Callable[[EnergyLensError], None]:
-    return lambda error: asker.app.notify(str(error), severity="error", markup=False, timeout=10)
 
 
 def _readable(error: duckdb.Error) -> str:

@@ -144,7 +144,7 @@ def _answer(
     show: Callable[[Any], None],
 ) -> None:
     need_models()
-    from energylens.protocol import encode
+    from energylens.wire import encode
     from ingest.bench import open_bench
     from ingest.progress import Progress
 

@@ -1,6 +1,7 @@
 """`energylens demo`, `energylens tui`, `energylens worker` and `energylens doctor`."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,8 +43,17 @@ def demo(
         tui(store)
 
 
-def tui(store: StoreArgument) -> None:
-    """Explore a store by keyboard."""
+def tui(
+    store: StoreArgument,
+    worker: Annotated[
+        str | None,
+        typer.Option(help="Command that starts the worker, as in 'ssh box energylens worker'."),
+    ] = None,
+    worker_store: Annotated[
+        str | None, typer.Option(help="The store's path on the worker's machine, if another.")
+    ] = None,
+) -> None:
+    """Explore a store by keyboard; `--worker` computes what is asked for on another machine."""
     if os.environ.get("TERM") == "dumb":
         raise UsageError(
             "TERM=dumb has no screen; use energylens info, query and sql, "
@@ -51,9 +61,11 @@ def tui(store: StoreArgument) -> None:
         )
     if not _has_terminal():
         raise UsageError("the TUI needs a terminal; use energylens info, query and sql instead")
-    from tui.app import run_tui
+    from tui.app import WorkerPlace, run_tui
 
-    run_tui(store)
+    own = WorkerPlace()
+    command = own.command if worker is None else tuple(shlex.split(worker))
+    run_tui(store, WorkerPlace(command, worker_store))
 
 
 def worker() -> None:

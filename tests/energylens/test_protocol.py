@@ -15,9 +15,8 @@ from energylens.protocol import (
     PromptRequest,
     SteeringRequest,
     SteeringResult,
-    decode,
-    encode,
 )
+from energylens.wire import decode, encode
 
 edits = st.builds(
     EditRequest,

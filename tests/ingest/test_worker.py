@@ -17,7 +17,8 @@ import pytest
 
 from db.store import open_store
 from db.verify import verify_store
-from energylens.protocol import MOST_BYTES, VERSION, PromptResult, decode
+from energylens.protocol import MOST_BYTES, VERSION, PromptResult
+from energylens.wire import decode
 from ingest.worker import MOST_WAITING, Worker
 
 

@@ -34,7 +34,15 @@ class SaeScreen(LensScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "choose_sae", "SAE", id="sae.choose", tooltip="Look at another SAE"),
+        Binding("r", "recompute", "Recompute", show=False, id="sae.recompute"),
     ]
+
+    def action_recompute(self) -> None:
+        """Offer what can be computed for the run in view."""
+        from tui.recompute import offer  # it shows screens that are built on this one
+
+        if self.workspace.selection is not None:
+            offer(self, self.workspace.selection)
 
     def action_choose_sae(self) -> None:
         """Ask for another SAE."""

@@ -26,6 +26,7 @@ from queries.features import (
 )
 from tui.screens.base import LensScreen
 from tui.screens.feature_facts import facts
+from tui.screens.lab import LabScreen
 from tui.state import Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.status_bar import StatusBar
@@ -58,6 +59,7 @@ class FeatureScreen(LensScreen):
         Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="feature.next"),
         Binding("down,j", "context(1)", "Context", show=False, id="feature.down"),
         Binding("up,k", "context(-1)", "Context", show=False, id="feature.up"),
+        Binding("a", "lab", "Ablate", id="feature.lab", tooltip="Run a text without it"),
         Binding("m", "more", "More", id="feature.more", tooltip="Draw more contexts"),
         Binding("v", "digits", "Digits", id="feature.digits", tooltip="Digits beside the shades"),
         Binding("y", "copy_link", "Link", id="feature.link", tooltip="Copy the Neuronpedia link"),
@@ -67,7 +69,8 @@ class FeatureScreen(LensScreen):
 Shades go from dark (weak) to light (the feature's strongest); **v** writes a digit from 1 to 9
 beside each. **up** and **down** go from context to context, **left** and **right** from token to
 token: the status line gives the exact value under the cursor. **space** shows the whole context,
-**m** more contexts, **[** and **]** the features before and after in the list this one came from.
+**m** more contexts, **a** runs the context without the feature, **[** and **]** go to the features
+before and after in the list this one came from.
 """
 
     def __init__(
@@ -195,6 +198,16 @@ token: the status line gives the exact value under the cursor. **space** shows t
         """Draw more contexts."""
         self._n_contexts += MORE_CONTEXTS
         self._load_contexts()
+
+    def action_lab(self) -> None:
+        """Run the context in focus with the feature taken out."""
+        texts = list(self.query(TokenText))
+        chosen = next((text for text in texts if text.has_focus), next(iter(texts), None))
+        if chosen is None:
+            self.notify("no context to run: p types a text", markup=False)
+            return
+        text = b"".join(t.data for t in chosen.tokens).decode("utf-8", "replace")
+        self.app.push_screen(LabScreen(self._selection, self._feature_id, text))
 
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""

@@ -16,6 +16,7 @@ VIEWS = (
     ("6", "routing", "Routing", "Route"),
     ("7", "energy", "Energy", "Energy"),
     ("8", "sql", "SQL", "SQL"),
+    ("9", "jobs", "Jobs", "Jobs"),
 )
 """Key, mode, title and short title of every view."""
 _WIDE = 100

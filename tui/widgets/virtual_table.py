@@ -73,12 +73,22 @@ class VirtualTable(ScrollView, can_focus=True):
         table: "VirtualTable"
         row: int
 
+        @property
+        def control(self) -> "VirtualTable":
+            """The table, by which handlers select."""
+            return self.table
+
     @dataclass
     class Chosen(Message):
         """Enter was pressed on a row, or its line clicked twice."""
 
         table: "VirtualTable"
         row: int
+
+        @property
+        def control(self) -> "VirtualTable":
+            """The table, by which handlers select."""
+            return self.table
 
     @dataclass
     class Peeked(Message):

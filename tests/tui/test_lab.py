@@ -1,0 +1,119 @@
+"""Recomputation by keyboard, with a real worker: ablate, add, steer, read a text, jobs."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import Driver, Open
+from tui.jobs import Job
+from tui.screens.feature import FeatureScreen
+from tui.screens.lab import LabScreen
+from tui.screens.prompt import PromptScreen
+from tui.screens.steering import SteeringScreen
+from tui.widgets.token_pairs import TokenPairs, signed
+
+
+@pytest.fixture
+def path(rich_path: Path, tmp_path: Path) -> Path:
+    shutil.copytree(rich_path, tmp_path / "rich.lens")
+    return tmp_path / "rich.lens"
+
+
+async def worked(driver: Driver, done: Callable[[Job], bool] = lambda job: True) -> None:
+    """Wait until the worker has answered everything."""
+    jobs = driver.app.workspace.jobs
+    for _ in range(1200):
+        if jobs.listed and not jobs.running and done(jobs.listed[-1]):
+            await driver.settle()
+            return
+        await driver.pilot.pause(0.1)
+    raise AssertionError(f"{[(job.title, job.state, job.log) for job in jobs.listed]}")
+
+
+async def open_feature(driver: Driver) -> None:
+    await driver.press("2", "down", "enter")
+    assert isinstance(driver.app.screen, FeatureScreen)
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_a_feature_is_ablated_added_kept_and_steered_by(
+    drive: Open, size: str, path: Path
+) -> None:
+    async with drive(size, path) as driver:
+        await open_feature(driver)
+        await driver.press("a")
+        assert isinstance(driver.app.screen, LabScreen)
+        await worked(driver)
+        for word in ("edited", "flipped", "noise", "like", "before", "after", "ablated"):
+            assert word in driver.text, word
+        assert "first choice changed" in driver.text, "the model routes"
+        assert driver.app.screen.query_one(TokenPairs)._tokens
+        await driver.press("plus")
+        await worked(driver)
+        assert "+0.50 of its maximum" in driver.text
+        await driver.press("minus", "minus")
+        await worked(driver)
+        assert "-0.50 of its maximum" in driver.text
+        await driver.press("w")
+        await worked(driver)
+        assert "stored as intervention-" in driver.text
+        assert len(list((path / "runs").glob("intervention-*"))) == 1
+        await driver.press("s")
+        assert isinstance(driver.app.screen, SteeringScreen)
+        await worked(driver)
+        assert "strength 0 of the maximum" in driver.text and "perplexity" in driver.text
+        await driver.press("escape", "escape", "9")
+        await driver.until("steer by feature")
+        assert "done" in driver.text and "0 running" in driver.text
+
+
+async def test_a_text_is_typed_read_and_compared(drive: Open, path: Path) -> None:
+    async with drive("large", path) as driver:
+        await driver.press("p")
+        await driver.until("F5 or ctrl+j runs it")
+        await driver.press(*"the", "space", *"cat", "f5")
+        await worked(driver)
+        assert isinstance(driver.app.screen, PromptScreen)
+        assert "mean energy" in driver.text and "energy after each layer" in driver.text
+        before = driver.text
+        await driver.press("down")
+        assert driver.text != before, "the features of another token"
+        await driver.press("o", "backspace", *"r", "f5")
+        await worked(driver)
+        await driver.press("enter", "enter")
+        assert isinstance(driver.app.screen, FeatureScreen)
+
+
+async def test_what_is_missing_is_computed_and_taken_in(drive: Open, path: Path) -> None:
+    async with drive("small", path) as driver:
+        assert "9 Jobs" in driver.text
+        await driver.press("9")
+        assert "no jobs yet" in driver.text
+        await driver.press("2", "r")
+        await worked(driver)
+        await driver.until("Recompute for")
+        assert "about" in driver.text and "keep dense activations" in driver.text
+        await driver.press("down", "enter")
+        await worked(driver, lambda job: "keep dense" in job.title)
+        await driver.until("shards were missing")
+        state = driver.app.workspace.store.runs[0]
+        assert state.info.additions == ["activations blocks.1.hook_mlp_out"]
+
+
+async def test_a_job_is_cancelled(drive: Open, path: Path) -> None:
+    async with drive("small", path) as driver:
+        await open_feature(driver)
+        await driver.press("a")
+        await worked(driver)
+        await driver.press("s", "x")
+        await worked(driver)
+        states = [job.state for job in driver.app.workspace.jobs.listed]
+        assert states[-1] in ("cancelled", "done")  # a small model may have been faster
+        await driver.press("9", "x")
+        await driver.until("no job runs under the cursor")
+
+
+def test_differences_carry_their_sign() -> None:
+    assert [signed(x) for x in (None, 0.0, 0.004, 1.234, -0.5)] == ["·", "0", "0", "+1.23", "-0.50"]

@@ -1,0 +1,143 @@
+"""What the worker has been asked to do: the list behind the Jobs view, each to be cancelled."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from textual.dom import DOMNode
+
+from energylens.errors import EnergyLensError
+from energylens.protocol import ProgressReport
+from energylens.wire import decode, encode
+from tui.notices import notify
+from tui.worker import Calls, WorkerClient, WorkerError
+
+JobState = Literal["running", "done", "failed", "cancelled"]
+Result = TypeVar("Result")
+
+
+@dataclass
+class Job:
+    """One request and how far it is."""
+
+    number: int
+    title: str
+    began: float
+    state: JobState = "running"
+    report: ProgressReport | None = None
+    """The last one that counts something."""
+    ended: float | None = None
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken."""
+        return (time.monotonic() if self.ended is None else self.ended) - self.began
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds it will still take, if its reports say; None where they do not."""
+        report = self.report
+        if self.state != "running" or report is None or not 0 < report.done < report.total:
+            return None
+        return self.seconds * (report.total - report.done) / report.done
+
+
+class Jobs:
+    """One of it for an app."""
+
+    def __init__(self, client: WorkerClient, store: str) -> None:
+        """`store` is the store's path as the worker sees it."""
+        self._client, self._store = client, store
+        self.listed: list[Job] = []
+        """Newest last."""
+        self._watchers: list[Callable[[Job], None]] = []
+
+    def watch(self, watcher: Callable[[Job], None]) -> None:
+        """Be told of every change of a job; on the thread that reads the worker's answers."""
+        self._watchers.append(watcher)
+
+    def ask(
+        self,
+        asker: DOMNode,
+        title: str,
+        method: str,
+        run: str,
+        request: object,
+        kind: type[Result],
+        answer: Callable[[Result], None],
+        failed: Callable[[EnergyLensError], None] | None = None,
+        progress: Callable[[ProgressReport], None] | None = None,
+    ) -> Job | None:
+        """Send a request; callbacks come on the asker's own message queue. None where there is no
+        worker to be had, of which `failed` hears."""
+        job = Job(0, title, time.monotonic())
+
+        def tell(callback: Callable[[Any], None] | None, value: Any) -> None:
+            if callback is not None and asker.is_running:
+                asker.call_later(callback, value)
+
+        def refused(error: EnergyLensError) -> None:
+            if isinstance(error, WorkerError) and error.kind == "Cancelled":
+                self._end(job, "cancelled", str(error))
+            else:
+                self._end(job, "failed", str(error))
+                tell(failed or notify(asker), error)
+
+        def answered(raw: Any) -> None:
+            try:
+                found = decode(kind, raw)
+            except EnergyLensError as error:
+                refused(error)
+                return
+            self._end(job, "done", "")
+            tell(answer, found)
+
+        def heard(report: ProgressReport) -> None:
+            if report.message and report.phase != "preview":
+                job.log.append(report.message)
+            elif report.phase != "preview":
+                job.report = report
+            self._changed(job)
+            tell(progress, report)
+
+        params = {"store": self._store, "run": run, "request": plain(request)}
+        try:
+            job.number = self._client.ask(method, params, Calls(answered, refused, heard))
+        except WorkerError as error:
+            tell(failed or notify(asker), error)
+            return None
+        self.listed.append(job)
+        self._changed(job)
+        return job
+
+    def cancel(self, job: Job | None) -> None:
+        """Stop a job that runs."""
+        if job is not None and job.state == "running":
+            self._client.cancel(job.number)
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs that are not at their end."""
+        return [job for job in self.listed if job.state == "running"]
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._client.close()
+
+    def _end(self, job: Job, state: JobState, message: str) -> None:
+        job.state, job.ended = state, time.monotonic()
+        if message:
+            job.log.append(message)
+        self._changed(job)
+
+    def _changed(self, job: Job) -> None:
+        for watcher in self._watchers:
+            watcher(job)
+
+
+def plain(request: object) -> Any:
+    """A record as what JSON holds."""
+    return json.loads(encode(request))

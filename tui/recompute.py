@@ -1,0 +1,94 @@
+"""What can be computed for a run when asked, what it costs, and what becomes of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from energylens.protocol import (
+    CausalityRequest,
+    DoneResult,
+    EfasRequest,
+    IndexRequest,
+    LoadResult,
+    VectorsRequest,
+)
+from tui.modals.choose import Choose
+from tui.screens.base import LensScreen
+from tui.screens.jobs import clock
+from tui.state import Selection
+
+_VARIANTS = ("lens", "own", "total", "calibration")
+_GRADIENT_COST = 4.0
+"""A gradient over a token costs about so many readings of it."""
+_CAUSALITY = CausalityRequest("", n_features=10, n_contexts=16)
+_CAUSALITY_PASSES = 9
+"""Passes an ablation takes over its contexts, backward ones counted twice."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One thing that can be computed."""
+
+    title: str
+    method: str
+    request: object
+    tokens: float
+    """Readings of a token it costs, about."""
+
+
+def offers(screen: LensScreen, selection: Selection) -> Iterator[Offer]:
+    """What the run in view lacks, or can have again."""
+    state = screen.workspace.store.run(selection.run)
+    run, sae = state.info, selection.sae
+    if state.index != "fresh":
+        yield Offer("make the index", "index", IndexRequest(), run.n_tokens / 4)
+    for variant in _VARIANTS:
+        if variant not in run.efas:
+            title = f"EFAS with the gradient {variant}"
+            request = EfasRequest(sae.sae_id, variant)
+            yield Offer(title, "efas", request, run.n_tokens * _GRADIENT_COST)
+    passes = 2 * _CAUSALITY.n_features * _CAUSALITY.n_contexts * _CAUSALITY_PASSES
+    yield Offer(
+        f"what ablating {_CAUSALITY.n_features} features does to energies, beside predictions",
+        "causality",
+        CausalityRequest(sae.sae_id, _CAUSALITY.n_features, _CAUSALITY.n_contexts),
+        passes * run.n_tokens / max(run.n_contexts, 1),
+    )
+    for what in ("activations", "gradients"):
+        if what not in run.keep and f"{what} {sae.hook_name}" not in run.additions:
+            request = VectorsRequest(what, sae.hook_name)
+            yield Offer(f"keep dense {what} at {sae.hook_name}", "vectors", request, run.n_tokens)
+
+
+def offer(screen: LensScreen, selection: Selection) -> None:
+    """Ask the worker what it costs, and the user what to compute; then compute it."""
+    screen.notify("asking the worker what it costs", markup=False)
+
+    def choose(cost: LoadResult) -> None:
+        listed = list(offers(screen, selection))
+        entries = [
+            (f"{one.title}   about {clock(one.tokens / cost.tokens_per_second)}", one)
+            for one in listed
+        ]
+        title = f"Recompute for {selection.title}"
+        screen.app.push_screen(Choose(title, entries), lambda one: _start(screen, selection, one))
+
+    screen.workspace.jobs.ask(
+        screen, "what it costs", "load", selection.run, {}, LoadResult, choose
+    )
+
+
+def _start(screen: LensScreen, selection: Selection, chosen: Offer | None) -> None:
+    if chosen is None:
+        return
+    workspace = screen.workspace
+
+    def done(result: DoneResult) -> None:
+        screen.notify(result.message, markup=False, timeout=10)
+        workspace.tasks.ask(
+            screen, "refresh", lambda _: workspace.store.refresh(), lambda _: workspace.take_in()
+        )
+
+    workspace.jobs.ask(
+        screen, chosen.title, chosen.method, selection.run, chosen.request, DoneResult, done
+    )
+    screen.notify("under way; 9 shows how far it is", markup=False)

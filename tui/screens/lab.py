@@ -1,0 +1,196 @@
+"""Lab: a text run with a feature changed, beside the clean text, and with controls."""
+
+from textwrap import shorten
+from typing import ClassVar
+
+import polars as pl
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer, Static
+
+from energylens.errors import EnergyLensError
+from energylens.protocol import EditRequest, InterventionRequest, InterventionResult
+from queries.display import number, visible, visible_token
+from tui.jobs import Job
+from tui.modals.ask_text import AskText
+from tui.screens.base import LensScreen
+from tui.screens.steering import SteeringScreen
+from tui.sources import FrameRows
+from tui.state import Selection
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.token_pairs import TokenPairs, signed
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+_PROMPT = 60
+"""Characters of the text that steering begins with."""
+STEP = 0.5
+"""Of the feature's maximum, what + and - add."""
+_COLUMNS = (
+    TableColumn("pos", "pos", 4, right=True),
+    TableColumn("token", "token", 12),
+    TableColumn("before", "before", 7, right=True),
+    TableColumn("after", "after", 7, right=True),
+    TableColumn("difference", "change", 7, right=True),
+    TableColumn("kl", "KL", 8, right=True),
+    TableColumn("shifts", "next tokens moved", 60),
+)
+
+
+class LabScreen(LensScreen):
+    """Tokens with the change of their energy; below, the controls and each token's figures."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "ablate", "Ablate", id="lab.ablate", tooltip="Take the feature out"),
+        Binding("plus,equals_sign", "strength(1)", "More", key_display="+", id="lab.more"),
+        Binding("minus", "strength(-1)", "Less", key_display="-", id="lab.less"),
+        Binding("t", "text", "Text", id="lab.text", tooltip="Another text"),
+        Binding("s", "steer", "Steer", id="lab.steer", tooltip="Generate with the feature added"),
+        Binding("w", "keep", "Keep", id="lab.keep", tooltip="Store this as a run"),
+        Binding("x", "cancel", "Cancel", show=False, id="lab.cancel"),
+    ]
+    HELP = """# Lab
+
+The text is run clean, with the feature changed, and with three controls: the change with its sign
+turned round, noise of the same length, and another feature of like strength. Under each token
+stands by how many nats its energy (surprise at the next token) rose or fell.
+
+**a** ablates the feature; **+** and **-** add to it in halves of its maximum; **t** takes another
+text, **s** steers generation by the feature, **w** stores what is shown as a run.
+"""
+
+    def __init__(self, selection: Selection, feature_id: int, text: str) -> None:
+        super().__init__()
+        self._selection, self._feature_id, self._text = selection, feature_id, text
+        self._strength = 0.0
+        self._ablates = True
+        self._job: Job | None = None
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("features")
+        yield TokenPairs(id="pairs")
+        yield Static("", id="controls", markup=False)
+        yield VirtualTable(_COLUMNS, id="lab")
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#lab").focus()
+        self._run()
+
+    @property
+    def _edit(self) -> EditRequest:
+        ids = (self._feature_id,)
+        sae_id = self._selection.sae.sae_id
+        if self._ablates:
+            return EditRequest(sae_id, ids, "ablate")
+        return EditRequest(sae_id, ids, "add", self._strength, "max")
+
+    @property
+    def _what(self) -> str:
+        if self._ablates:
+            return f"feature {self._feature_id} ablated"
+        return f"feature {self._feature_id} {signed(self._strength)} of its maximum"
+
+    def _run(self, keep: bool = False) -> None:
+        self.workspace.jobs.cancel(self._job)
+        self.query_one(StatusBar).say(f"{self._what}: running", self._selection.title)
+        self._job = self.workspace.jobs.ask(
+            self,
+            f"intervene: {self._what}",
+            "intervene",
+            self._selection.run,
+            InterventionRequest(self._text, self._edit, keep=keep),
+            InterventionResult,
+            self._show,
+            self._failed,
+        )
+
+    def _failed(self, error: EnergyLensError) -> None:
+        self.query_one(StatusBar).say(str(error))
+
+    def _show(self, found: InterventionResult) -> None:
+        clean, edited, *_ = found.conditions
+        changes = [
+            None if a is None or b is None else b - a
+            for a, b in zip(clean.energies, edited.energies, strict=True)
+        ]
+        self.query_one(TokenPairs).show(found.tokens, changes)
+        self.query_one("#controls", Static).update(_controls(found))
+        rows = [
+            (
+                str(pos),
+                visible_token(token),
+                number(clean.energies[pos]),
+                number(edited.energies[pos]),
+                signed(changes[pos]),
+                number(edited.kl[pos], 4),
+                _shifts(found, pos),
+            )
+            for pos, token in enumerate(found.tokens)
+        ]
+        frame = pl.DataFrame(rows, schema={c.name: pl.String for c in _COLUMNS}, orient="row")
+        self.query_one("#lab", VirtualTable).show(FrameRows(frame))
+        kept = f"stored as {found.kept_as}" if found.kept_as else ""
+        self.query_one(StatusBar).say(self._what, kept, self._selection.title)
+
+    def action_ablate(self) -> None:
+        """Take the feature out."""
+        self._ablates, self._strength = True, 0.0
+        self._run()
+
+    def action_strength(self, direction: int) -> None:
+        """Add more of the feature, or less."""
+        self._ablates = False
+        self._strength += direction * STEP
+        self._run()
+
+    def action_text(self) -> None:
+        """Ask for another text."""
+
+        def given(text: str | None) -> None:
+            if text:
+                self._text = text
+                self._run()
+
+        self.app.push_screen(AskText("Text to run", self._text), given)
+
+    def action_steer(self) -> None:
+        """Generate with the feature added."""
+        prompt = shorten(self._text.split("\n\n")[0], _PROMPT, placeholder="")
+        self.app.push_screen(SteeringScreen(self._selection, self._feature_id, prompt))
+
+    def action_keep(self) -> None:
+        """Store what is shown as a run."""
+        self._run(keep=True)
+
+    def action_cancel(self) -> None:
+        """Stop the run."""
+        self.workspace.jobs.cancel(self._job)
+
+
+def _controls(found: InterventionResult) -> str:
+    lines = ["             energy    mean KL   largest"]
+    for one in found.conditions[1:]:
+        other = one.feature_ids[:1] if one.name == "like" else []
+        named = " ".join([one.name, *map(str, other)])
+        mean = sum(one.kl) / len(one.kl)
+        lines.append(
+            f"{named:>11}  {signed(one.energy_change):>7}  {number(mean, 4):>9} "
+            f"{number(max(one.kl), 4):>9}"
+        )
+    moved = [f"{f.feature_id} {number(f.before)}→{number(f.after)}" for f in found.features[:4]]
+    lines.append(f"   features  {'  '.join(moved) or 'none moved'}")
+    if found.routing:
+        routes = [f"L{r.layer} {100 * r.share_changed:.0f} %" for r in found.routing]
+        lines.append(f"     routes  first choice changed: {'  '.join(routes)}")
+    return "\n".join(lines)
+
+
+def _shifts(found: InterventionResult, pos: int) -> str:
+    moved = [shift for shift in found.shifts if shift.pos == pos]
+    return visible(
+        "  ".join(
+            f"{visible_token(s.token)} {number(s.before, 2)}→{number(s.after, 2)}" for s in moved
+        )
+    )

@@ -1,0 +1,138 @@
+"""Steering: text generated with a feature added, several strengths beside the model's own text."""
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Footer, Static
+
+from energylens.errors import EnergyLensError
+from energylens.protocol import (
+    EditRequest,
+    ProgressReport,
+    SteeringRequest,
+    SteeringResult,
+)
+from queries.display import number, visible
+from tui.jobs import Job
+from tui.modals.ask_text import AskText
+from tui.screens.base import LensScreen
+from tui.state import Selection
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+
+STRENGTHS = (0.0, 0.5, 1.0, 2.0)
+"""Multiples of the feature's maximum at first; + and - double and halve them."""
+N_TOKENS = 40
+
+
+class SteeringScreen(LensScreen):
+    """A continuation for each strength."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("plus,equals_sign", "scale(2.0)", "Stronger", key_display="+", id="steer.more"),
+        Binding("minus", "scale(0.5)", "Weaker", key_display="-", id="steer.less"),
+        Binding("n", "seed", "Another", id="steer.seed", tooltip="Draw other words"),
+        Binding("t", "text", "Prompt", id="steer.text", tooltip="Another prompt"),
+        Binding("x", "cancel", "Cancel", show=False, id="steer.cancel"),
+    ]
+    HELP = """# Steering
+
+The model continues the prompt with the feature's direction added at every token, in multiples of
+the feature's maximum; the first text is the model's own. All draw from the same random numbers.
+**activation** is the feature's mean over the new tokens as the unchanged model reads them,
+**perplexity** how surprised it is by them, **distinct** the share of two-token sequences that are
+different: steering too hard shows in both.
+"""
+
+    def __init__(self, selection: Selection, feature_id: int, prompt: str) -> None:
+        super().__init__()
+        self._selection, self._feature_id, self._prompt = selection, feature_id, prompt
+        self._scale, self._seed = 1.0, 0
+        self._job: Job | None = None
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("features")
+        with VerticalScroll(id="steering"):
+            yield Static("", id="steered", markup=False)
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#steering").focus()
+        self._run()
+
+    def _run(self) -> None:
+        jobs = self.workspace.jobs
+        jobs.cancel(self._job)
+        strengths = tuple(self._scale * strength for strength in STRENGTHS)
+        edit = EditRequest(self._selection.sae.sae_id, (self._feature_id,), "add", unit="max")
+        self._say("writing")
+        self._job = jobs.ask(
+            self,
+            f"steer by feature {self._feature_id}",
+            "steer",
+            self._selection.run,
+            SteeringRequest(self._prompt, edit, strengths, N_TOKENS, seed=self._seed),
+            SteeringResult,
+            self._show,
+            self._failed,
+            self._preview,
+        )
+
+    def _say(self, *parts: str) -> None:
+        place = f"feature {self._feature_id}"
+        self.query_one(StatusBar).say(*parts, place, f"seed {self._seed}", self._selection.title)
+
+    def _preview(self, report: ProgressReport) -> None:
+        if report.phase == "preview" and report.message:
+            strength, _, text = report.message.partition(": ")
+            self.query_one("#steered", Static).update(
+                Text(f"strength {strength}\n{visible(self._prompt)}{visible(text)}▌")
+            )
+        elif report.total:
+            self._say(f"writing, {100 * report.done // report.total} %")
+
+    def _show(self, found: SteeringResult) -> None:
+        text = Text()
+        for one in found.texts:
+            text.append(f"strength {number(one.strength, 2)} of the maximum", "bold")
+            text.append(
+                f"   activation {number(one.activation)}   perplexity {number(one.perplexity)}   "
+                f"distinct {number(one.distinct, 2)}\n",
+                "dim",
+            )
+            text.append(visible(found.prompt), "dim")
+            text.append(f"{visible(one.text)}\n\n")
+        self.query_one("#steered", Static).update(text)
+        self._say("done")
+
+    def _failed(self, error: EnergyLensError) -> None:
+        self.query_one("#steered", Static).update(Text(str(error)))
+        self._say("nothing written")
+
+    def action_scale(self, factor: float) -> None:
+        """Steer harder or more gently."""
+        self._scale *= factor
+        self._run()
+
+    def action_seed(self) -> None:
+        """Draw other words."""
+        self._seed += 1
+        self._run()
+
+    def action_text(self) -> None:
+        """Ask for another prompt."""
+
+        def given(text: str | None) -> None:
+            if text:
+                self._prompt = text
+                self._run()
+
+        self.app.push_screen(AskText("Prompt to continue", self._prompt), given)
+
+    def action_cancel(self) -> None:
+        """Stop writing."""
+        self.workspace.jobs.cancel(self._job)
