@@ -34,6 +34,7 @@ bench: $(INSTALLED)
 
 findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings
+	$(BIN)/python -m benchmarks.recomputation
 
 lock: $(INSTALLED)
 	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from db.store import Store
-from energylens.cli.output import Format, print_frame
+from energylens.cli.output import print_frame
 from ingest.index.build import build_indexes
 from ingest.plan import IngestConfig, load, prepare
 from ingest.progress import Progress
@@ -28,6 +28,7 @@ from queries.specialists import (
     specialist_matrix,
     stream_comparison,
 )
+from queries.writing import Format
 
 MODEL = "builtin:llama"
 VARIANTS = ("lens", "own", "total", "calibration")

@@ -36,3 +36,8 @@ def token_features(
 ) -> pl.DataFrame:
     """The `k` features active at one token, strongest first; of all SAEs where none is given."""
     return call(store, "token_features", run=run, at_token=at_token, sae=sae, k=k)
+
+
+def text_contexts(store: Reader, run: str, in_text: int) -> pl.DataFrame:
+    """The contexts of one text, in order."""
+    return call(store, "text_contexts", run=run, in_text=in_text)

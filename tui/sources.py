@@ -23,6 +23,10 @@ class FrameRows:
     def row(self, index: int) -> Sequence[Any]:
         return self._rows.row(index)
 
+    def frame(self, names: Sequence[str]) -> pl.DataFrame:
+        """Every row."""
+        return self._rows
+
 
 class FeatureRows:
     """The rows of an arranged FeatureList, fetched in pages by a thread when first seen."""
@@ -41,6 +45,11 @@ class FeatureRows:
             return None
         self._pages.move_to_end(number)
         return page[place] if place < len(page) else None
+
+    def frame(self, names: Sequence[str]) -> pl.DataFrame:
+        """Every row, fetched now; for a thread of its own."""
+        rows = self._listed.rows(0, self.n_rows)
+        return pl.DataFrame(rows, schema=list(names), orient="row", infer_schema_length=None)
 
     def keep(self, number: int, page: list[tuple]) -> None:
         """Take a page in, letting the one go that was not looked at for longest."""

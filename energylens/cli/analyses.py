@@ -18,9 +18,10 @@ def compare(
     k: Annotated[int, typer.Option(min=1, help="Features listed for each pair of SAEs.")] = 10,
 ) -> None:
     """Compare two runs: energies, SAEs, features, EFAS and specialists, with tests over texts."""
-    from energylens.cli.output import Format, print_frame
+    from energylens.cli.output import print_frame
     from queries.catalog import open_catalog
     from queries.compare import compare_runs
+    from queries.writing import Format
 
     form = checked_format(how)
     if form in (Format.parquet, Format.csv):
@@ -106,9 +107,10 @@ def causality(
     need_models()
     import polars as pl
 
-    from energylens.cli.output import Format, print_frame
+    from energylens.cli.output import print_frame
     from ingest.causality import agreements, measure_effects
     from ingest.progress import Progress
+    from queries.writing import Format
 
     form = checked_format(how)
     progress = Progress(False)

@@ -5,13 +5,14 @@ from pathlib import Path
 import typer
 
 from db.store import Store
-from energylens.cli.output import Format, print_frame
+from energylens.cli.output import print_frame
 from queries.catalog import open_catalog
 from queries.contexts import top_activations
 from queries.efas import efas_by_layer
 from queries.energies import category_summary, energy_by_layer
 from queries.features import feature, most_selective_features
 from queries.specialists import specialist_categories
+from queries.writing import Format
 
 
 def print_findings(store: Path, run_id: str) -> None:

@@ -3,7 +3,7 @@
 import polars as pl
 import typer
 
-from energylens.cli.output import Format, print_frame
+from energylens.cli.output import print_frame
 from energylens.protocol import (
     AttributionResult,
     InterventionResult,
@@ -12,6 +12,7 @@ from energylens.protocol import (
     SteeringResult,
 )
 from queries.display import number, visible, visible_token
+from queries.writing import Format
 
 
 def print_prompt(found: PromptResult) -> None:

@@ -124,7 +124,7 @@ def _pairs(values: list[str]) -> dict[str, object]:
 
 
 def checked_format(how: str):
-    from energylens.cli.output import Format
+    from queries.writing import Format
 
     try:
         return Format(how)

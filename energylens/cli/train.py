@@ -122,6 +122,46 @@ def sae(
     typer.echo(f"the SAEs are in {out}", err=True)
 
 
+@app.command()
+def heldout(
+    model: Annotated[str, typer.Argument(help="A directory, a hub name, or builtin:...")],
+    texts: Annotated[str, typer.Option(help="Texts the model has not seen.")],
+) -> None:
+    """Bits per byte and perplexity of held-out texts, by category, beside xz."""
+    need_models()
+    import polars as pl
+
+    from energylens.cli.output import print_frame
+    from energylens.models import load_model
+    from energylens.training.evaluation import heldout as measure
+    from ingest.texts import iter_texts
+    from queries.writing import Format
+
+    read = [(text.category or "none", text.text) for text in iter_texts(texts)]
+    rows = [
+        {
+            "category": row.category,
+            "texts": row.n_texts,
+            "bytes": row.n_bytes,
+            "tokens": row.n_tokens,
+            "bits_per_byte": round(row.bits_per_byte, 4),
+            "perplexity": round(row.perplexity, 2),
+            "xz_bits_per_byte": round(_xz(read, row.category), 4),
+        }
+        for row in measure(load_model(model), read)
+    ]
+    print_frame(pl.DataFrame(rows), Format.table)
+
+
+def _xz(texts: list[tuple[str, str]], category: str) -> float:
+    """What xz needs for the same texts, one after the other, with nothing seen before."""
+    import lzma
+
+    own = [text for name, text in texts if category in (name, "all")]
+    data = "\n".join(own).encode()
+    return 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / max(len(data), 1)
+
+
 def _shuffled(texts: str, seed: int) -> list[str]:
     import random
 

@@ -2,11 +2,14 @@
 
 from typing import ClassVar, cast
 
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from tui.modals.choose_sae import ChooseSae
+from tui.modals.frequency import FrequencyModal, frequencies
 from tui.state import Selection, Workspace
+from tui.widgets.virtual_table import VirtualTable
 
 
 class LensScreen(Screen[None]):
@@ -15,12 +18,35 @@ class LensScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
+        Binding("e", "export", "Export", show=False, id="app.export", tooltip="Write a file"),
     ]
 
     @property
     def workspace(self) -> Workspace:
         """The open store and what is in view."""
         return cast("Workspace", self.app.workspace)  # type: ignore[attr-defined]
+
+    def action_export(self) -> None:
+        """Write the table or the screen to a file."""
+        from tui.export import export  # it works on screens of this kind
+
+        export(self)
+
+    @on(VirtualTable.FrequencyAsked)
+    def _frequency(self, event: VirtualTable.FrequencyAsked) -> None:
+        source, column = event.table.source, event.table.column
+        if source is None:
+            return
+        names = [c.name for c in event.table.columns]
+        place = event.table.cursor_column
+
+        def count(_: object) -> list[tuple[str, int]]:
+            return frequencies(source.frame(names).to_series(place))
+
+        def show(rows: list[tuple[str, int]]) -> None:
+            self.app.push_screen(FrequencyModal(column.title, rows))
+
+        self.workspace.tasks.ask(self, "frequency", count, show)
 
     def action_back(self) -> None:
         if len(self.app.screen_stack) > 1:

@@ -12,8 +12,15 @@ from textual.widgets import Footer, Static
 
 from db.store import Session
 from queries.display import number, visible_token
-from queries.energies import energy_trajectory, settling_layers, text_behaviour
+from queries.energies import (
+    category_summary,
+    energy_trajectory,
+    settling_layers,
+    text_behaviour,
+)
+from tui.modals.choose import Choose
 from tui.screens.analysis import AnalysisScreen, numeric, text, whole
+from tui.screens.text import TextScreen
 from tui.state import Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
 from tui.widgets.status_bar import StatusBar
@@ -41,6 +48,8 @@ class EnergyScreen(AnalysisScreen):
     """Texts, hardest first; entering one draws its energies, a row for each layer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "tokens", "Tokens", id="energy.tokens", tooltip="The text with its features"),
+        Binding("f", "category", "Category", id="energy.category", tooltip="Texts of one kind"),
         Binding("n", "hardest(1)", "Next peak", id="energy.next", tooltip="Next hardest token"),
     ]
     HELP = """# Energy
@@ -48,7 +57,8 @@ class EnergyScreen(AnalysisScreen):
 Texts by mean energy (surprisal of the next token, nats), the hardest first. **enter** draws one: a
 column for each token, a row for each layer of the lens, dark low and light high, with the energy
 in each cell. The lines under it follow the token under the cursor through the layers, and say
-where its likeliest next token settles. **n** goes to the next hardest token, **esc** back.
+where its likeliest next token settles. **t** shows the text with the features active at each
+token, **f** lists the texts of one category. **n** goes to the next hardest token, **esc** back.
 """
 
     def compose(self) -> ComposeResult:
@@ -62,6 +72,8 @@ where its likeliest next token settles. **n** goes to the next hardest token, **
 
     def on_mount(self) -> None:
         self._texts = pl.DataFrame()
+        self._category: str | None = None
+        self._text_id = -1
         self._tokens = pl.DataFrame()
         self._lens = pl.DataFrame()
         self._drawn = ""
@@ -70,8 +82,12 @@ where its likeliest next token settles. **n** goes to the next hardest token, **
 
     def open(self, selection: Selection) -> None:
         self._show_text(False)
-        run = selection.run
-        self.ask("texts", lambda session: text_behaviour(session, run, k=MOST_TEXTS), self._listed)
+        run, wanted = selection.run, self._category
+        self.ask(
+            "texts",
+            lambda session: text_behaviour(session, run, in_category=wanted, k=MOST_TEXTS),
+            self._listed,
+        )
 
     def _show_text(self, is_shown: bool) -> None:
         self.query_one("#texts").display = not is_shown
@@ -90,7 +106,9 @@ where its likeliest next token settles. **n** goes to the next hardest token, **
             self.say("this run has no energies: ingest without --energies none")
             return
         shown = f"the hardest {n:,}" if n == MOST_TEXTS else f"{n:,}"
-        self.say(f"{shown} texts, hardest first", "enter draws a text's energies")
+        self.say(
+            f"{shown} texts, hardest first", self._category or "", "enter draws, t shows features"
+        )
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
@@ -124,6 +142,7 @@ where its likeliest next token settles. **n** goes to the next hardest token, **
         cells = [[_cell(energy.get((layer, i)), top) for i in ids] for layer in layers]
         labels = [visible_token(token) for token in self._tokens["token"]]
         self._show_text(True)
+        self._text_id = text_id
         cut = f"first {len(ids)} of {n_all:,} tokens" if n_all > len(ids) else f"{n_all} tokens"
         self._drawn = f"text {text_id}, {cut}"
         landscape = self.query_one("#landscape", Heatmap)
@@ -142,6 +161,35 @@ where its likeliest next token settles. **n** goes to the next hardest token, **
             f"layer {layer['layer']}: {number(layer['energy'])} nats",
             f"rank {layer['rank']}" if layer["rank"] is not None else "no next token",
         )
+
+    def action_tokens(self) -> None:
+        """Show the text under the cursor with the features active at its tokens."""
+        selection = self.workspace.selection
+        row = self.query_one("#texts", VirtualTable).cursor_row
+        if selection is None or row >= len(self._texts):
+            return
+        is_drawn = self.query_one("#landscape").display
+        text_id = self._text_id if is_drawn else int(self._texts["text_id"][row])
+        self.app.push_screen(TextScreen(selection, text_id))
+
+    def action_category(self) -> None:
+        """List the texts of one category."""
+        selection = self.workspace.selection
+        if selection is None:
+            return
+        run = selection.run
+
+        def choose(rows: pl.DataFrame) -> None:
+            names = [name for name in rows["category"].to_list() if name is not None]
+            entries = [("every category", ""), *((name, name) for name in names)]
+            self.app.push_screen(Choose("Texts of which category?", entries), chosen)
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._category = name or None
+                self.open(selection)
+
+        self.ask("categories", lambda session: category_summary(session, run), choose)
 
     def action_hardest(self, step: int) -> None:
         """Go to the next of the hardest tokens of the text, and round again."""

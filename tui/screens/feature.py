@@ -30,7 +30,7 @@ from tui.screens.lab import LabScreen
 from tui.state import Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import ShadedToken, TokenText
+from tui.widgets.token_text import TokenText, shaded_tokens
 from tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
@@ -232,18 +232,7 @@ before and after in the list this one came from.
 
 
 def _token_text(row: dict, tokens: pl.DataFrame, strongest: float, with_digits: bool) -> TokenText:
-    shaded = [
-        ShadedToken(
-            token_index=t["token_index"],
-            pos=t["pos"],
-            label=t["token"],
-            data=t["token_bytes"],
-            is_special=t["is_special"],
-            activation=t["activation"],
-            energy=t["energy"],
-        )
-        for t in tokens.iter_rows(named=True)
-    ]
+    shaded = shaded_tokens(tokens)
     peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
     place = f"{row['category'] or ''}  text {row['text_id']}"
     heading = f"{row['rank'] + 1}  {number(row['activation'])}  {place}"

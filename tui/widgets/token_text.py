@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import polars as pl
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -30,6 +31,22 @@ class ShadedToken:
     """None where the feature is not active."""
     energy: float | None
     """Nats, of the next token; None where there is none."""
+
+
+def shaded_tokens(tokens: pl.DataFrame) -> list[ShadedToken]:
+    """The rows of `context_tokens`."""
+    return [
+        ShadedToken(
+            token_index=t["token_index"],
+            pos=t["pos"],
+            label=t["token"],
+            data=t["token_bytes"],
+            is_special=t["is_special"],
+            activation=t["activation"],
+            energy=t["energy"],
+        )
+        for t in tokens.iter_rows(named=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -89,14 +106,20 @@ class TokenText(Widget, can_focus=True):
         token: ShadedToken
 
     def __init__(
-        self, heading: str, tokens: Sequence[ShadedToken], peak: int, strongest: float
+        self,
+        heading: str,
+        tokens: Sequence[ShadedToken],
+        peak: int,
+        strongest: float,
+        is_whole: bool = False,
     ) -> None:
-        """`peak` is the place of the strongest token, `strongest` the feature's maximum."""
+        """`peak` is the place of the strongest token, `strongest` the feature's maximum; all
+        tokens are drawn at once where `is_whole`."""
         super().__init__()
         self._heading, self.tokens = heading, list(tokens)
         self._glyphs = glyphs(self.tokens)
         self._strongest = strongest
-        self._is_whole = False
+        self._is_whole = is_whole
         self.peak = self.cursor = next(
             (n for n, g in enumerate(self._glyphs) if g.first <= peak < g.end), 0
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import polars as pl
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
@@ -43,6 +44,10 @@ class RowSource(Protocol):
         """The values of one row; None where it is still on its way."""
         ...
 
+    def frame(self, names: Sequence[str]) -> pl.DataFrame:
+        """Every row, under the names of its columns; may take a while."""
+        ...
+
 
 class VirtualTable(ScrollView, can_focus=True):
     """Shows a RowSource; the cursor is a cell, so that a column can be sorted by or copied."""
@@ -63,6 +68,9 @@ class VirtualTable(ScrollView, can_focus=True):
         Binding("left,h", "column(-1)", "Column left", show=False, id="table.left"),
         Binding("right,l", "column(1)", "Column right", show=False, id="table.right"),
         Binding("enter", "choose", "Open", id="table.open", tooltip="Open the row"),
+        Binding("y", "copy(False)", "Copy", show=False, id="table.copy", tooltip="The cell"),
+        Binding("Y", "copy(True)", "Copy row", show=False, id="table.copy_row"),
+        Binding("F", "frequency", "Values", show=False, id="table.frequency"),
         Binding("space", "peek", "Peek", show=False, id="table.peek", tooltip="The whole cell"),
     ]
 
@@ -97,6 +105,12 @@ class VirtualTable(ScrollView, can_focus=True):
         table: "VirtualTable"
         title: str
         value: Any
+
+    @dataclass
+    class FrequencyAsked(Message):
+        """How often the values of the column under the cursor occur is wanted."""
+
+        table: "VirtualTable"
 
     @dataclass
     class HeadingClicked(Message):
@@ -224,6 +238,23 @@ class VirtualTable(ScrollView, can_focus=True):
     def action_choose(self) -> None:
         if self.n_rows:
             self.post_message(self.Chosen(self, self.cursor_row))
+
+    def action_copy(self, whole_row: bool) -> None:
+        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        if row is None:
+            return
+        chosen = row if whole_row else [row[self.cursor_column]]
+        text = "\t".join("" if value is None else str(value) for value in chosen)
+        self.app.copy_to_clipboard(text)
+        self.notify(
+            f"sent {len(text):,} characters by OSC 52; in tmux they arrive after: "
+            "set -s set-clipboard on; e writes a file instead",
+            markup=False,
+        )
+
+    def action_frequency(self) -> None:
+        if self.n_rows:
+            self.post_message(self.FrequencyAsked(self))
 
     def action_peek(self) -> None:
         if self.n_rows:

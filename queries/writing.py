@@ -1,0 +1,91 @@
+"""Tables as text and as files: CSV, JSON, Markdown, Parquet."""
+
+import enum
+from pathlib import Path
+
+import polars as pl
+
+from energylens.errors import StoreError
+from queries.display import visible
+
+
+class Format(enum.StrEnum):
+    """How a table is written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+    markdown = "markdown"
+
+
+SUFFIXES = {
+    Format.csv: "csv",
+    Format.parquet: "parquet",
+    Format.json: "jsonl",
+    Format.markdown: "md",
+}
+"""Of files, by format."""
+
+
+def as_text(rows: pl.DataFrame, how: Format) -> str:
+    """A table as text in any format but Parquet; `json` is one object a line."""
+    if how is Format.csv:
+        return _flat(rows).write_csv()
+    if how is Format.json:
+        return text_for_bytes(rows).write_ndjson()
+    return f"{_drawn(rows, markdown=how is Format.markdown)}\n"
+
+
+def write_file(rows: pl.DataFrame, path: Path, how: Format) -> None:
+    """Write a table to a file.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        if how is Format.parquet:
+            rows.write_parquet(path)
+        else:
+            path.write_text(as_text(rows, how), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def text_for_bytes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Columns of bytes as text, with what is no UTF-8 written \\xNN."""
+    binary = [name for name, kind in rows.schema.items() if kind == pl.Binary]
+    return rows.with_columns(
+        pl.col(name).map_elements(
+            lambda data: data.decode("utf-8", "backslashreplace"), return_dtype=pl.String
+        )
+        for name in binary
+    )
+
+
+def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
+    shown = text_for_bytes(rows).with_columns(
+        pl.col(pl.String).map_elements(visible, return_dtype=pl.String)
+    )
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=60_000,
+        fmt_str_lengths=10_000 if markdown else 60,
+        fmt_table_cell_list_len=-1 if markdown else 6,
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_formatting="ASCII_MARKDOWN" if markdown else "UTF8_FULL_CONDENSED",
+        float_precision=None,
+    ):
+        return str(shown)
+
+
+def _flat(rows: pl.DataFrame) -> pl.DataFrame:
+    """Lists as JSON text, which CSV can hold."""
+    lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
+    joined = [
+        pl.format("[{}]", pl.col(name).cast(pl.List(pl.String)).list.join(", ")).alias(name)
+        for name in lists
+    ]
+    return text_for_bytes(rows.with_columns(joined))

@@ -1,0 +1,103 @@
+"""Texts token by token, what a column holds, and what is written to files."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from db.store import Store
+from queries.contexts import context_tokens, text_contexts, token_features
+from queries.energies import text_behaviour
+from tests.tui.conftest import Open
+from tui.modals.frequency import frequencies
+from tui.screens.feature import FeatureScreen
+from tui.screens.text import TextScreen
+from tui.widgets.token_text import TokenText
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_a_text_is_walked_through_with_the_features_of_each_token(
+    drive: Open, size: str, rich_path: Path, rich: Store
+) -> None:
+    run = rich.runs[0].info.run_id
+    hardest = int(text_behaviour(rich, run)["text_id"][0])
+    context = int(text_contexts(rich, run, hardest)["context_id"][0])
+    tokens = context_tokens(rich, run, context)
+    second = token_features(rich, run, int(tokens["token_index"][1]), k=60)
+    async with drive(size, rich_path) as driver:
+        await driver.press("7", "t")
+        assert isinstance(driver.app.screen, TextScreen)
+        await driver.settle()
+        assert f"text {hardest}" in driver.text and "no shades" in driver.text
+        await driver.press("right")
+        first = second.row(0, named=True)
+        assert f"{first['feature_id']}" in driver.text and "energy" in driver.text
+        await driver.press("tab", "f")
+        await driver.settle()
+        wanted = f"shaded by {first['feature_id']} of {first['sae_id']}"
+        await driver.until(wanted)
+        shaded = [t.activation for text in driver.app.screen.query(TokenText) for t in text.tokens]
+        assert any(value for value in shaded)
+        await driver.press("tab", "enter")
+        assert isinstance(driver.app.screen, FeatureScreen)
+        await driver.press("escape", "escape")
+        assert "hardest first" in driver.text
+
+
+async def test_texts_of_one_category_are_listed(drive: Open, rich_path: Path, rich: Store) -> None:
+    run = rich.runs[0].info.run_id
+    n = len(text_behaviour(rich, run, in_category="b"))
+    async with drive("small", rich_path) as driver:
+        await driver.press("7", "f")
+        await driver.until("Texts of which category?")
+        await driver.press("down", "down", "enter")
+        await driver.settle()
+        assert f"{n} texts, hardest first · b" in driver.text
+
+
+async def test_the_values_of_a_column_are_counted(drive: Open, rich_path: Path) -> None:
+    async with drive("small", rich_path) as driver:
+        await driver.press("2", "F")
+        await driver.until("feature: 40 rows")
+        await driver.press("escape", *["right"] * 7, "F")
+        await driver.until("category: 40 rows")
+        assert "█" in driver.text
+
+
+async def test_rows_and_the_screen_are_written_to_files(
+    drive: Open, rich_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with drive("small", rich_path) as driver:
+        await driver.press("2", "e", "enter")
+        await driver.until("40 rows written to")
+        rows = pl.read_csv(tmp_path / "features-1.csv")
+        assert len(rows) == 40 and rows.columns[0] == "feature_id"
+        await driver.press("e", "down", "enter")
+        await driver.settle()
+        assert pl.read_parquet(tmp_path / "features-1.parquet").equals(rows, null_equal=True) or (
+            len(pl.read_parquet(tmp_path / "features-1.parquet")) == 40
+        )
+        await driver.press("e", "end", "enter")
+        await driver.until("the screen written to")
+        assert (tmp_path / "features-1.png").read_bytes().startswith(b"\x89PNG")
+        await driver.press("e", "enter")
+        await driver.settle()
+        assert (tmp_path / "features-2.csv").exists(), "no file is written over"
+
+
+async def test_a_cell_and_a_row_are_copied(drive: Open, rich_path: Path) -> None:
+    async with drive("small", rich_path) as driver:
+        await driver.press("2", "y")
+        assert driver.app.clipboard.isdigit()
+        await driver.press("Y")
+        assert driver.app.clipboard.count("\t") == 9
+        await driver.until("set-clipboard on")
+
+
+def test_numbers_are_binned_and_words_counted() -> None:
+    bins = frequencies(pl.Series([float(i) for i in range(120)]))
+    assert [n for _, n in bins] == [10] * 12
+    assert frequencies(pl.Series(["a", "b", "a", None])) == [("a", 2), ("b", 1), ("·", 1)]
+    assert frequencies(pl.Series([1, 1, 2])) == [("1", 2), ("2", 1)]
+    assert frequencies(pl.Series([], dtype=pl.Float64)) == []
