@@ -21,6 +21,7 @@ def test_the_wheel_holds_queries_styles_and_what_is_bundled(tmp_path: Path) -> N
         ("tui/styles", "*.tcss"),
         ("energylens/builtin/texts/categories", "*.jsonl"),
         ("energylens/builtin/models/llama", "*"),
+        ("energylens/builtin/models/mesanet", "*"),
     ):
         wanted = {f.relative_to(ROOT).as_posix() for f in (ROOT / folder).glob(pattern)}
         assert wanted and wanted <= names, folder

@@ -1,7 +1,8 @@
 """`energylens train`: language models, MesaNets and SAEs."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -11,6 +12,7 @@ from energylens.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.training.loop import Progress
 
 app = typer.Typer(
@@ -54,9 +56,9 @@ def mesanet(
     n_tokens: Annotated[int, typer.Option(help="Budget of tokens to train on.")] = 12_000_000,
     vocab_size: Annotated[int, typer.Option(help="Entries of the tokenizer.")] = 4096,
     d_model: Annotated[int, typer.Option(help="Width of the residual stream.")] = 160,
-    n_layers: Annotated[int, typer.Option(help="Blocks.")] = 6,
+    n_layers: Annotated[int, typer.Option(help="Blocks.")] = 5,
     n_heads: Annotated[int, typer.Option(help="Heads of the mixers.")] = 10,
-    n_anchors: Annotated[int, typer.Option(help="Anchors a block routes to.")] = 16,
+    n_anchors: Annotated[int, typer.Option(help="Anchors a block routes to.")] = 20,
     n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
     mixer: Annotated[str, typer.Option(help="mesa or attention.")] = "mesa",
     router: Annotated[str, typer.Option(help="learned, random, hash or dense.")] = "learned",
@@ -64,6 +66,10 @@ def mesanet(
         str, typer.Option(help="What the router sees: none, predicted, entropy or shuffled.")
     ] = "predicted",
     seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
+    begin_with: Annotated[
+        str | None,
+        typer.Option("--from", help="A trained MesaNet to begin with; its shape is taken over."),
+    ] = None,
 ) -> None:
     """Train an energy-guided MesaNet on texts; the same command goes on after a stop."""
     need_models()
@@ -88,8 +94,14 @@ def mesanet(
             "energy": energy,
         },
     )
-    ids = _tokenized(out, texts, vocab_size, seed)
-    model = train(config, ids, out / "checkpoint.safetensors", _report)
+    first = None
+    if begin_with is None:
+        ids = _tokenized(out, texts, vocab_size, seed)
+    else:
+        first, ids, settings = _begun(begin_with, out, texts, seed)
+        config = replace(config, model=settings)
+    checkpoint = out / "checkpoint.safetensors"
+    model = train(config, ids, checkpoint, _report, begin_with=first)
     model.bfloat16().save_pretrained(out)
     typer.echo(f"the model is in {out}", err=True)
 
@@ -194,6 +206,23 @@ def _tokenized(out: Path, texts: str, vocab_size: int, seed: int) -> "np.ndarray
     ids = pack(tokenizer, read)
     typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
     return ids
+
+
+def _begun(
+    source: str, out: Path, texts: str, seed: int
+) -> "tuple[MesaNetForCausalLM, np.ndarray, dict[str, Any]]":
+    """A trained MesaNet, the texts in its tokens, and what its weights are known by."""
+    from energylens.mesanet.model import MesaNetForCausalLM
+    from energylens.models import load_model
+    from energylens.training.corpus import pack
+
+    loaded = load_model(source)
+    if not isinstance(loaded.hf_model, MesaNetForCausalLM):
+        raise UsageError(f"--from needs a MesaNet; '{source}' is a {loaded.model_class}")
+    out.mkdir(parents=True, exist_ok=True)
+    loaded.tokenizer.save_pretrained(out)
+    ids = pack(loaded.tokenizer, _shuffled(texts, seed))
+    return loaded.hf_model, ids, {"from": loaded.weights_sha256}
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -48,8 +48,11 @@ def train(
     report: Callable[[Progress], None],
     report_every: int = 50,
     save_every: int = 250,
+    begin_with: MesaNetForCausalLM | None = None,
 ) -> MesaNetForCausalLM:
     """Train on packed `ids` until the budget is spent; go on from `checkpoint` if there.
+
+    `begin_with` is a trained model whose weights are the first ones; None draws fresh ones.
 
     Raises:
         TrainingError: there are too few tokens for one step, the checkpoint is of another
@@ -61,9 +64,8 @@ def train(
     ) -> Float[Tensor, ""]:
         return training_loss(model, windows, config)
 
-    return train_model(
-        config, build(config), loss_of, ids, checkpoint, report, report_every, save_every
-    )
+    model = build(config) if begin_with is None else begin_with.float()
+    return train_model(config, model, loss_of, ids, checkpoint, report, report_every, save_every)
 
 
 def training_loss(

@@ -154,3 +154,27 @@ def test_a_mesanet_trains_resumes_to_the_same_weights_and_balances(tmp_path: Pat
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
     assert any(block.anchors.balance.abs().sum() > 0 for block in whole.blocks)  # pyright: ignore
+
+
+def test_a_training_that_begins_with_a_trained_model_begins_where_that_one_ended(
+    tmp_path: Path,
+) -> None:
+    config = MesaNetTrainingConfig(
+        n_ctx=16, n_tokens=16 * 8 * 40, learning_rate=1e-2,
+        model={
+            "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+            "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8, "shared_width": 16,
+            "chunk_size": 8,
+        },
+    )  # fmt: skip
+    ids = (np.arange(4000) * 7 % 37).astype(np.int32)
+    losses: list[list[float]] = [[], []]
+    first = train_mesanet(
+        config, ids, tmp_path / "a", lambda p: losses[0].append(p.loss), report_every=5
+    )
+    again = replace(config, model={"from": "a"}, learning_rate=1e-4)
+    train_mesanet(
+        again, ids, tmp_path / "b", lambda p: losses[1].append(p.loss), report_every=5,
+        begin_with=first,
+    )  # fmt: skip
+    assert losses[1][0] < losses[0][-1] + 0.1 < losses[0][0]
