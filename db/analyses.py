@@ -339,6 +339,37 @@ FEATURE_EFFECTS = Table(
     ),
 )
 
+_INTERVAL = "bound of its 95 % interval by a bootstrap over features"
+EFFECT_AGREEMENTS = Table(
+    "effect_agreements",
+    "How the predictions of feature_effects fit what was measured, over features. NULL where there "
+    "are fewer than three features, or where prediction and measurement have no common unit.",
+    "index",
+    ("run_id", "sae_id", "energy", "features", "prediction"),
+    (
+        RUN,
+        SAE,
+        Column("energy", pa.string(), "lens or total, as in feature_effects"),
+        Column("features", pa.string(), "sampled, rate-matched or all"),
+        Column("prediction", pa.string(), "first_order, gauss_newton, trapezoid or efas"),
+        Column("n", pa.int64(), "features compared"),
+        *(
+            column
+            for name, doc in (
+                ("correlation", "Pearson correlation of predicted and measured"),
+                ("slope", "of measured on predicted, through zero"),
+                ("sign_agreement", "share of features whose sign is foretold"),
+                ("relative_error", "summed absolute errors over summed absolute measured values"),
+            )
+            for column in (
+                Column(name, pa.float64(), doc),
+                Column(f"{name}_low", pa.float64(), f"lower {_INTERVAL}"),
+                Column(f"{name}_high", pa.float64(), f"upper {_INTERVAL}"),
+            )
+        ),
+    ),
+)
+
 ANALYSES = (
     SPECIALISTS,
     EFAS,
@@ -351,5 +382,6 @@ ANALYSES = (
     ROUTING_CIRCUITS,
     ROUTING_FEATURES,
     FEATURE_EFFECTS,
+    EFFECT_AGREEMENTS,
 )
 """Every table of the analyses."""

@@ -85,24 +85,25 @@ def measure_effects(
     layout = StoreLayout(store).run(run_id)
     if index_state(layout) != "fresh":
         raise UsageError(f"the index of '{run_id}' is not fresh; run: energylens index {store}")
-    rows = []
+    found = []
     with open_store(store) as opened:
         sampled = sample(opened, run_id, sae_id, n_features, seed)
         for number, one in enumerate(sampled):
             progress.step("ablations", number, len(sampled), "features")
             contexts = _contexts(opened, bench, sae_id, one.feature_id, n_contexts, seed)
-            rows += _rows(bench, sae, one, contexts, seed)
+            found += _rows(bench, sae, one, contexts, seed)
         progress.step("ablations", len(sampled), len(sampled), "features")
     schema = TABLES["feature_effects"].arrow
-    frame = pl.DataFrame(rows).with_columns(
+    frame = pl.DataFrame(found).with_columns(
         pl.lit(run_id).alias("run_id"), pl.lit(sae_id).alias("sae_id")
     )
     frame = frame.select(schema.names).sort("energy", "feature_id")
-    with (
-        extend_index(layout, ("feature_effects",), sae_id) as writer,
-        writer.table("feature_effects", sae_id) as out,
-    ):
-        out.write(frame.to_arrow().cast(schema))
+    fits = _agreement_rows(frame, run_id, sae_id)
+    tables = {"feature_effects": frame, "effect_agreements": fits}
+    with extend_index(layout, tuple(tables), sae_id) as writer:
+        for name, rows in tables.items():
+            with writer.table(name, sae_id) as out:
+                out.write(rows.to_arrow().cast(TABLES[name].arrow))
     return frame
 
 
@@ -145,6 +146,26 @@ def agreements(effects: pl.DataFrame) -> Iterator[tuple[str, str, str, Agreement
                 pair = part.select(name, "measured").drop_nulls()
                 x, y = pair[name].to_numpy(), pair["measured"].to_numpy()
                 yield str(energy), group, name, agreement(x, y, name != "efas")
+
+
+def _agreement_rows(effects: pl.DataFrame, run_id: str, sae_id: str) -> pl.DataFrame:
+    rows = []
+    for energy, group, prediction, found in agreements(effects):
+        row: dict[str, object] = {
+            "run_id": run_id,
+            "sae_id": sae_id,
+            "energy": energy,
+            "features": group,
+            "prediction": prediction,
+            "n": found.n,
+        }
+        for name in ("correlation", "slope", "sign_agreement", "relative_error"):
+            value, low, high = getattr(found, name)
+            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    frame = pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None))
+    names = TABLES["effect_agreements"].arrow.names
+    return frame.select(names).sort("energy", "features", "prediction")
 
 
 def _contexts(

@@ -29,6 +29,7 @@ WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
 
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
+ON_REQUEST = ("feature_effects", "effect_agreements")
 
 
 def build_indexes(
@@ -69,8 +70,17 @@ def build_index(store: Path, run: RunInfo, progress: Progress, n_flips: int = N_
             write_matches(scratch.con, writer, run, sae, token_index, weights.directions)
             if routing is not None:
                 write_routing_features(scratch.con, writer, run, sae, *routing)
+        _carry_over(writer, layout)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
+
+
+def _carry_over(writer: IndexWriter, layout: RunLayout) -> None:
+    """Keep what was measured on request: it is made from the model, and no rebuild makes it."""
+    if (layout.index / "manifest.json").exists():
+        for entry in read_manifest(layout.index).files:
+            if entry.table in ON_REQUEST:
+                writer.keep(layout.index, entry)
 
 
 class _Weights:

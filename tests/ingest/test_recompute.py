@@ -130,6 +130,11 @@ def test_measured_effects_are_stored_beside_the_rest_of_the_index(
     stored = read(path, "feature_effects", run_id, "energy", "feature_id")
     assert stored.equals(found.drop("run_id"))
     assert read(path, "features", run_id, "sae_id", "feature_id").equals(before)
+    fits = read(path, "effect_agreements", run_id, "energy", "features", "prediction")
+    assert fits.height == 2 * 3 * 4
+    assert fits.filter(pl.col("prediction") == "efas")["slope"].is_null().all()
+    build_indexes(path, Progress(), run_id)
+    assert read(path, "feature_effects", run_id, "energy", "feature_id").equals(stored), "kept"
     again = measure_effects(path, run_id, "two", 2, 4, 1, Progress())
     assert read(path, "feature_effects", run_id, "energy").height == again.height
     summary = {(e, g, p): a for e, g, p, a in agreements(found)}

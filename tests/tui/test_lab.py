@@ -86,6 +86,16 @@ async def test_a_text_is_typed_read_and_compared(drive: Open, path: Path) -> Non
         assert isinstance(driver.app.screen, FeatureScreen)
 
 
+async def test_a_stored_text_is_run_again(drive: Open, path: Path) -> None:
+    async with drive("small", path) as driver:
+        await driver.press("7", "t", "p")
+        assert isinstance(driver.app.screen, PromptScreen)
+        await worked(driver)
+        assert "mean energy" in driver.text
+        await driver.press("t")
+        await driver.until("Text to read")
+
+
 async def test_what_is_missing_is_computed_and_taken_in(drive: Open, path: Path) -> None:
     async with drive("small", path) as driver:
         assert "9 Jobs" in driver.text

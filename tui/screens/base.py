@@ -18,6 +18,7 @@ class LensScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
+        Binding("r", "recompute", "Recompute", show=False, id="app.recompute"),
         Binding("e", "export", "Export", show=False, id="app.export", tooltip="Write a file"),
     ]
 
@@ -25,6 +26,13 @@ class LensScreen(Screen[None]):
     def workspace(self) -> Workspace:
         """The open store and what is in view."""
         return cast("Workspace", self.app.workspace)  # type: ignore[attr-defined]
+
+    def action_recompute(self) -> None:
+        """Offer what can be computed for the run in view."""
+        from tui.recompute import offer  # it shows screens that are built on this one
+
+        if self.workspace.selection is not None:
+            offer(self, self.workspace.selection)
 
     def action_export(self) -> None:
         """Write the table or the screen to a file."""
@@ -60,15 +68,7 @@ class SaeScreen(LensScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "choose_sae", "SAE", id="sae.choose", tooltip="Look at another SAE"),
-        Binding("r", "recompute", "Recompute", show=False, id="sae.recompute"),
     ]
-
-    def action_recompute(self) -> None:
-        """Offer what can be computed for the run in view."""
-        from tui.recompute import offer  # it shows screens that are built on this one
-
-        if self.workspace.selection is not None:
-            offer(self, self.workspace.selection)
 
     def action_choose_sae(self) -> None:
         """Ask for another SAE."""

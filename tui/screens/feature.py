@@ -206,8 +206,7 @@ before and after in the list this one came from.
         if chosen is None:
             self.notify("no context to run: p types a text", markup=False)
             return
-        text = b"".join(t.data for t in chosen.tokens).decode("utf-8", "replace")
-        self.app.push_screen(LabScreen(self._selection, self._feature_id, text))
+        self.app.push_screen(LabScreen(self._selection, self._feature_id, chosen.plain))
 
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""

@@ -14,6 +14,7 @@ from queries.contexts import context_tokens, text_contexts, token_features
 from queries.display import number, visible_token
 from tui.screens.analysis import AnalysisScreen, numeric, text, whole
 from tui.screens.feature import FeatureScreen
+from tui.screens.prompt import PromptScreen
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_text import ShadedToken, TokenText, shaded_tokens
@@ -38,13 +39,15 @@ class TextScreen(AnalysisScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "app.focus_next", "Features", show=False, id="text.features"),
         Binding("f", "shade", "Shade by", id="text.shade", tooltip="Shade by this feature"),
+        Binding("p", "prompt", "Edit", id="text.prompt", tooltip="Change the text and run it"),
         Binding("v", "digits", "Digits", id="text.digits", tooltip="Digits beside the shades"),
     ]
     HELP = """# Text
 
 **left** and **right** go from token to token; beside them stand the features active there,
 strongest first. **tab** goes to that list: **f** shades the whole text by the feature under the
-cursor, **enter** opens it. **v** writes digits beside the shades.
+cursor, **enter** opens it. **p** runs the part in focus again, to be changed. **v** writes digits
+beside the shades.
 """
 
     def __init__(self, selection: Selection, text_id: int) -> None:
@@ -133,6 +136,13 @@ cursor, **enter** opens it. **v** writes digits beside the shades.
         wanted = (str(chosen["sae_id"]), int(chosen["feature_id"]))
         self._shade = None if wanted == self._shade else wanted
         self.open(self._selection)
+
+    def action_prompt(self) -> None:
+        """Run the part in focus as a prompt, to be changed."""
+        drawn = list(self.query(TokenText))
+        chosen = next((text for text in drawn if text.has_focus), next(iter(drawn), None))
+        if chosen is not None:
+            self.app.push_screen(PromptScreen(self._selection, chosen.plain))
 
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""

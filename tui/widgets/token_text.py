@@ -126,6 +126,11 @@ class TokenText(Widget, can_focus=True):
         self.with_digits = False
 
     @property
+    def plain(self) -> str:
+        """The text the tokens spell."""
+        return b"".join(token.data for token in self.tokens).decode("utf-8", "replace")
+
+    @property
     def token(self) -> ShadedToken:
         """The token under the cursor; the most active one where several share a character."""
         glyph = self._glyphs[self.cursor]
