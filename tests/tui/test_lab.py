@@ -50,6 +50,10 @@ async def test_a_feature_is_ablated_added_kept_and_steered_by(
             assert word in driver.text, word
         assert "first choice changed" in driver.text, "the model routes"
         assert driver.app.screen.query_one(TokenPairs)._tokens
+        pairs = driver.app.screen.query_one(TokenPairs)
+        pairs.show(["word"] * 200, [0.5] * 200)
+        await driver.settle()
+        assert "before" in driver.text and "ablated" in driver.lines[-2], "a long text leaves room"
         await driver.press("plus")
         await worked(driver)
         assert "+0.50 of its maximum" in driver.text

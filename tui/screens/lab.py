@@ -6,6 +6,7 @@ from typing import ClassVar
 import polars as pl
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static
 
 from energylens.errors import EnergyLensError
@@ -68,7 +69,8 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
-        yield TokenPairs(id="pairs")
+        with VerticalScroll(id="pairs", can_focus=False):
+            yield TokenPairs()
         yield Static("", id="controls", markup=False)
         yield VirtualTable(_COLUMNS, id="lab")
         yield StatusBar(id="status")
@@ -179,7 +181,7 @@ def _controls(found: InterventionResult) -> str:
             f"{named:>11}  {signed(one.energy_change):>7}  {number(mean, 4):>9} "
             f"{number(max(one.kl), 4):>9}"
         )
-    moved = [f"{f.feature_id} {number(f.before)}→{number(f.after)}" for f in found.features[:4]]
+    moved = [f"{f.feature_id} {number(f.before)}→{number(f.after)}" for f in found.features[:3]]
     lines.append(f"   features  {'  '.join(moved) or 'none moved'}")
     if found.routing:
         routes = [f"L{r.layer} {100 * r.share_changed:.0f} %" for r in found.routing]

@@ -16,7 +16,7 @@ class TokenPairs(Widget):
     """Wraps at the widget's width; rises are red with a plus, falls green with a minus."""
 
     DEFAULT_CSS = """
-    TokenPairs { height: auto; max-height: 12; padding: 0 1; overflow-y: auto; }
+    TokenPairs { height: auto; padding: 0 1; }
     """
 
     def __init__(self, id: str | None = None) -> None:  # noqa: A002
