@@ -19,13 +19,13 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from energylens.batching import batches, pad
 from energylens.models import run_hooks
 from energylens.training.corpus import train_tokenizer
 from ingest.efas import GradientTally
 from ingest.estimate import peak_memory
 from ingest.index import build
 from ingest.index.build import build_indexes
-from ingest.measure import batches, pad
 from ingest.plan import IngestConfig, Prepared, load, prepare
 from ingest.progress import Progress
 from ingest.run import Part, ingest

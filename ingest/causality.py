@@ -12,11 +12,11 @@ from db.index_files import extend_index, index_state
 from db.layout import StoreLayout
 from db.schema import TABLES
 from db.store import Store, open_store
+from energylens.batching import batches, pad
 from energylens.causal import Agreement, Batch, Effect, LensEffect, ablation_effects, agreement
 from energylens.errors import UsageError
 from energylens.saes import Sae, writes_to_stream
 from ingest.bench import Bench, open_bench
-from ingest.measure import batches, pad
 from ingest.progress import Progress
 
 LEAST_ACTIVE = 20

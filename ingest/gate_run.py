@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from energylens.batching import batches, pad
 from energylens.gate import GateResult, GateSums, ce_losses, encode_tokens, reconstruct_tokens
 from energylens.models import run_hooks
 from energylens.saes import Sae, check_fit
 from ingest.corpus import Context, Corpus, CorpusPlan
-from ingest.measure import Instruments, batches, pad
+from ingest.measure import Instruments
 
 SAMPLE_TOKENS = 8_192
 """The gate measures on about so many tokens, spread evenly over the corpus."""

@@ -4,13 +4,14 @@ Contexts of like length share a batch, padded on the right and masked; what come
 order again and holds no padding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from energylens.batching import batches, pad
 from energylens.energy import NO_NEXT, Energies, lens_energies
 from energylens.gate import encode_tokens
 from energylens.gradients import Variant, model_gradients, token_uniforms
@@ -96,29 +97,6 @@ def measure(instruments: Instruments, contexts: Sequence[Context]) -> Measured:
         parts.append(_run(instruments, [contexts[i] for i in batch]))
         order += batch
     return _in_order(contexts, order, parts)
-
-
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of contexts, shortest first, as many as stay within `batch_tokens` when padded."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[index] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Ids and mask `[batch, pos]`, padded on the right with id 0; the mask alone tells padding."""
-    longest = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = True
-    return ids, mask
 
 
 @dataclass

@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from energylens.cli.extras import need_models
-from energylens.errors import UsageError
+from energylens.cli.sql import FormatOption, checked_format
+from energylens.cli.training_log import TrainingLog
+from energylens.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedModel
 
     from energylens.mesanet.model import MesaNetForCausalLM
-    from energylens.training.loop import Progress
+    from energylens.training.loop import Watch
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train a small language model, or SAEs."
 )
+
+
+HeldoutOption = Annotated[
+    str | None,
+    typer.Option("--heldout", help="Texts the model does not see, measured ten times on the way."),
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or cuda:1.")]
+HELDOUT_TEXTS = 40
+"""Texts of each category measured on the way; `energylens train heldout` measures all."""
 
 
 @app.command()
@@ -30,9 +42,12 @@ def lm(
     n_layers: Annotated[int, typer.Option(help="Blocks.")] = 4,
     n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
     seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
+    held_out: HeldoutOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Train a Llama-shaped language model on texts; the same command goes on after a stop."""
     need_models()
+    _check_device(device)
     from energylens.training.language_model import LanguageModelConfig, train
 
     config = LanguageModelConfig(
@@ -44,9 +59,8 @@ def lm(
         seed=seed,
     )
     ids = _tokenized(out, texts, vocab_size, seed)
-    model = train(config, ids, out / "checkpoint.safetensors", _report)
-    model.bfloat16().save_pretrained(out)
-    typer.echo(f"the model is in {out}", err=True)
+    watch = _watch(out, held_out, n_ctx, config.n_steps)
+    _keep(train(config, ids, out / "checkpoint.safetensors", watch, device), out)
 
 
 @app.command()
@@ -70,9 +84,12 @@ def mesanet(
         str | None,
         typer.Option("--from", help="A trained MesaNet to begin with; its shape is taken over."),
     ] = None,
+    held_out: HeldoutOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Train an energy-guided MesaNet on texts; the same command goes on after a stop."""
     need_models()
+    _check_device(device)
     from energylens.mesanet.config import EnergySource, MixerKind, RouterKind
     from energylens.training.mesanet import MesaNetTrainingConfig, train
 
@@ -101,9 +118,8 @@ def mesanet(
         first, ids, settings = _begun(begin_with, out, texts, seed)
         config = replace(config, model=settings)
     checkpoint = out / "checkpoint.safetensors"
-    model = train(config, ids, checkpoint, _report, begin_with=first)
-    model.bfloat16().save_pretrained(out)
-    typer.echo(f"the model is in {out}", err=True)
+    watch = _watch(out, held_out, n_ctx, config.n_steps)
+    _keep(train(config, ids, checkpoint, watch, device, begin_with=first), out)
 
 
 @app.command()
@@ -129,7 +145,7 @@ def sae(
     config = SaeTrainingConfig(
         hook_names=tuple(hook), d_sae=d_sae, k=k, n_tokens=n_tokens, n_ctx=n_ctx, seed=seed
     )
-    for name, trained in train_saes(loaded, ids, config, _report).items():
+    for name, trained in train_saes(loaded, ids, config, TrainingLog().report).items():
         save_sae(trained, out / name)
     typer.echo(f"the SAEs are in {out}", err=True)
 
@@ -138,6 +154,7 @@ def sae(
 def heldout(
     model: Annotated[str, typer.Argument(help="A directory, a hub name, or builtin:...")],
     texts: Annotated[str, typer.Option(help="Texts the model has not seen.")],
+    how: FormatOption = "table",
 ) -> None:
     """Bits per byte and perplexity of held-out texts, by category, beside xz."""
     need_models()
@@ -147,9 +164,10 @@ def heldout(
     from energylens.models import load_model
     from energylens.training.evaluation import heldout as measure
     from ingest.texts import iter_texts
-    from queries.writing import Format
 
+    form = checked_format(how)
     read = [(text.category or "none", text.text) for text in iter_texts(texts)]
+    loaded = load_model(model)
     rows = [
         {
             "category": row.category,
@@ -160,9 +178,9 @@ def heldout(
             "perplexity": round(row.perplexity, 2),
             "xz_bits_per_byte": round(_xz(read, row.category), 4),
         }
-        for row in measure(load_model(model), read)
+        for row in measure(loaded.hf_model, loaded.tokenizer, loaded.n_ctx, read)
     ]
-    print_frame(pl.DataFrame(rows), Format.table)
+    print_frame(pl.DataFrame(rows), form)
 
 
 def _xz(texts: list[tuple[str, str]], category: str) -> float:
@@ -184,25 +202,24 @@ def _shuffled(texts: str, seed: int) -> list[str]:
     return read
 
 
-def _report(progress: "Progress") -> None:
-    from ingest.progress import duration
-
-    left = (progress.n_steps - progress.step) * progress.seconds_per_step
-    typer.echo(
-        f"step {progress.step:,}/{progress.n_steps:,}  loss {progress.loss:.3f}  "
-        f"{progress.tokens_per_second:,.0f} tokens/s  {duration(left)} to go",
-        err=True,
-    )
-
-
 def _tokenized(out: Path, texts: str, vocab_size: int, seed: int) -> "np.ndarray":
-    """Train a tokenizer on the texts and keep it in `out`; all texts as one row of ids."""
+    """All texts as one row of ids, by the tokenizer in `out`, or one trained on them and kept."""
+    from transformers import PreTrainedTokenizerFast
+
     from energylens.training.corpus import pack, train_tokenizer
 
     read = _shuffled(texts, seed)
-    tokenizer = train_tokenizer(read, vocab_size)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out)
+    if (out / "tokenizer.json").exists():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+        if len(tokenizer) > vocab_size:
+            raise UsageError(
+                f"the tokenizer in '{out}' has {len(tokenizer):,} entries, and --vocab-size is "
+                f"{vocab_size:,}; give that number, or another directory"
+            )
+    else:
+        tokenizer = train_tokenizer(read, vocab_size)
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer.save_pretrained(out)
     ids = pack(tokenizer, read)
     typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
     return ids
@@ -219,10 +236,64 @@ def _begun(
     loaded = load_model(source)
     if not isinstance(loaded.hf_model, MesaNetForCausalLM):
         raise UsageError(f"--from needs a MesaNet; '{source}' is a {loaded.model_class}")
-    out.mkdir(parents=True, exist_ok=True)
-    loaded.tokenizer.save_pretrained(out)
+    if not (out / "tokenizer.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        loaded.tokenizer.save_pretrained(out)
     ids = pack(loaded.tokenizer, _shuffled(texts, seed))
     return loaded.hf_model, ids, {"from": loaded.weights_sha256}
+
+
+def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[Any]":
+    """Reports to the terminal and to metrics.parquet, with held-out texts where there are some."""
+    from transformers import AutoTokenizer
+
+    from energylens.training.evaluation import heldout as measure
+    from energylens.training.loop import Watch
+    from ingest.texts import iter_texts
+
+    log = TrainingLog(out / "metrics.parquet")
+    if held_out is None:
+        return Watch(log.report)
+    chosen: list[tuple[str, str]] = []
+    seen: dict[str, int] = {}
+    for text in iter_texts(held_out):
+        category = text.category or "none"
+        seen[category] = seen.get(category, 0) + 1
+        if seen[category] <= HELDOUT_TEXTS:
+            chosen.append((category, text.text))
+    tokenizer = AutoTokenizer.from_pretrained(out)
+
+    def evaluate(model: Any, n_tokens: int) -> None:
+        log.heldout(measure(model, tokenizer, n_ctx, chosen), n_tokens)
+
+    return Watch(log.report, evaluate=evaluate, evaluate_every=-(-n_steps // 10))
+
+
+def _keep(model: "PreTrainedModel", out: Path) -> None:
+    """Save a trained model in half its size."""
+    import transformers
+    from safetensors import SafetensorError
+
+    transformers.logging.disable_progress_bar()
+
+    try:
+        model.bfloat16().save_pretrained(out)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"cannot write the model to '{out}': {error}; the checkpoint beside it is whole: make "
+            "room and repeat the command"
+        ) from error
+    typer.echo(f"the model is in {out}", err=True)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {device} cannot be used here: {reason}") from None
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ class Routing:
     """Before the balancing bias, which only helps to choose."""
     choices: Int[Tensor, "batch pos k"]
     weights: Float[Tensor, "batch pos k"]
-    """Of the chosen ones, summing to 1."""
+    """Of the chosen ones, summing to 1; 0 for a choice beyond the token's budget."""
     seen_energy: Float[Tensor, "batch pos"] | None
     """Nats; None where the router sees none."""
     predicted_energy: Float[Tensor, "batch pos"]
@@ -35,6 +35,7 @@ class Anchors(nn.Module):
     """A router, its experts, and one expert every token shares."""
 
     balance: Tensor
+    budget_bounds: Tensor
 
     def __init__(self, config: MesaNetConfig, layer: int) -> None:
         super().__init__()
@@ -53,6 +54,8 @@ class Anchors(nn.Module):
         self.shared_up = nn.Linear(d, config.shared_width, bias=False)
         self.shared_down = nn.Linear(config.shared_width, d, bias=False)
         self.register_buffer("balance", torch.zeros(k))
+        if config.budget == "by_energy":
+            self.register_buffer("budget_bounds", torch.tensor([2.5, 3.5]))
 
     def forward(
         self,
@@ -72,10 +75,9 @@ class Anchors(nn.Module):
             )
             weights = torch.full(choices.shape, 1 / self.config.active_anchors, device=x.device)
         else:
-            choices, weights = self._choose(logits)
-            mask = torch.zeros_like(logits).scatter(
-                -1, choices, weights * self.config.active_anchors
-            )
+            count = self._budget(seen)
+            choices, weights = self._choose(logits, count)
+            mask = torch.zeros_like(logits).scatter(-1, choices, weights * count)
             hidden = hidden * mask.repeat_interleave(self.config.anchor_width, dim=-1)
         write = self.down(hidden)
         shared = self.shared_down(functional.silu(self.shared_gate(x)) * self.shared_up(x))
@@ -83,14 +85,28 @@ class Anchors(nn.Module):
         return write + shared, routing
 
     @torch.no_grad()
-    def rebalance(self, choices: Int[Tensor, "*n k"], step: float) -> None:
+    def rebalance(self, routing: Routing, step: float) -> None:
         """Loss-free balancing (Wang et al., 2024, arXiv 2408.15664): make overloaded anchors a
-        little less, and underloaded ones a little more likely to be chosen."""
-        load = torch.bincount(choices.flatten(), minlength=len(self.balance)).float()
+        little less, and underloaded ones a little more likely to be chosen. Where energy decides
+        how many a token gets, the bounds follow the thirds of the energies seen."""
+        load = anchor_load(routing, len(self.balance))
         self.balance += step * (load.mean() - load).sign()
+        if self.config.budget == "by_energy" and routing.seen_energy is not None:
+            thirds = routing.seen_energy.new_tensor([1 / 3, 2 / 3])
+            found = routing.seen_energy.float().flatten().quantile(thirds)
+            self.budget_bounds += 0.05 * (found - self.budget_bounds)
+
+    def _budget(self, seen: Tensor | None) -> Tensor | int:
+        """How many anchors each token gets."""
+        if self.config.budget == "equal" or seen is None:
+            return self.config.active_anchors
+        above = (seen[..., None] > self.budget_bounds).sum(-1, keepdim=True)
+        return self.config.active_anchors - 1 + above
 
     def _seen(self, predicted: Tensor, lens_entropy: Tensor | None) -> Tensor | None:
         if self.config.router != "learned" or self.config.energy == "none":
+            return None
+        if self.layer < self.config.energy_first_layer:
             return None
         if self.config.energy == "entropy":
             assert lens_entropy is not None, "the model computes it for this source"
@@ -112,10 +128,18 @@ class Anchors(nn.Module):
             logits = logits + features @ self.energy_weights.T
         return logits
 
-    def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        choices = (logits + self.balance).topk(self.config.active_anchors, dim=-1).indices
+    def _choose(self, logits: Tensor, count: Tensor | int) -> tuple[Tensor, Tensor]:
+        most = self.config.active_anchors + (self.config.budget == "by_energy")
+        choices = (logits + self.balance).topk(most, dim=-1).indices
         chosen = logits.softmax(-1).gather(-1, choices)
+        chosen = chosen * (torch.arange(most, device=chosen.device) < count)
         return choices, chosen / chosen.sum(-1, keepdim=True)
+
+
+def anchor_load(routing: Routing, n_anchors: int) -> Float[Tensor, " n_anchors"]:
+    """Tokens each anchor took, over all ranks."""
+    taken = routing.choices[routing.weights > 0]
+    return torch.bincount(taken, minlength=n_anchors).float()
 
 
 def _hashed(key: Int[Tensor, "batch pos"], layer: int, n: int) -> Float[Tensor, "batch pos n"]:

@@ -7,6 +7,7 @@ from transformers import PretrainedConfig
 EnergySource = Literal["none", "predicted", "entropy", "shuffled"]
 RouterKind = Literal["learned", "random", "hash", "dense"]
 MixerKind = Literal["mesa", "attention"]
+Budget = Literal["equal", "by_energy"]
 
 
 class MesaNetConfig(PretrainedConfig):
@@ -18,7 +19,9 @@ class MesaNetConfig(PretrainedConfig):
     alone); dense is one gated MLP of the width a token would use. `energy` is what the learned
     router sees beside the token: nothing, the energy predicted by a small head, the entropy of the
     layer's lens, or the prediction made for another text. The true energy of a token needs the
-    next token, so no router may see it.
+    next token, so no router may see it. `energy_first_layer` is the first block whose router sees
+    it. `budget` equal gives every token `active_anchors`; by_energy gives the third of the tokens
+    with least energy one fewer and the third with most one more.
     """
 
     model_type = "mesanet"
@@ -33,6 +36,8 @@ class MesaNetConfig(PretrainedConfig):
         mixer: MixerKind = "mesa",
         router: RouterKind = "learned",
         energy: EnergySource = "predicted",
+        energy_first_layer: int = 0,
+        budget: Budget = "equal",
         chunk_size: int = 32,
         solver_steps_train: int = 8,
         solver_steps: int = 16,
@@ -58,6 +63,8 @@ class MesaNetConfig(PretrainedConfig):
         self.mixer = mixer
         self.router = router
         self.energy = energy
+        self.energy_first_layer = energy_first_layer
+        self.budget = budget
         self.chunk_size = chunk_size
         self.solver_steps_train = solver_steps_train
         self.solver_steps = solver_steps

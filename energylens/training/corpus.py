@@ -53,10 +53,14 @@ class Windows:
 
     def batch(self, step: int) -> Int[Tensor, "batch n_ctx"]:
         """The windows of one step."""
+        rows = [self.ids[start : start + self.n_ctx] for start in self.starts(step)]
+        return torch.from_numpy(np.stack(rows)).long()
+
+    def starts(self, step: int) -> list[int]:
+        """The first token of each window of one step."""
         pass_number, index = divmod(step, self.steps_per_pass)
         order = np.random.default_rng((self.seed, pass_number))
         offset = int(order.integers(self.n_ctx))
         n_windows = (len(self.ids) - offset) // self.n_ctx
         starts = offset + self.n_ctx * order.permutation(n_windows)
-        chosen = starts[index * self.batch_size : (index + 1) * self.batch_size]
-        return torch.from_numpy(np.stack([self.ids[s : s + self.n_ctx] for s in chosen])).long()
+        return starts[index * self.batch_size : (index + 1) * self.batch_size].tolist()

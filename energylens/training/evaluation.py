@@ -3,13 +3,17 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from energylens.energy import lens_energies
-from energylens.models import LanguageModel, run_hooks
+from energylens.batching import batches, pad
 
-_BATCH = 8
+_BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,22 @@ class Heldout:
         return math.exp(self.nats / max(self.n_tokens, 1))
 
 
-def heldout(model: LanguageModel, texts: Iterable[tuple[str, str]]) -> list[Heldout]:
+def heldout(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    n_ctx: int,
+    texts: Iterable[tuple[str, str]],
+) -> list[Heldout]:
     """Measure texts, given as (category, text); one row a category, in order, and `all` last.
 
-    Each piece begins with BOS where the model has one, so every token of the text is predicted.
+    Each piece begins with BOS where the tokenizer has one, so every token of the text is predicted.
     """
     by_category: dict[str, list[str]] = {}
     for category, text in texts:
         by_category.setdefault(category, []).append(text)
-    rows = [_measure(model, name, by_category[name]) for name in sorted(by_category)]
+    rows = [
+        _measure(model, tokenizer, n_ctx, name, by_category[name]) for name in sorted(by_category)
+    ]
     whole = Heldout(
         "all",
         sum(r.n_texts for r in rows),
@@ -53,24 +64,37 @@ def heldout(model: LanguageModel, texts: Iterable[tuple[str, str]]) -> list[Held
     return [*rows, whole]
 
 
-def _measure(model: LanguageModel, category: str, texts: Sequence[str]) -> Heldout:
-    bos = [] if model.bos_id is None else [model.bos_id]
-    room = model.n_ctx - len(bos)
+def _measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    n_ctx: int,
+    category: str,
+    texts: Sequence[str],
+) -> Heldout:
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    room = n_ctx - len(bos)
     pieces: list[list[int]] = []
     for text in texts:
-        ids = model.tokenizer.encode(text, add_special_tokens=False)
+        ids: Any = tokenizer.encode(text, add_special_tokens=False)
         pieces += [bos + ids[i : i + room] for i in range(0, len(ids), room)]
-    pieces.sort(key=len)
     nats, n_tokens = 0.0, 0
-    last = model.resid_post(model.n_layers - 1)
-    for first in range(0, len(pieces), _BATCH):
-        batch = pieces[first : first + _BATCH]
-        longest = max(map(len, batch))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch])
-        mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in batch])
-        _, cache = run_hooks(model, ids, mask.long(), [last])
+    for part in batches([len(piece) for piece in pieces], _BATCH_TOKENS):
+        ids, mask = pad([pieces[i] for i in part])
         known = mask[:, 1:]
-        read = lens_energies(model.readout, cache[last][:, :-1][known], ids[:, 1:][known])
-        nats += float(read.energy.double().sum())
+        energy = next_token_energies(model, ids, mask)[known]
+        nats += float(energy.double().sum())
         n_tokens += int(known.sum())
     return Heldout(category, len(texts), sum(len(t.encode()) for t in texts), n_tokens, nats)
+
+
+@torch.no_grad()
+def next_token_energies(
+    model: PreTrainedModel, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "batch next"]:
+    """Energy of every token after the first under the model's own head, nats, on the CPU."""
+    device = model.device
+    logits = model(ids.to(device), attention_mask=mask.long().to(device)).logits
+    energy = functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), ids[:, 1:].to(device).flatten(), reduction="none"
+    )
+    return energy.view(len(ids), -1).cpu()

@@ -1,6 +1,5 @@
 """Train a small Llama-shaped language model from texts, within a budget of tokens."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from energylens.training.loop import Progress, TrainingConfig, train_model
+from energylens.training.loop import TrainingConfig, Watch, train_model
 
 
 @dataclass(frozen=True)
@@ -46,19 +45,11 @@ def train(
     config: LanguageModelConfig,
     ids: Int[np.ndarray, " n"],
     checkpoint: Path,
-    report: Callable[[Progress], None],
-    report_every: int = 50,
-    save_every: int = 500,
+    watch: Watch[LlamaForCausalLM],
+    device: str = "cpu",
 ) -> LlamaForCausalLM:
-    """Train a Llama on packed `ids` until the budget is spent; go on from `checkpoint` if there.
-
-    Raises:
-        TrainingError: there are too few tokens for one step, the checkpoint is of another
-            configuration, or the loss stopped being a number.
-    """
-    return train_model(
-        config, build(config), next_token_loss, ids, checkpoint, report, report_every, save_every
-    )
+    """Train a Llama on packed `ids`, as `train_model` does."""
+    return train_model(config, build(config), next_token_loss, ids, checkpoint, watch, device)
 
 
 def next_token_loss(

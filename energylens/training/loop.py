@@ -1,28 +1,25 @@
 """The training loop of every language model here: AdamW, warm-up and cosine, clipped gradients.
 
-The budget is in tokens. A checkpoint holds weights, buffers and optimiser state in safetensors; the
-same call goes on from it and ends at the same weights.
+The budget is in tokens. The same call goes on from a checkpoint and ends at the same weights.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from energylens.errors import TrainingError
+from energylens.training.checkpoint import Checkpoint
 from energylens.training.corpus import Windows
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from energylens.training.signals import stop_signals
 
 
 @dataclass(frozen=True)
@@ -39,24 +36,47 @@ class TrainingConfig:
     seed: int = 0
 
     @property
+    def tokens_per_step(self) -> int:
+        """Tokens one optimiser step reads."""
+        return self.batch_size * self.n_ctx
+
+    @property
     def n_steps(self) -> int:
         """Optimiser steps within the budget."""
-        return self.n_tokens // (self.batch_size * self.n_ctx)
+        return self.n_tokens // self.tokens_per_step
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one report of the training says."""
+    """What one report of a training says."""
 
     step: int
     n_steps: int
+    n_tokens: int
+    """Tokens read so far."""
     loss: float
     """Mean loss of the steps since the last report."""
     tokens_per_second: float
     seconds_per_step: float
+    learning_rate: float | None = None
+    """None where the trainer keeps it to itself."""
+    gradient_norm: float | None = None
+    """Largest since the last report, before clipping; None where it is not known."""
 
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+@dataclass(frozen=True)
+class Watch(Generic[Model]):
+    """Who looks on while a model trains, and how often, in steps."""
+
+    report: Callable[[Progress], None]
+    report_every: int = 50
+    save_every: int = 250
+    evaluate: Callable[[Model, int], None] | None = None
+    """Called with the model, in evaluation mode, and the tokens read; None measures nothing."""
+    evaluate_every: int = 500
 
 
 def train_model(
@@ -65,51 +85,130 @@ def train_model(
     loss_of: Callable[[Model, Int[Tensor, "batch n_ctx"]], Float[Tensor, ""]],
     ids: Int[np.ndarray, " n"],
     checkpoint: Path,
-    report: Callable[[Progress], None],
-    report_every: int = 50,
-    save_every: int = 500,
+    watch: Watch[Model],
+    device: str = "cpu",
 ) -> Model:
     """Train on packed `ids` until the budget is spent; go on from `checkpoint` where it exists.
 
+    Ctrl-C and SIGTERM end the step under way and write a checkpoint before they stop the training.
+
     Raises:
-        TrainingError: there are too few tokens for one step, the checkpoint is of another
-            configuration, or the loss stopped being a number.
+        TrainingError: there are too few tokens for one step, an id the model does not know, the
+            checkpoint is damaged or of another training or cannot be written, or loss or gradient
+            stopped being numbers.
+        KeyboardInterrupt: the training was asked to stop.
     """
     windows = Windows(ids, config.n_ctx, config.batch_size, config.seed)
+    _check(ids, windows, config, model)
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    optimizer = _optimizer(model, config)
+    keeper = Checkpoint(checkpoint, config, ids)
+    start = keeper.load(model, optimizer) if checkpoint.exists() else 0
+    pace = _Pace(config, watch.report)
+    model.train()
+    with stop_signals() as stopped:
+        for step in range(start, config.n_steps):
+            _take(model, optimizer, loss_of, windows, config, step, keeper, pace)
+            done = step + 1
+            if done % watch.report_every == 0 or done == config.n_steps:
+                pace.tell(done)
+            if done % watch.save_every == 0 or done == config.n_steps or stopped():
+                keeper.save(model, optimizer, done)
+            if stopped():
+                raise KeyboardInterrupt
+            if watch.evaluate and (done % watch.evaluate_every == 0 or done == config.n_steps):
+                watch.evaluate(model.eval(), done * config.tokens_per_step)
+                model.train()
+                pace.restart()
+    return model.cpu().eval()
+
+
+def _take(
+    model: Model,
+    optimizer: torch.optim.AdamW,
+    loss_of: Callable[[Model, Int[Tensor, "batch n_ctx"]], Float[Tensor, ""]],
+    windows: Windows,
+    config: TrainingConfig,
+    step: int,
+    keeper: Checkpoint,
+    pace: "_Pace",
+) -> None:
+    """One step; a loss or gradient that is no number stops it before it touches the weights."""
+    rate = learning_rate(config, step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss = loss_of(model, windows.batch(step).to(model.device))
+    optimizer.zero_grad(set_to_none=True)
+    norm = torch.tensor(torch.nan)
+    if torch.isfinite(loss):
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if not torch.isfinite(norm):
+        what = "gradient" if torch.isfinite(loss) else "loss"
+        value = norm.item() if torch.isfinite(loss) else loss.item()
+        starts = ", ".join(f"{start:,}" for start in windows.starts(step))
+        raise TrainingError(
+            f"the {what} of step {step} is {value}, in the windows that begin at tokens {starts}; "
+            f"{keeper.last_good()}; lower the learning rate, or look at these texts"
+        )
+    optimizer.step()
+    pace.add(loss.item(), norm.item(), rate)
+
+
+def _check(
+    ids: Int[np.ndarray, " n"], windows: Windows, config: TrainingConfig, model: PreTrainedModel
+) -> None:
     if windows.steps_per_pass < 1:
         raise TrainingError(
             f"{len(ids):,} tokens of text are too few for one step of "
             f"{config.batch_size} windows of {config.n_ctx}; give more text"
         )
-    optimizer = _optimizer(model, config)
-    start = _load(checkpoint, config, model, optimizer) if checkpoint.exists() else 0
-    model.train()
-    losses: list[float] = []
-    since = time.perf_counter()
-    for step in range(start, config.n_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        loss = loss_of(model, windows.batch(step))
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss of step {step} is {loss.item()}; the checkpoint '{checkpoint}' is the "
-                "last good one; lower the learning rate and start again"
+    known = int(model.config.vocab_size)
+    if ids.max() >= known:
+        raise TrainingError(
+            f"the texts hold token {ids.max():,}, and the model knows {known:,}; "
+            "tokenize them with the model's own tokenizer"
+        )
+
+
+class _Pace:
+    """Losses and times since the last report."""
+
+    def __init__(self, config: TrainingConfig, report: Callable[[Progress], None]) -> None:
+        self.config, self.report = config, report
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was added; time counts from now."""
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.rate = 0.0
+        self.since = time.perf_counter()
+
+    def add(self, loss: float, gradient_norm: float, rate: float) -> None:
+        """One step was taken."""
+        self.losses.append(loss)
+        self.norms.append(gradient_norm)
+        self.rate = rate
+
+    def tell(self, done: int) -> None:
+        """Report on the steps since the last report, and begin again."""
+        if not self.losses:
+            return
+        seconds = (time.perf_counter() - self.since) / len(self.losses)
+        self.report(
+            Progress(
+                step=done,
+                n_steps=self.config.n_steps,
+                n_tokens=done * self.config.tokens_per_step,
+                loss=sum(self.losses) / len(self.losses),
+                tokens_per_second=self.config.tokens_per_step / seconds,
+                seconds_per_step=seconds,
+                learning_rate=self.rate,
+                gradient_norm=max(self.norms),
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-        done = step + 1
-        if done % report_every == 0 or done == config.n_steps:
-            now = time.perf_counter()
-            seconds = (now - since) / len(losses)
-            rate = config.batch_size * config.n_ctx / seconds
-            report(Progress(done, config.n_steps, sum(losses) / len(losses), rate, seconds))
-            losses, since = [], now
-        if done % save_every == 0 or done == config.n_steps:
-            _save(checkpoint, config, model, optimizer, done)
-    return model.eval()
+        )
+        self.restart()
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -126,47 +225,3 @@ def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
-
-
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def _save(
-    path: Path,
-    config: "DataclassInstance",
-    model: nn.Module,
-    optimizer: torch.optim.AdamW,
-    step: int,
-) -> None:
-    tensors = {f"model.{n}": p.detach().contiguous() for n, p in _weights(model).items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            tensors[f"optimizer.{index}.{key}"] = value.detach().contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step), "config": repr(asdict(config))})
-    partial.replace(path)
-
-
-def _load(
-    path: Path, config: "DataclassInstance", model: nn.Module, optimizer: torch.optim.AdamW
-) -> int:
-    with safe_open(path, "pt") as file:
-        metadata: dict[str, Any] = file.metadata()
-    if metadata["config"] != repr(asdict(config)):
-        raise TrainingError(
-            f"the checkpoint '{path}' was made with other settings ({metadata['config']}); "
-            "repeat them, or give another output directory"
-        )
-    tensors = load_file(path)
-    with torch.no_grad():
-        for name, parameter in _weights(model).items():
-            parameter.copy_(tensors[f"model.{name}"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return int(metadata["step"])

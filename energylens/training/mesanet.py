@@ -1,7 +1,6 @@
 """Train a MesaNet: next-token loss, the energy head, and balanced anchors."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from energylens.mesanet.anchors import Anchors, balance_losses
+from energylens.mesanet.anchors import Anchors, Routing, balance_losses
 from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.health import HealthMeter, RouterHealth
 from energylens.mesanet.model import MesaNetForCausalLM
-from energylens.training.loop import Progress, TrainingConfig, train_model
+from energylens.training.loop import Progress, TrainingConfig, Watch, train_model
 
 
 @dataclass(frozen=True)
@@ -41,37 +41,49 @@ def build(config: MesaNetTrainingConfig) -> MesaNetForCausalLM:
     return MesaNetForCausalLM(MesaNetConfig(max_position_embeddings=config.n_ctx, **config.model))
 
 
+@dataclass(frozen=True)
+class MesaNetProgress(Progress):
+    """What a report of a MesaNet's training says beside."""
+
+    routers: tuple[RouterHealth, ...] = ()
+    """One a block; empty where nothing is routed."""
+
+
 def train(
     config: MesaNetTrainingConfig,
     ids: Int[np.ndarray, " n"],
     checkpoint: Path,
-    report: Callable[[Progress], None],
-    report_every: int = 50,
-    save_every: int = 250,
+    watch: Watch[MesaNetForCausalLM],
+    device: str = "cpu",
     begin_with: MesaNetForCausalLM | None = None,
 ) -> MesaNetForCausalLM:
-    """Train on packed `ids` until the budget is spent; go on from `checkpoint` if there.
+    """Train on packed `ids`, as `train_model` does; reports are of kind MesaNetProgress.
 
     `begin_with` is a trained model whose weights are the first ones; None draws fresh ones.
-
-    Raises:
-        TrainingError: there are too few tokens for one step, the checkpoint is of another
-            configuration, or the loss stopped being a number.
     """
+    meter = HealthMeter()
 
     def loss_of(
         model: MesaNetForCausalLM, windows: Int[Tensor, "batch n_ctx"]
     ) -> Float[Tensor, ""]:
-        return training_loss(model, windows, config)
+        loss, routing = training_loss(model, windows, config)
+        if model.config.router != "dense":
+            meter.add(routing)
+        return loss
+
+    def report(progress: Progress) -> None:
+        watch.report(MesaNetProgress(**vars(progress), routers=meter.read()))
 
     model = build(config) if begin_with is None else begin_with.float()
-    return train_model(config, model, loss_of, ids, checkpoint, report, report_every, save_every)
+    told = replace(watch, report=report)
+    return train_model(config, model, loss_of, ids, checkpoint, told, device)
 
 
 def training_loss(
     model: MesaNetForCausalLM, windows: Int[Tensor, "batch n_ctx"], config: MesaNetTrainingConfig
-) -> Float[Tensor, ""]:
-    """Cross-entropy and the small losses beside it; rebalances the anchors on the way."""
+) -> tuple[Float[Tensor, ""], tuple[Routing, ...]]:
+    """Cross-entropy and the small losses beside it, and what the routers did; rebalances the
+    anchors on the way."""
     out = model(windows)
     assert out.logits is not None and out.routing is not None, "the model gives both"
     energy = functional.cross_entropy(
@@ -88,5 +100,5 @@ def training_loss(
             loss = loss + config.z_weight * z
             anchors = block.anchors
             assert isinstance(anchors, Anchors), "every block has anchors"
-            anchors.rebalance(routing.choices, config.balance_step)
-    return loss
+            anchors.rebalance(routing, config.balance_step)
+    return loss, out.routing

@@ -84,7 +84,9 @@ def train_saes(
             now = time.perf_counter()
             mean, seconds = sum(losses) / len(losses), (now - since) * len(trainers) / len(losses)
             rate = config.batch_size / seconds
-            report(Progress(step + 1, config.n_steps, mean, rate, seconds))
+            done = step + 1
+            read = done * config.batch_size
+            report(Progress(done, config.n_steps, read, mean, rate, seconds))
             losses, since = [], now
     return {hook: _finish(trainer) for hook, trainer in trainers.items()}
 

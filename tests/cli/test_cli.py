@@ -308,34 +308,6 @@ def test_the_doctor_runs_the_bundled_model() -> None:
     assert "lens and model agree" in run("doctor").stdout
 
 
-def test_training_commands_make_what_ingest_takes(tmp_path: Path, texts_dir: Path) -> None:
-    sizes = ["--d-model", "32", "--n-layers", "1", "--n-ctx", "16", "--vocab-size", "280"]
-    rows = "\n".join(
-        json.dumps({"text": f"the cat number {n} sat on mat {n * n}"}) for n in range(400)
-    )
-    (tmp_path / "t.jsonl").write_text(rows)
-    run(
-        "train",
-        "lm",
-        tmp_path / "lm",
-        "--texts",
-        tmp_path / "t.jsonl",
-        "--n-tokens",
-        "6400",
-        *sizes,
-    )
-    run(
-        "train", "sae", tmp_path / "saes", "--model", tmp_path / "lm", "--texts",
-        tmp_path / "t.jsonl", "--hook", "blocks.0.hook_resid_post", "--d-sae", "64", "--k", "8",
-        "--n-tokens", "100000", "--n-ctx", "16",
-    )  # fmt: skip
-    run(
-        "ingest", tmp_path / "x.lens", "--model", tmp_path / "lm", "--sae", tmp_path / "saes",
-        "--texts", tmp_path / "t.jsonl",
-    )  # fmt: skip
-    assert "blocks.0.hook_resid_post" in run("info", tmp_path / "x.lens").stdout
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from energylens.models import LanguageModel
-from energylens.training.evaluation import heldout
+from energylens.training.evaluation import Heldout, heldout
+
+
+def measured(model: LanguageModel, texts: list[tuple[str, str]]) -> list[Heldout]:
+    return heldout(model.hf_model, model.tokenizer, model.n_ctx, texts)
+
 
 TEXTS = [("a", "The cat sat."), ("a", "Fish."), ("b", "Zwölf Boxkämpfer")]
 
@@ -14,7 +19,7 @@ TEXTS = [("a", "The cat sat."), ("a", "Fish."), ("b", "Zwölf Boxkämpfer")]
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mesanet"])
 def test_nats_equal_the_models_own_loss(name: str, request: pytest.FixtureRequest) -> None:
     model: LanguageModel = request.getfixturevalue(name)
-    rows = {row.category: row for row in heldout(model, TEXTS)}
+    rows = {row.category: row for row in measured(model, TEXTS)}
     expected, n = 0.0, 0
     for category, text in TEXTS:
         ids = model.tokenizer.encode(text, add_special_tokens=False)[: model.n_ctx - 1]
@@ -35,5 +40,5 @@ def test_a_long_text_is_read_in_pieces_and_every_token_counts(gpt2: LanguageMode
     text = "the cat sat on the mat and barks at night " * 4
     n = len(gpt2.tokenizer.encode(text, add_special_tokens=False))
     assert n > gpt2.n_ctx
-    (row, _) = heldout(gpt2, [("x", text)])
+    (row, _) = measured(gpt2, [("x", text)])
     assert row.n_tokens == n and row.n_bytes == len(text)

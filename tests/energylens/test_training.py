@@ -1,5 +1,7 @@
 """Training resumes to the same weights, and what it makes loads and fits."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ from energylens.energy import lens_energies
 from energylens.errors import TrainingError
 from energylens.models import LanguageModel, run_hooks
 from energylens.saes import load_saes
+from energylens.training import checkpoint as checkpoints
 from energylens.training import language_model
 from energylens.training.corpus import Windows, pack
 from energylens.training.language_model import LanguageModelConfig, next_token_loss, train
-from energylens.training.mesanet import MesaNetTrainingConfig
-from energylens.training.mesanet import train as train_mesanet
+from energylens.training.loop import Progress, Watch
 from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
 from tests.conftest import VOCAB
 
@@ -42,9 +44,12 @@ def quiet(_: Any) -> None:
     pass
 
 
+QUIET = Watch(quiet)
+
+
 def test_training_learns(tmp_path: Path) -> None:
     config = replace(CONFIG, n_tokens=16 * 4 * 100)
-    model = train(config, ids_of(), tmp_path / "c.safetensors", quiet)
+    model = train(config, ids_of(), tmp_path / "c.safetensors", QUIET)
     untrained = language_model.build(config)
     batch = Windows(ids_of(), 16, 4, seed=9).batch(0)
     with torch.no_grad():
@@ -54,7 +59,7 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_an_interrupted_training_ends_at_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(CONFIG, ids_of(), tmp_path / "whole.safetensors", quiet)
+    whole = train(CONFIG, ids_of(), tmp_path / "whole.safetensors", QUIET)
     batch, calls = Windows.batch, []
 
     def cut(self: Windows, step: int) -> torch.Tensor:
@@ -65,30 +70,119 @@ def test_an_interrupted_training_ends_at_the_same_weights(
 
     monkeypatch.setattr(Windows, "batch", cut)
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, ids_of(), tmp_path / "cut.safetensors", quiet, save_every=5)
-    resumed = train(CONFIG, ids_of(), tmp_path / "cut.safetensors", quiet, save_every=5)
+        train(CONFIG, ids_of(), tmp_path / "cut.safetensors", Watch(quiet, save_every=5))
+    resumed = train(CONFIG, ids_of(), tmp_path / "cut.safetensors", Watch(quiet, save_every=5))
     assert calls[:13] == [*range(13)] and calls[13] == 10
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    train(replace(CONFIG, n_tokens=64), ids_of(), tmp_path / "c.safetensors", quiet)
-    with pytest.raises(TrainingError, match="other settings"):
-        train(CONFIG, ids_of(), tmp_path / "c.safetensors", quiet)
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_keeps_it_and_the_training_goes_on_to_the_same_weights(
+    tmp_path: Path, kind: signal.Signals
+) -> None:
+    whole = train(CONFIG, ids_of(), tmp_path / "whole.safetensors", QUIET)
+    steps: list[int] = []
+
+    def told(progress: Progress) -> None:
+        steps.append(progress.step)
+        if progress.step == 7:
+            os.kill(os.getpid(), kind)
+
+    path = tmp_path / "cut.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, ids_of(), path, Watch(told, report_every=1, save_every=1000))
+    assert steps[-1] == 7 and path.exists()
+    resumed = train(CONFIG, ids_of(), path, Watch(told, report_every=1))
+    assert steps[7] == 8 and signal.getsignal(kind) is not None
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_a_loss_that_is_no_number_stops_and_names_the_step(
+def test_checkpoints_of_other_trainings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    train(replace(CONFIG, n_tokens=64), ids_of(), path, QUIET)
+    with pytest.raises(TrainingError, match=r"other settings: n_tokens 64, not 1280; "):
+        train(CONFIG, ids_of(), path, QUIET)
+    with pytest.raises(TrainingError, match="other texts"):
+        train(replace(CONFIG, n_tokens=64), ids_of()[:-1], path, QUIET)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match=r"cannot read the checkpoint .* remove it"):
+        train(replace(CONFIG, n_tokens=64), ids_of(), path, QUIET)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_model, "next_token_loss", lambda *_: torch.tensor(float("nan")))
-    with pytest.raises(TrainingError, match="step 0 is nan"):
-        train(CONFIG, ids_of(), tmp_path / "c.safetensors", quiet)
+    path = tmp_path / "c.safetensors"
+    train(CONFIG, ids_of(), path, QUIET)
+    other = language_model.build(replace(CONFIG, d_model=64))
+    monkeypatch.setattr(language_model, "build", lambda _: other)
+    with pytest.raises(TrainingError, match=r"of another model; give another directory"):
+        train(CONFIG, ids_of(), path, QUIET)
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_and_names_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, calls = tmp_path / "c.safetensors", []
+
+    def loss_of(model: Any, windows: torch.Tensor) -> torch.Tensor:
+        calls.append(model)
+        return next_token_loss(model, windows) * (torch.nan if len(calls) > 12 else 1.0)
+
+    monkeypatch.setattr(language_model, "next_token_loss", loss_of)
+    starts = ", ".join(f"{start:,}" for start in Windows(ids_of(), 16, 4, 0).starts(12))
+    said = rf"loss of step 12 is nan, in the windows that begin at tokens {starts}; .* of step 10 "
+    with pytest.raises(TrainingError, match=said):
+        train(CONFIG, ids_of(), path, Watch(quiet, save_every=5))
+    assert all(p.isfinite().all() for p in calls[0].parameters())
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = []
+
+    def loss_of(model: Any, windows: torch.Tensor) -> torch.Tensor:
+        models.append(model)
+        zero = next(model.parameters()).flatten()[:1] * 0
+        return zero.sqrt().sum()  # 0, and its gradient is not finite
+
+    monkeypatch.setattr(language_model, "next_token_loss", loss_of)
+    with pytest.raises(TrainingError, match=r"gradient of step 0 is nan.*there is no checkpoint"):
+        train(CONFIG, ids_of(), tmp_path / "c.safetensors", QUIET)
+    assert all(p.isfinite().all() for p in models[0].parameters())
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, save = tmp_path / "c.safetensors", checkpoints.save_file
+
+    def full(tensors: Any, target: Path, metadata: dict[str, str]) -> None:
+        if metadata["step"] == "10":
+            target.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(tensors, target, metadata=metadata)
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(TrainingError, match=r"step 10 .*No space left.*of step 5 .* make room"):
+        train(CONFIG, ids_of(), path, Watch(quiet, save_every=5))
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+    monkeypatch.setattr(checkpoints, "save_file", save)
+    train(CONFIG, ids_of(), path, Watch(quiet, save_every=5))
+
+
+def test_tokens_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
+    ids = np.append(ids_of(), VOCAB).astype(np.int32)
+    with pytest.raises(TrainingError, match=f"hold token {VOCAB}, and the model knows {VOCAB}"):
+        train(CONFIG, ids, tmp_path / "c.safetensors", QUIET)
 
 
 def test_too_little_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="too few"):
-        train(CONFIG, ids_of(30), tmp_path / "c.safetensors", quiet)
+        train(CONFIG, ids_of(30), tmp_path / "c.safetensors", QUIET)
 
 
 def test_packed_texts_begin_with_bos(tokenizer: Any) -> None:
@@ -124,57 +218,3 @@ def test_trained_saes_reconstruct_and_load(gpt2: LanguageModel, tmp_path: Path) 
     assert fvu < 0.5
     assert 4 <= l0 <= 16
     assert lens_energies(gpt2.readout, x[:4], torch.arange(4)).energy.isfinite().all()
-
-
-def test_a_mesanet_trains_resumes_to_the_same_weights_and_balances(tmp_path: Path) -> None:
-    config = MesaNetTrainingConfig(
-        n_ctx=16, n_tokens=16 * 8 * 40, learning_rate=1e-2,
-        model={
-            "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-            "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8, "shared_width": 16,
-            "chunk_size": 8,
-        },
-    )  # fmt: skip
-    ids = (np.arange(4000) * 7 % 37).astype(np.int32)
-    losses: list[float] = []
-    whole = train_mesanet(
-        config, ids, tmp_path / "a", lambda p: losses.append(p.loss), report_every=10
-    )
-    assert losses[-1] < losses[0] - 0.5
-
-    class StoppedError(Exception):
-        pass
-
-    def stop(progress: object) -> None:
-        raise StoppedError
-
-    with pytest.raises(StoppedError):
-        train_mesanet(config, ids, tmp_path / "b", stop, report_every=20, save_every=10)
-    again = train_mesanet(config, ids, tmp_path / "b", lambda _: None)
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
-    assert any(block.anchors.balance.abs().sum() > 0 for block in whole.blocks)  # pyright: ignore
-
-
-def test_a_training_that_begins_with_a_trained_model_begins_where_that_one_ended(
-    tmp_path: Path,
-) -> None:
-    config = MesaNetTrainingConfig(
-        n_ctx=16, n_tokens=16 * 8 * 40, learning_rate=1e-2,
-        model={
-            "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-            "n_anchors": 4, "anchor_width": 8, "anchor_key_size": 8, "shared_width": 16,
-            "chunk_size": 8,
-        },
-    )  # fmt: skip
-    ids = (np.arange(4000) * 7 % 37).astype(np.int32)
-    losses: list[list[float]] = [[], []]
-    first = train_mesanet(
-        config, ids, tmp_path / "a", lambda p: losses[0].append(p.loss), report_every=5
-    )
-    again = replace(config, model={"from": "a"}, learning_rate=1e-4)
-    train_mesanet(
-        again, ids, tmp_path / "b", lambda p: losses[1].append(p.loss), report_every=5,
-        begin_with=first,
-    )  # fmt: skip
-    assert losses[1][0] < losses[0][-1] + 0.1 < losses[0][0]

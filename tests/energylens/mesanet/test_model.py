@@ -1,5 +1,6 @@
 """The MesaNet as a model: causal, indifferent to padding, the same with and without its cache."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ VARIANTS = [
     {"router": "random"},
     {"router": "hash"},
     {"router": "dense"},
+    {"budget": "by_energy"},
+    {"energy_first_layer": 1},
 ]
 
 
@@ -170,7 +173,10 @@ def test_masked_products_are_the_experts_one_by_one() -> None:
 def test_balancing_raises_what_is_rarely_chosen() -> None:
     anchors: Any = make().blocks[0].anchors
     anchors.balance.zero_()
-    anchors.rebalance(torch.tensor([[0, 1], [0, 2], [0, 1]]), 0.5)
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    routing = anchors(torch.randn(1, 3, 24), ids, ids, None)[1]
+    choices = torch.tensor([[[0, 1], [0, 2], [0, 1]]])
+    anchors.rebalance(replace(routing, choices=choices), 0.5)
     assert anchors.balance.tolist() == [-0.5, -0.5, 0.5, 0.5, 0.5]
 
 

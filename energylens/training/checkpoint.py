@@ -1,0 +1,121 @@
+"""Checkpoints of a training: weights, buffers and optimiser state in one safetensors file."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from energylens.errors import TrainingError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+class Checkpoint:
+    """The file of one training; it knows the settings and the texts it belongs to."""
+
+    def __init__(self, path: Path, config: "DataclassInstance", ids: Int[np.ndarray, " n"]) -> None:
+        self.path, self._config = path, json.dumps(asdict(config))
+        self._texts = hashlib.sha256(ids.tobytes()).hexdigest()
+        self._saved: int | None = None
+
+    def last_good(self) -> str:
+        """What there is to go back to, as a clause."""
+        if self._saved is None:
+            return "there is no checkpoint yet"
+        return f"the checkpoint '{self.path}' of step {self._saved} is the last good one"
+
+    def save(self, model: nn.Module, optimizer: torch.optim.AdamW, step: int) -> None:
+        """Write the state after `step` steps; a crash leaves the file before it.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        tensors = {f"model.{n}": p.detach().contiguous() for n, p in _weights(model).items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"optimizer.{index}.{key}"] = value.detach().contiguous()
+        metadata = {"step": str(step), "config": self._config, "texts": self._texts}
+        partial = self.path.with_suffix(".partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial, metadata=metadata)
+            partial.replace(self.path)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise TrainingError(
+                f"cannot write the checkpoint of step {step} to '{self.path}': {error}; "
+                f"{self.last_good()}; make room and repeat the command"
+            ) from error
+        self._saved = step
+
+    def load(self, model: nn.Module, optimizer: torch.optim.AdamW) -> int:
+        """Take the file's state over; the steps it has taken.
+
+        Raises:
+            TrainingError: it cannot be read, or belongs to another training.
+        """
+        other = "repeat them, or give another output directory"
+        try:
+            with safe_open(self.path, "pt") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+            tensors = load_file(self.path)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"cannot read the checkpoint '{self.path}': {error}; remove it to begin again"
+            ) from error
+        if metadata.get("config") != self._config:
+            raise TrainingError(
+                f"the checkpoint '{self.path}' was made with other settings: "
+                f"{_difference(metadata.get('config', '{}'), self._config)}; {other}"
+            )
+        if metadata.get("texts") != self._texts:
+            raise TrainingError(f"the checkpoint '{self.path}' was made from other texts; {other}")
+        for name, weights in _weights(model).items():
+            found = tensors.get(f"model.{name}")
+            if found is None or found.shape != weights.shape:
+                shape = "nothing" if found is None else tuple(found.shape)
+                raise TrainingError(
+                    f"the checkpoint '{self.path}' has {shape} for '{name}', whose shape is "
+                    f"{tuple(weights.shape)}; it is of another model; give another directory"
+                )
+            with torch.no_grad():
+                weights.copy_(found)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        self._saved = int(metadata["step"])
+        return self._saved
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _difference(theirs: str, ours: str) -> str:
+    """Settings that differ, as `name theirs, not ours`."""
+    try:
+        before, now = (_flat(json.loads(text)) for text in (theirs, ours))
+    except ValueError:
+        return "settings that cannot be read"
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            found.append(f"{name} {before.get(name)}, not {now.get(name)}")
+    return "; ".join(found)
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    inner = settings.get("model")
+    return {**settings, **inner, "model": None} if isinstance(inner, dict) else settings
