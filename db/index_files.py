@@ -44,7 +44,7 @@ class IndexWriter:
 
     def path(self, name: str, sae_id: str | None) -> Path:
         """Where the file of one table of one SAE, or of the run, lies while the index is made."""
-        path = self.directory / name / f"{file_name(sae_id) if sae_id else 'run'}.parquet"
+        path = self.directory / name / _file(sae_id)
         path.parent.mkdir(exist_ok=True)
         return path
 
@@ -55,6 +55,10 @@ class IndexWriter:
             sync(path)
             entries.append(entry_of(self.directory, path, name, rows))
         return Manifest(tuple(entries), made_from)
+
+
+def _file(sae_id: str | None) -> str:
+    return f"{file_name(sae_id) if sae_id else 'run'}.parquet"
 
 
 def shard_fingerprints(run: RunLayout) -> tuple[str, ...]:
@@ -76,14 +80,16 @@ def index_state(run: RunLayout) -> IndexState:
 
 
 @contextmanager
-def extend_index(run: RunLayout, tables: tuple[str, ...], sae_id: str) -> Iterator[IndexWriter]:
-    """Replace some tables of one SAE and keep the rest of the index as it is.
+def extend_index(
+    run: RunLayout, tables: tuple[str, ...], sae_id: str | None = None
+) -> Iterator[IndexWriter]:
+    """Replace some tables, of one SAE where their rows are, and keep the rest of the index.
 
     Raises:
         StoreBusyError: another process is making this index.
         StoreError: the disk is full or cannot be written; the old index stays.
     """
-    changed = {f"{table}/{file_name(sae_id)}.parquet" for table in tables}
+    changed = {f"{table}/{_file(sae_id)}" for table in tables}
     with replace_index(run) as writer:
         yield writer
         for entry in read_manifest(run.index).files:

@@ -1,10 +1,29 @@
 """Contexts of like length in one batch, padded on the right and masked."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from energylens.energy import NO_NEXT
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Contexts padded on the right, and the token after each; NO_NEXT where there is none."""
+
+    ids: Int[Tensor, "batch pos"]
+    mask: Bool[Tensor, "batch pos"]
+    next_ids: Int[Tensor, "batch pos"]
+
+
+def batch_of(contexts: Sequence[tuple[list[int], list[int]]]) -> Batch:
+    """Contexts given as ids and next ids."""
+    ids, mask = pad([own for own, _ in contexts])
+    next_ids, _ = pad([following for _, following in contexts])
+    return Batch(ids, mask, torch.where(mask, next_ids, NO_NEXT))
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

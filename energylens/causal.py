@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from energylens.batching import Batch
 from energylens.energy import NO_NEXT, lens_energies
 from energylens.gate import encode_tokens
 from energylens.gradients import model_gradients
@@ -48,15 +49,6 @@ class LensEffect(Effect):
 
     predicted_by_token: Float[np.ndarray, " n_active"]
     measured_by_token: Float[np.ndarray, " n_active"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Contexts padded on the right."""
-
-    ids: Int[Tensor, "batch pos"]
-    mask: Bool[Tensor, "batch pos"]
-    next_ids: Int[Tensor, "batch pos"]
 
 
 def ablation_effects(

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+from energylens.clusters import N_GROUPS, Interval, delete_a_group
+
 
 @dataclass(frozen=True)
 class Information:
@@ -61,6 +63,45 @@ def informed(
     p = (1 + (drawn >= observed - 1e-12).sum()) / (1 + n_draws)
     left = entropy(label) - (entropy(given) if given is not None else 0.0)
     return Information(observed - known, float(drawn.mean()) - known, left, float(p))
+
+
+def information_interval(
+    choice: Int[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    window: Int[np.ndarray, " n"],
+    found: Information,
+    given: Int[np.ndarray, " n"] | None = None,
+) -> Interval:
+    """Interval of the adjusted information by leaving out groups of windows.
+
+    The null's mean is taken as known: it moves far less than the information does.
+    """
+    if given is not None:
+        label = given * (int(label.max(initial=0)) + 1) + label
+    windows, index = np.unique(window, return_inverse=True)
+    n_groups = min(N_GROUPS, len(windows))
+    if n_groups < 2:
+        return Interval(found.adjusted, np.nan, np.nan)
+    group = index * n_groups // len(windows)
+    pair = choice * (int(label.max(initial=0)) + 1) + label
+    left = sum(_entropies_without(x, group, n_groups) for x in (choice, label))
+    left = left - _entropies_without(pair, group, n_groups)
+    if given is not None:
+        joint = choice * (int(given.max(initial=0)) + 1) + given
+        known = sum(_entropies_without(x, group, n_groups) for x in (choice, given))
+        left = left - (known - _entropies_without(joint, group, n_groups))
+    return delete_a_group(found.adjusted, left)
+
+
+def _entropies_without(
+    x: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"], n_groups: int
+) -> Float[np.ndarray, " n_groups"]:
+    """Plug-in entropy with each group left out, bits."""
+    _, code = np.unique(x, return_inverse=True)
+    n = int(code.max()) + 1
+    counts = np.bincount(code, minlength=n)
+    rest = (counts - np.bincount(code[group == g], minlength=n) for g in range(n_groups))
+    return np.array([stats.entropy(own[own > 0], base=2) for own in rest])
 
 
 def shuffled_groups(

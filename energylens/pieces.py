@@ -54,6 +54,25 @@ def pieces(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]])
     return found
 
 
+TOKEN_CLASSES = ("space", "word", "word part", "number", "punctuation", "other")
+
+
+def token_class(label: str) -> str:
+    """What kind of token a label is, one of TOKEN_CLASSES; `word` begins with a space or stands
+    alone in capitals, `word part` goes on from the token before, `other` is mixed or part of a
+    character."""
+    core = label.strip()
+    if not core:
+        return "space"
+    if core.isalpha():
+        return "word" if label[0].isspace() or label[0].isupper() else "word part"
+    if core.replace(".", "").replace(",", "").isdigit():
+        return "number"
+    if not any(c.isalnum() for c in core) and "\\x" not in core:
+        return "punctuation"
+    return "other"
+
+
 def _groups(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ranges of tokens whose spans overlap: they share a character."""
     groups: list[tuple[int, int]] = []

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 
 from db.index_files import extend_index, index_state
 from db.layout import StoreLayout
 from db.schema import TABLES
 from db.store import Store, open_store
-from energylens.batching import batches, pad
-from energylens.causal import Agreement, Batch, Effect, LensEffect, ablation_effects, agreement
+from energylens.batching import batch_of, batches
+from energylens.causal import Agreement, Effect, LensEffect, ablation_effects, agreement
 from energylens.errors import UsageError
 from energylens.saes import Sae, writes_to_stream
 from ingest.bench import Bench, open_bench
 from ingest.progress import Progress
+from ingest.stored import stored_contexts
 
 LEAST_ACTIVE = 20
 """Features active on fewer valid tokens are not sampled."""
@@ -34,19 +34,6 @@ SELECT DISTINCT c.token_index // $n_ctx AS context_id
 FROM feature_codes AS c
 WHERE c.run_id = $run AND c.sae_id = $sae AND c.feature_id = $feature
 ORDER BY context_id
-"""
-_IDS = """
-SELECT t.context_id, t.vocab_id
-FROM tokens AS t
-WHERE t.run_id = $run AND t.context_id IN (SELECT unnest($contexts::BIGINT[]))
-ORDER BY t.token_index
-"""
-_FOLLOWING = """
-SELECT c.context_id, f.vocab_id
-FROM contexts AS c
-JOIN contexts AS n ON n.run_id = c.run_id AND n.text_id = c.text_id AND n.part = c.part + 1
-JOIN tokens AS f ON f.run_id = n.run_id AND f.context_id = n.context_id AND f.pos = $first
-WHERE c.run_id = $run AND c.context_id IN (SELECT unnest($contexts::BIGINT[]))
 """
 
 
@@ -176,14 +163,7 @@ def _contexts(
     names = {"run": run.run_id, "sae": sae_id, "feature": feature_id, "n_ctx": run.n_ctx}
     active = [row[0] for row in store.cursor().execute(_CONTEXTS, names).fetchall()]
     picked = np.random.default_rng((seed, feature_id)).permutation(len(active))[:most]
-    wanted = sorted(active[i] for i in picked)
-    where = {"run": run.run_id, "contexts": wanted}
-    ids: dict[int, list[int]] = {context: [] for context in wanted}
-    for context, vocab_id in store.cursor().execute(_IDS, where).fetchall():
-        ids[context].append(vocab_id)
-    first = {"first": 1 if run.prepend_bos else 0}
-    after = dict(store.cursor().execute(_FOLLOWING, {**where, **first}).fetchall())
-    return [(row, [*row[1:], after.get(context, -1)]) for context, row in ids.items()]
+    return stored_contexts(store, bench.run, sorted(active[i] for i in picked))
 
 
 def _rows(
@@ -197,9 +177,7 @@ def _rows(
     total: list[Effect] = []
     lengths = [len(ids) for ids, _ in contexts]
     for part in batches(lengths, bench.instruments.batch_tokens):
-        ids, mask = pad([contexts[i][0] for i in part])
-        next_ids, _ = pad([contexts[i][1] for i in part])
-        batch = Batch(ids, mask, torch.where(mask, next_ids, -1))
+        batch = batch_of([contexts[i] for i in part])
         by_lens, by_model = ablation_effects(bench.model, sae, one.feature_id, batch, seed)
         lens.append(by_lens)
         total.append(by_model)

@@ -21,6 +21,21 @@ def anchor_specialization(store: Reader, run: str) -> pl.DataFrame:
     return call(store, "anchor_specialization", run=run)
 
 
+def routing_report(store: Reader, run: str) -> pl.DataFrame:
+    """Every figure of the routers with its interval, its baseline and what it means."""
+    return call(store, "routing_report", run=run)
+
+
+def anchor_effects(store: Reader, run: str, at_layer: int | None = None) -> pl.DataFrame:
+    """What leaving out each anchor does to energies; empty until measured."""
+    return call(store, "anchor_effects", run=run, at_layer=at_layer)
+
+
+def anchor_tokens(store: Reader, run: str, at_layer: int | None = None, k: int = 8) -> pl.DataFrame:
+    """The tokens each anchor takes most beyond its share."""
+    return call(store, "anchor_tokens", run=run, at_layer=at_layer, k=k)
+
+
 def anchor_features(
     store: Reader, run: str, sae: str, at_layer: int | None = None, k: int = 50
 ) -> pl.DataFrame:

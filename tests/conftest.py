@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that asks the hub must fail at once
+os.environ["OMP_NUM_THREADS"] = "1"  # models this small only wait for a second thread
 
 import hypothesis
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sae_lens import (
@@ -30,6 +32,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from db.index_files import extend_index
+from db.layout import StoreLayout
+from db.schema import TABLES
 from db.store import Store
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.model import MesaNetForCausalLM
@@ -265,7 +270,24 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
         accept_gate=True,
     )
     make_store(root / "rich.lens", config)
+    write_effects(root / "rich.lens")
     return root / "rich.lens"
+
+
+def write_effects(path: Path) -> None:
+    """Rows of the effects of routing, which are measured on MesaNets alone."""
+    layout = StoreLayout(path).runs()[0]
+    rows = {
+        "energy_permutations": {"router": "all", "layer": None},
+        "anchor_ablations": {"router": "blocks.0.mlp.gate", "layer": 0, "choice_id": 1},
+    }
+    with extend_index(layout, tuple(rows)) as writer:
+        for name, known in rows.items():
+            schema = TABLES[name].arrow
+            row = {field: known.get(field, 1) for field in schema.names}
+            row["run_id"] = layout.root.name
+            with writer.table(name) as out:
+                out.write(pa.Table.from_pylist([row], schema=schema))
 
 
 @pytest.fixture

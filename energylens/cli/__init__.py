@@ -8,7 +8,17 @@ import typer
 from typer.core import TyperGroup
 
 import energylens
-from energylens.cli import analyses, ingest, interact, programs, recompute, sql, stores, train
+from energylens.cli import (
+    analyses,
+    ingest,
+    interact,
+    programs,
+    recompute,
+    routing,
+    sql,
+    stores,
+    train,
+)
 from energylens.errors import EnergyLensError
 
 INTERRUPTED = 130
@@ -87,6 +97,7 @@ app.command()(sql.query)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
 app.command()(analyses.causality)
+app.command()(routing.routing)
 app.command()(recompute.recompute)
 app.command()(interact.prompt)
 app.command()(interact.intervene)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from transformer_lens.hook_points import HookPoint
 
 from energylens.mesanet.config import MesaNetConfig
 
@@ -32,7 +33,11 @@ class Routing:
 
 
 class Anchors(nn.Module):
-    """A router, its experts, and one expert every token shares."""
+    """A router, its experts, and one expert every token shares.
+
+    What the router sees passes `hook_seen_energy` [batch, pos], nats, and how strongly each token
+    uses each anchor passes `hook_gates` [batch, pos, n_anchors], 0 for those it does not.
+    """
 
     balance: Tensor
     budget_bounds: Tensor
@@ -53,6 +58,7 @@ class Anchors(nn.Module):
         self.shared_gate = nn.Linear(d, config.shared_width, bias=False)
         self.shared_up = nn.Linear(d, config.shared_width, bias=False)
         self.shared_down = nn.Linear(config.shared_width, d, bias=False)
+        self.hook_seen_energy, self.hook_gates = HookPoint(), HookPoint()
         self.register_buffer("balance", torch.zeros(k))
         if config.budget == "by_energy":
             self.register_buffer("budget_bounds", torch.tensor([2.5, 3.5]))
@@ -67,6 +73,7 @@ class Anchors(nn.Module):
         """The block's output, and the routing; `lens_entropy` where the router sees it."""
         predicted = functional.softplus(self.energy_head(x.detach())[..., 0])
         seen = self._seen(predicted.detach(), lens_entropy)
+        seen = None if seen is None else self.hook_seen_energy(seen)
         logits = self._logits(x, ids, place, seen)
         hidden = functional.silu(self.gate(x)) * self.up(x)
         if self.config.router == "dense":
@@ -78,7 +85,8 @@ class Anchors(nn.Module):
             count = self._budget(seen)
             choices, weights = self._choose(logits, count)
             mask = torch.zeros_like(logits).scatter(-1, choices, weights * count)
-            hidden = hidden * mask.repeat_interleave(self.config.anchor_width, dim=-1)
+            gates = self.hook_gates(mask).repeat_interleave(self.config.anchor_width, dim=-1)
+            hidden = hidden * gates
         write = self.down(hidden)
         shared = self.shared_down(functional.silu(self.shared_gate(x)) * self.shared_up(x))
         routing = Routing(logits, choices, weights, seen, predicted, write)

@@ -29,7 +29,7 @@ WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
 
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
-ON_REQUEST = ("feature_effects", "effect_agreements")
+ON_REQUEST = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
 
 
 def build_indexes(

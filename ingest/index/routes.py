@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from db.provenance import RunInfo
+from energylens.pieces import TOKEN_CLASSES, token_class
 
 _TOKENS = """
 SELECT
-    t.token_index, t.context_id, t.pos, t.vocab_id, coalesce(t.log_frequency, 0) AS log_frequency,
+    t.token_index, t.context_id, t.pos, t.vocab_id, t.token,
+    coalesce(t.log_frequency, 0) AS log_frequency,
     t.energy, t.entropy, x.category, x.text_id, c.part * r.n_ctx + t.pos AS place
 FROM tokens AS t
 JOIN runs AS r ON r.run_id = t.run_id
@@ -44,6 +46,8 @@ class Tokens:
     text: np.ndarray
     """From 0."""
     vocab_id: np.ndarray
+    kind: np.ndarray
+    """Which of TOKEN_CLASSES."""
     energy: np.ndarray
     """NaN where there is no next token."""
     entropy: np.ndarray
@@ -84,7 +88,9 @@ def read_routing(con: duckdb.DuckDBPyConnection, run_id: str) -> tuple[Tokens, l
 
 def _tokens(con: duckdb.DuckDBPyConnection, run_id: str) -> Tokens:
     rows = con.sql(_TOKENS, params={"run_id": run_id}).to_arrow_table()
-    columns = {n: rows[n].to_numpy() for n in rows.column_names if n != "category"}
+    words = ("category", "token")
+    columns = {n: rows[n].to_numpy() for n in rows.column_names if n not in words}
+    kinds = {name: i for i, name in enumerate(TOKEN_CLASSES)}
     names = rows["category"].to_pylist()
     number = {c: i for i, c in enumerate(sorted({c for c in names if c is not None}))}
     _, text = np.unique(columns["text_id"], return_inverse=True)
@@ -95,6 +101,7 @@ def _tokens(con: duckdb.DuckDBPyConnection, run_id: str) -> Tokens:
         window=np.unique(columns["context_id"], return_inverse=True)[1],
         text=text,
         vocab_id=columns["vocab_id"].astype(np.int64),
+        kind=np.array([kinds[token_class(t)] for t in rows["token"].to_pylist()], dtype=np.int64),
         energy=columns["energy"].astype(np.float64),
         entropy=columns["entropy"].astype(np.float64),
         covariates=np.stack([columns["log_frequency"], columns["pos"]], axis=1).astype(np.float64),

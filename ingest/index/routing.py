@@ -19,6 +19,7 @@ from energylens.information import (
     shuffled_groups,
 )
 from ingest.index.routes import Routed, Tokens, place_of, rows_of
+from ingest.index.routing_metrics import Labels, labels_of, metrics, pearson
 
 N_DRAWS = 200
 """Draws of each null."""
@@ -27,13 +28,18 @@ MOST_PATHS = 200
 
 
 def write_routing(writer: IndexWriter, run: RunInfo, tokens: Tokens, routed: list[Routed]) -> None:
-    """Write `routing_layers`, `routing_information` and `routing_circuits` of a run."""
+    """Write the tables of a run that tell of its routers, but for features and effects."""
+    layers = [_layer(tokens, one) for one in routed]
     with writer.table("routing_layers") as out:
-        for one in routed:
-            out.write(rows_of(run, [{**place_of(one), **_layer(tokens, one)}]))
+        for one, figures in zip(routed, layers, strict=True):
+            out.write(rows_of(run, [{**place_of(one), **figures}]))
+    told = [_informations(tokens, one) for one in routed]
+    with writer.table("routing_metrics") as out:
+        for one, found in zip(routed, told, strict=True):
+            rows = [{**place_of(one), **asdict(m)} for m in metrics(tokens, one, found)]
+            out.write(rows_of(run, rows))
     with writer.table("routing_information") as out:
-        for one in routed:
-            found = _informations(tokens, one)
+        for one, found in zip(routed, told, strict=True):
             out.write(
                 rows_of(
                     run,
@@ -92,47 +98,32 @@ def _layer(tokens: Tokens, one: Routed) -> dict[str, object]:
         "energy_t": correlation.t,
         "energy_p": correlation.p,
         "energy_omega_squared": omega_squared(energy, one.choices[known, 0]),
-        "energy_ceiling": _pearson(tokens.entropy[known], energy),
-        "seen_correlation": _pearson(one.seen_energy[seen], tokens.energy[seen]),
+        "energy_ceiling": pearson(tokens.entropy[known], energy),
+        "seen_correlation": pearson(one.seen_energy[seen], tokens.energy[seen]),
     }
 
 
 def _informations(tokens: Tokens, one: Routed) -> dict[str, Information]:
-    choice = one.choices[:, 0].astype(np.int64)
-    found = {}
-    named = tokens.category >= 0
-    if named.any() and len(np.unique(tokens.category[named])) > 1:
-        label = tokens.category[named]
-        # a category belongs to a text: the null deals categories to texts, so choices move whole
-        rows = np.unique(tokens.text[named], return_inverse=True)[1]
-        of_text = label[np.unique(rows, return_index=True)[1]]
+    return {
+        label: _informed(label, labels, tokens) for label, labels in labels_of(tokens, one).items()
+    }
 
-        def dealt(generator: np.random.Generator) -> np.ndarray:
-            return generator.permutation(of_text)[rows]
 
-        dealt_out = informed(label, choice[named], dealt, N_DRAWS)
-        # mutual information is symmetric; what it is normalised by is not
-        found["category"] = replace(dealt_out, entropy=entropy(label))
-        found["category_given_token"] = informed(
-            choice[named],
-            label,
-            shuffled_groups(choice[named], tokens.vocab_id[named]),
-            N_DRAWS,
-            given=tokens.vocab_id[named],
-        )
-    rotate = rotated_windows(choice, tokens.window)
-    found["part"] = informed(choice, tokens.part, rotate, N_DRAWS)
-    found["token"] = informed(choice, tokens.vocab_id, rotate, N_DRAWS)
-    known = np.isfinite(tokens.energy)
-    if known.any():
-        decile = _deciles(tokens.energy[known])
-        own, vocab = choice[known], tokens.vocab_id[known]
-        rotate = rotated_windows(own, tokens.window[known])
-        found["energy"] = informed(own, decile, rotate, N_DRAWS)
-        found["energy_given_token"] = informed(
-            own, decile, shuffled_groups(own, vocab), N_DRAWS, given=vocab
-        )
-    return found
+def _informed(label: str, labels: Labels, tokens: Tokens) -> Information:
+    choice, own, given = labels.choice, labels.label, labels.given
+    if given is not None:
+        return informed(choice, own, shuffled_groups(choice, given), N_DRAWS, given=given)
+    if label != "category":
+        return informed(choice, own, rotated_windows(choice, labels.window), N_DRAWS)
+    # a category belongs to a text: the null deals categories to texts, so choices move whole
+    rows = np.unique(tokens.text[tokens.category >= 0], return_inverse=True)[1]
+    of_text = own[np.unique(rows, return_index=True)[1]]
+
+    def dealt(generator: np.random.Generator) -> np.ndarray:
+        return generator.permutation(of_text)[rows]
+
+    # mutual information is symmetric; what it is normalised by is not
+    return replace(informed(own, choice, dealt, N_DRAWS), entropy=entropy(own))
 
 
 def _circuit_rows(
@@ -151,14 +142,3 @@ def _circuit_rows(
         }
         rows.append(row)
     return rows
-
-
-def _deciles(values: np.ndarray) -> np.ndarray:
-    edges = np.quantile(values, np.arange(1, 10) / 10)
-    return np.searchsorted(edges, values, side="right").astype(np.int64)
-
-
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(x, y)[0, 1])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from energylens.pieces import pieces, vocabulary_label
+from energylens.pieces import TOKEN_CLASSES, pieces, token_class, vocabulary_label
 from tests.conftest import SHARED, make_tokenizer
 
 TEXTS = st.text(
@@ -73,3 +73,16 @@ def test_vocabulary_entries_read_as_text(token: str, byte_level: bool, expected:
 
 def test_shared_folder_is_where_the_tests_look() -> None:
     assert Path(__file__).resolve().parents[3] / "shared" == SHARED
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        (" the", "word"), ("The", "word"), ("ing", "word part"), (" ", "space"), ("\n\n", "space"),
+        ("12", "number"), (" 3.5", "number"), (",", "punctuation"), (' "', "punctuation"),
+        ("a1", "other"), ("\\xf0\\x9f", "other"), (" б", "word"), ("", "space"),
+    ],
+)  # fmt: skip
+def test_a_token_has_a_class(label: str, kind: str) -> None:
+    assert token_class(label) == kind
+    assert kind in TOKEN_CLASSES

@@ -1,5 +1,6 @@
 """A MesaNet through the ingest, like any other model, with what only its routers say."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,19 @@ from energylens.errors import ModelError
 from energylens.gradients import model_gradients
 from energylens.models import LanguageModel, load_model, run_hooks
 from energylens.routing import find_routers
+from ingest.index.build import build_indexes
 from ingest.plan import IngestConfig
+from ingest.progress import Progress
+from ingest.routing_effects import measure_routing
 from queries.catalog import open_catalog
-from queries.routing import anchor_load, routing_health
+from queries.routing import (
+    anchor_effects,
+    anchor_load,
+    anchor_specialization,
+    anchor_tokens,
+    routing_health,
+    routing_report,
+)
 from tests.conftest import VOCAB, make_mesanet, make_sae, make_store
 
 
@@ -151,3 +162,92 @@ def test_total_gradients_are_autograds(mesanet: LanguageModel) -> None:
 
 def test_a_dense_twin_has_no_routers(save_model: Callable[..., Path]) -> None:
     assert find_routers(load_model(str(save_model(make_mesanet(router="dense"))))) == []
+
+
+def test_effects_of_routing_are_stored_reported_and_outlive_a_rebuild(
+    path: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "x.lens"
+    shutil.copytree(path, copy)
+    with open_catalog(copy) as opened:
+        run = opened.runs[0].info.run_id
+        assert anchor_effects(opened, run).is_empty()
+    found = measure_routing(copy, run, 6, 0, Progress())
+    ablations, permutations = found["anchor_ablations"], found["energy_permutations"]
+    assert len(ablations) == 3 * 4
+    assert permutations["router"].to_list() == ["all", *(f"blocks.{n}.anchors" for n in range(3))]
+    n = permutations["n_tokens"][0]
+    assert (ablations["n_own"] + ablations["n_others"] == n).all()
+    by_layer = ablations.group_by("layer").agg(pl.col("n_own").sum())
+    assert by_layer["n_own"].to_list() == [2 * n] * 3, "two anchors a token"
+    again = measure_routing(copy, run, 6, 0, Progress())
+    for name, rows in found.items():
+        assert again[name].equals(rows), name
+    build_indexes(copy, Progress(), run)
+    assert verify_store(copy) == []
+    with open_catalog(copy) as opened:
+        kept = anchor_effects(opened, run)
+        assert kept.height == 12 and kept["difference"].to_list() == sorted(
+            kept["difference"].to_list(), key=lambda x: (x is None, -(x or 0))
+        )
+        report = routing_report(opened, run)
+    assert report["note"].null_count() == 0
+    words = {"efficiency", "specialization", "energy", "origin", "energy, permuted"}
+    assert words < set(report["word"])
+
+
+def test_metrics_equal_numpy(store: Store) -> None:
+    run = store.runs[0].info.run_id
+    report = routing_report(store, run).filter(pl.col("layer") == 1)
+    value = dict(zip(report["metric"], report["value"], strict=True))
+    health = routing_health(store, run).row(1, named=True)
+    assert value["concentration"] == value["routing_efficiency"]
+    for ours, theirs in (
+        ("concentration", "concentration"), ("routing_information", "routing_information"),
+        ("max_vio", "max_vio"), ("load_cv", "load_cv"), ("ceiling", "energy_ceiling"),
+        ("omega_squared", "energy_omega_squared"), ("seen_energy", "seen_correlation"),
+        ("specialization_strength", "usage_spread"),
+        ("spearman_given_frequency_and_position", "energy_correlation"),
+    ):  # fmt: skip
+        assert value[ours] == pytest.approx(health[theirs], abs=1e-6), ours
+    assert value["seen_energy_over_ceiling"] == pytest.approx(
+        value["seen_energy"] - value["ceiling"]
+    )
+    told = anchor_specialization(store, run).filter(pl.col("layer") == 1)
+    for label, bits in zip(told["label"], told["adjusted"], strict=True):
+        assert value[f"{label}_bits"] == pytest.approx(bits)
+    bounded = report.filter(pl.col("low").is_not_null())
+    assert ((bounded["low"] <= bounded["value"]) & (bounded["value"] <= bounded["high"])).all()
+    tokens = frame(
+        store,
+        "SELECT q.logits, t.energy, t.context_id FROM routing_tokens q JOIN tokens t "
+        "USING (run_id, token_index) WHERE q.layer = 1 AND NOT is_masked AND energy IS NOT NULL",
+    )
+    logits = np.array(tokens["logits"].to_list())
+    p = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(axis=1)
+    means = (
+        tokens.with_columns(pl.Series("p", p))
+        .group_by("context_id")
+        .agg(pl.col("energy", "p").mean())
+    )
+    expected = np.corrcoef(means["energy"], means["p"])[0, 1]
+    assert value["energy_routing_correlation"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_anchors_are_described_by_the_tokens_they_take(store: Store) -> None:
+    run = store.runs[0].info.run_id
+    rows = anchor_tokens(store, run, at_layer=0, k=3)
+    assert rows["share"].sum() <= 1.0 + 1e-9
+    first = frame(
+        store,
+        "SELECT r.choice_id, t.token FROM routing r JOIN tokens t USING (run_id, token_index) "
+        "WHERE r.layer = 0 AND r.rank = 0 AND NOT t.is_masked",
+    )
+    for row in rows.iter_rows(named=True):
+        assert len(row["tokens"]) == len(row["share_of_token"]) <= 3
+        own = first.filter(pl.col("choice_id") == row["choice_id"])
+        assert row["share"] == pytest.approx(len(own) / len(first))
+        for token, share in zip(row["tokens"], row["share_of_token"], strict=True):
+            n = (own["token"] == token).sum()
+            assert n >= 5
+            assert share == pytest.approx(n / (first["token"] == token).sum(), abs=0.006)

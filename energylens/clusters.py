@@ -1,0 +1,63 @@
+"""Intervals for figures over tokens that come in windows: tokens of one window are no independent
+draws, windows nearly are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+
+N_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its 95 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def clustered_mean(values: Float[np.ndarray, " n"], window: Int[np.ndarray, " n"]) -> Interval:
+    """Mean over tokens, with the standard error of a ratio of sums over windows (Cochran, 1977,
+    6.4) and Student's t over windows."""
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan)
+    _, index = np.unique(window, return_inverse=True)
+    counts, mean = np.bincount(index), float(values.mean())
+    n = len(counts)
+    if n < 2:
+        return Interval(mean, np.nan, np.nan)
+    rest = np.bincount(index, values) - mean * counts
+    error = np.sqrt(np.square(rest).sum() * n / (n - 1)) / len(values)
+    return _around(mean, float(error), n - 1)
+
+
+def jackknife(
+    of: Callable[[Bool[np.ndarray, " n"]], Float[np.ndarray, " m"]],
+    window: Int[np.ndarray, " n"],
+) -> list[Interval]:
+    """Intervals of m smooth figures of a sample by leaving out groups of windows, one at a time
+    (Shao and Tu, 1995, 2.3). `of` computes them from the tokens it is told to keep."""
+    windows, index = np.unique(window, return_inverse=True)
+    n_groups = min(N_GROUPS, len(windows))
+    whole = of(np.ones(len(window), dtype=bool))
+    if n_groups < 2:
+        return [Interval(float(v), np.nan, np.nan) for v in whole]
+    group = index * n_groups // len(windows)
+    left = np.array([of(group != g) for g in range(n_groups)])
+    return [delete_a_group(float(v), left[:, i]) for i, v in enumerate(whole)]
+
+
+def delete_a_group(whole: float, left: Float[np.ndarray, " n_groups"]) -> Interval:
+    """The interval of a figure from its values with each group left out."""
+    n = len(left)
+    error = np.sqrt((n - 1) / n * np.square(left - left.mean()).sum())
+    return _around(whole, float(error), n - 1)
+
+
+def _around(value: float, error: float, degrees: int) -> Interval:
+    reach = float(stats.t.ppf(0.975, degrees)) * error
+    return Interval(value, value - reach, value + reach)
