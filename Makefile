@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check lint types layers bench findings lock clean
+.PHONY: demo test check lint types layers bench findings reproduce-routing lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -35,6 +35,12 @@ bench: $(INSTALLED)
 findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings
 	$(BIN)/python -m benchmarks.recomputation
+	$(BIN)/python -m benchmarks.mesa
+
+# A short form of docs/findings/routing.md: one seed, on the standard library's own source.
+reproduce-routing: $(INSTALLED)
+	$(BIN)/python -m benchmarks.routing runs-local/routing-short --n-tokens 100000 --one-seed
+	$(BIN)/python -m benchmarks.routing_report runs-local/routing-short runs-local/routing-short/report.md
 
 lock: $(INSTALLED)
 	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock

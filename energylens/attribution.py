@@ -21,7 +21,7 @@ from torch import Tensor
 
 from energylens.gate import encode_tokens
 from energylens.interventions import Change, Edit, Intervention, Seen, feature_change
-from energylens.models import LanguageModel
+from energylens.models import LanguageModel, run_hooks
 from energylens.resampling import spearman
 from energylens.saes import Sae
 
@@ -83,10 +83,7 @@ class Attributor:
         with torch.enable_grad():
             metric = self._run(hooks)
             (gradient,) = torch.autograd.grad(metric, held["target"], materialize_grads=True)
-        source = held["source"].detach()
-        with torch.no_grad():
-            codes = encode_tokens(sae, source, self.mask).float()
-            scale = sae.write_scale(source[0].flatten(1))
+        codes, scale = self._codes(held["source"].detach())
         slope = gradient[0].float().flatten(1) @ sae.write_directions.T
         return codes, slope if scale is None else slope * scale[:, None]
 
@@ -99,15 +96,14 @@ class Attributor:
             return None
         at = self.metric.position
         last = self.model.resid_post(self.model.n_layers - 1)
-        held = self._values([self.sae.hook_name, last])
+        hooks = (self.sae.hook_name, last)
+        _, held = run_hooks(self.model, self.ids, self.mask.long(), hooks)
+        codes, scale = self._codes(held[self.sae.hook_name])
         readout = self.model.readout
-        with torch.no_grad():
-            codes = encode_tokens(self.sae, held[self.sae.hook_name], self.mask)[at].float()
-            scale = self.sae.write_scale(held[self.sae.hook_name][0].flatten(1))
         column = readout.W_U[:, self.metric.vocab_id] - readout.W_U.mean(1)
         norm = readout.norm
         written = norm.centre(self.sae.write_directions) / norm.scale(held[last][0, at : at + 1])
-        found = codes * ((written * norm.gain) @ column) * readout.logit_scale
+        found = codes[at] * ((written * norm.gain) @ column) * readout.logit_scale
         return found if scale is None else found * scale[at]
 
     def without(self, features: Sequence[int]) -> float:
@@ -129,15 +125,13 @@ class Attributor:
     def _intervention(self, change: Change) -> Intervention:
         return Intervention(self.sae, change, self.model.bos_id)
 
-    def _values(self, hook_names: Sequence[str]) -> dict[str, Tensor]:
-        held: dict[str, Tensor] = {}
-
-        def keep(name: str) -> Callable[..., None]:
-            return lambda value, hook: held.__setitem__(name, value)
-
+    def _codes(
+        self, source: Float[Tensor, "1 pos *d_in"]
+    ) -> tuple[Float[Tensor, "pos d_sae"], Float[Tensor, " pos"] | None]:
+        """Codes of the context, and how the SAE scales what it writes; None where it does not."""
         with torch.no_grad():
-            self._run([(name, keep(name)) for name in dict.fromkeys(hook_names)])
-        return held
+            codes = encode_tokens(self.sae, source, self.mask).float()
+            return codes, self.sae.write_scale(source[0].flatten(1))
 
     def _run(self, hooks: Sequence[tuple[str, Callable]]) -> Float[Tensor, ""]:
         metric, held = self.metric, {}

@@ -17,6 +17,7 @@ from db.index_files import IndexWriter, extend_index, index_state
 from db.layout import RunLayout, StoreLayout, file_name
 from db.provenance import RunInfo, SaeInfo
 from db.store import Store, open_store
+from energylens.choices import one_of
 from energylens.errors import UsageError
 from energylens.gradients import VARIANTS, Variant
 from energylens.resampling import permute_windows, shift_windows, spearman
@@ -71,7 +72,9 @@ def add_variant(store: Path, run_id: str, sae_id: str, variant: str, progress: P
         layout = StoreLayout(store).run(run_id)
         if index_state(layout) != "fresh":
             raise UsageError(f"the index of '{run_id}' is not fresh; run: energylens index {store}")
-        with gradients(run, sae, _variant(variant), panel, progress) as dense:
+        with gradients(
+            run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
+        ) as dense:
             con = opened.cursor()
             path = layout.index / "feature_codes" / f"{file_name(sae_id)}.parquet"
             con.read_parquet(str(path)).create_view("sorted_codes", replace=True)
@@ -113,7 +116,9 @@ def resample_features(
             most = _MOST_NUMBERS // n
             raise UsageError(f"over {n:,} tokens at most {most} features fit; name fewer")
         z = _activations(opened, run, sae, panel, features)
-        with gradients(run, sae, _variant(variant), panel, progress) as dense:
+        with gradients(
+            run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
+        ) as dense:
             g = dense.of(features)
     columns: dict[str, object] = {"feature_id": features}
     if "spearman" in tests:
@@ -257,10 +262,3 @@ def _find(store: Store, run_id: str, sae_id: str) -> tuple[RunInfo, SaeInfo]:
             return run, sae
     known = ", ".join(sae.sae_id for sae in run.saes) or "none"
     raise UsageError(f"the run '{run_id}' has no SAE '{sae_id}'; its SAEs: {known}")
-
-
-def _variant(name: str) -> Variant:
-    for variant in VARIANTS:
-        if variant == name:
-            return variant
-    raise UsageError(f"--variant knows {', '.join(VARIANTS)}, not '{name}'")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from db.store import open_store
+from energylens.choices import one_of
 from energylens.errors import UsageError
 from energylens.interventions import (
     KINDS,
@@ -11,9 +12,7 @@ from energylens.interventions import (
     Change,
     Edit,
     Intervention,
-    Kind,
     Seen,
-    Unit,
     feature_change,
     flipped,
     like_feature_change,
@@ -95,7 +94,8 @@ def edit_of(bench: Bench, asked: EditRequest) -> Edit:
     Raises:
         UsageError: kind or unit is unknown, or a maximum is not known.
     """
-    kind, unit = _kind(asked.kind), _unit(asked.unit)
+    kind = one_of("an intervention is one of", asked.kind, KINDS)
+    unit = one_of("the unit is one of", asked.unit, UNITS)
     maxima = _maxima(bench, asked) if unit == "max" else ()
     return Edit(asked.feature_ids, kind, asked.value, unit, maxima)
 
@@ -106,20 +106,6 @@ def edit_positions(asked: InterventionRequest) -> tuple[int, ...] | None:
     if chosen is not None and any(p < 0 for p in chosen):
         raise UsageError(f"a position is a number from 0, not {min(chosen)}")
     return chosen
-
-
-def _kind(name: str) -> Kind:
-    for kind in KINDS:
-        if kind == name:
-            return kind
-    raise UsageError(f"an intervention is one of {', '.join(KINDS)}, not '{name}'")
-
-
-def _unit(name: str) -> Unit:
-    for unit in UNITS:
-        if unit == name:
-            return unit
-    raise UsageError(f"the unit is one of {', '.join(UNITS)}, not '{name}'")
 
 
 def _maxima(bench: Bench, asked: EditRequest) -> tuple[float, ...]:

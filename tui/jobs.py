@@ -53,11 +53,6 @@ class Jobs:
         self._client, self._store = client, store
         self.listed: list[Job] = []
         """Newest last."""
-        self._watchers: list[Callable[[Job], None]] = []
-
-    def watch(self, watcher: Callable[[Job], None]) -> None:
-        """Be told of every change of a job; on the thread that reads the worker's answers."""
-        self._watchers.append(watcher)
 
     def ask(
         self,
@@ -100,17 +95,15 @@ class Jobs:
                 job.log.append(report.message)
             elif report.phase != "preview":
                 job.report = report
-            self._changed(job)
             tell(progress, report)
 
-        params = {"store": self._store, "run": run, "request": plain(request)}
+        params = {"store": self._store, "run": run, "request": json.loads(encode(request))}
         try:
             job.number = self._client.ask(method, params, Calls(answered, refused, heard))
         except WorkerError as error:
             tell(failed or notify(asker), error)
             return None
         self.listed.append(job)
-        self._changed(job)
         return job
 
     def cancel(self, job: Job | None) -> None:
@@ -131,13 +124,3 @@ class Jobs:
         job.state, job.ended = state, time.monotonic()
         if message:
             job.log.append(message)
-        self._changed(job)
-
-    def _changed(self, job: Job) -> None:
-        for watcher in self._watchers:
-            watcher(job)
-
-
-def plain(request: object) -> Any:
-    """A record as what JSON holds."""
-    return json.loads(encode(request))

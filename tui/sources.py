@@ -28,6 +28,11 @@ class FrameRows:
         return self._rows
 
 
+def string_rows(rows: Sequence[Sequence[str]], names: Sequence[str]) -> FrameRows:
+    """Rows of strings as a table's source."""
+    return FrameRows(pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row"))
+
+
 class FeatureRows:
     """The rows of an arranged FeatureList, fetched in pages by a thread when first seen."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from energylens.choices import one_of
 from energylens.cli.extras import need_models
 from energylens.cli.sql import FormatOption, checked_format
 from energylens.cli.training_log import TrainingLog
@@ -93,9 +94,9 @@ def mesanet(
     from energylens.mesanet.config import EnergySource, MixerKind, RouterKind
     from energylens.training.mesanet import MesaNetTrainingConfig, train
 
-    _check("--mixer", mixer, get_args(MixerKind))
-    _check("--router", router, get_args(RouterKind))
-    _check("--energy", energy, get_args(EnergySource))
+    one_of("--mixer takes", mixer, get_args(MixerKind))
+    one_of("--router takes", router, get_args(RouterKind))
+    one_of("--energy takes", energy, get_args(EnergySource))
     config = MesaNetTrainingConfig(
         n_ctx=n_ctx,
         n_tokens=n_tokens,
@@ -294,8 +295,3 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {device} cannot be used here: {reason}") from None
-
-
-def _check(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{option} takes {', '.join(known)}; not '{value}'")

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -11,7 +10,7 @@ from textual.widgets import Footer, Static
 from queries.display import visible
 from tui.jobs import Job
 from tui.screens.base import LensScreen
-from tui.sources import FrameRows
+from tui.sources import string_rows
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -66,8 +65,7 @@ usable while it works, and it is started again if it dies.
         table = self.query_one("#jobs", VirtualTable)
         row = table.cursor_row
         rows = [_row(job) for job in reversed(jobs.listed)]
-        frame = pl.DataFrame(rows, schema={c.name: pl.String for c in _COLUMNS}, orient="row")
-        table.show(FrameRows(frame))
+        table.show(string_rows(rows, [c.name for c in _COLUMNS]))
         table.move_to(row)
         self._log()
         status = self.query_one(StatusBar)

@@ -3,7 +3,6 @@
 from textwrap import shorten
 from typing import ClassVar
 
-import polars as pl
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -16,7 +15,7 @@ from tui.jobs import Job
 from tui.modals.ask_text import AskText
 from tui.screens.base import LensScreen
 from tui.screens.steering import SteeringScreen
-from tui.sources import FrameRows
+from tui.sources import string_rows
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_pairs import TokenPairs, signed
@@ -131,8 +130,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
             )
             for pos, token in enumerate(found.tokens)
         ]
-        frame = pl.DataFrame(rows, schema={c.name: pl.String for c in _COLUMNS}, orient="row")
-        self.query_one("#lab", VirtualTable).show(FrameRows(frame))
+        self.query_one("#lab", VirtualTable).show(string_rows(rows, [c.name for c in _COLUMNS]))
         kept = f"stored as {found.kept_as}" if found.kept_as else ""
         self.query_one(StatusBar).say(self._what, kept, self._selection.title)
 

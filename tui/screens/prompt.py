@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +15,7 @@ from tui.jobs import Job
 from tui.modals.ask_text import AskText
 from tui.screens.base import LensScreen
 from tui.screens.feature import FeatureScreen
-from tui.sources import FrameRows
+from tui.sources import string_rows
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -113,8 +112,9 @@ text as a run. *next, by layer* is what each layer's lens would say next, from t
             )
             for t in found.reading.tokens
         ]
-        frame = pl.DataFrame(rows, schema={c.name: pl.String for c in _TOKENS}, orient="row")
-        self.query_one("#prompt-tokens", VirtualTable).show(FrameRows(frame))
+        self.query_one("#prompt-tokens", VirtualTable).show(
+            string_rows(rows, [c.name for c in _TOKENS])
+        )
         energies = [t.energy for t in found.reading.tokens if t.energy is not None]
         mean = number(sum(energies) / len(energies)) if energies else "·"
         kept = f"stored as {found.kept_as}" if found.kept_as else ""
@@ -141,8 +141,9 @@ text as a run. *next, by layer* is what each layer's lens would say next, from t
             for f in found.reading.features
             if f.pos == pos
         ]
-        frame = pl.DataFrame(rows, schema={c.name: pl.String for c in _FEATURES}, orient="row")
-        self.query_one("#prompt-features", VirtualTable).show(FrameRows(frame))
+        self.query_one("#prompt-features", VirtualTable).show(
+            string_rows(rows, [c.name for c in _FEATURES])
+        )
 
     @on(VirtualTable.Chosen, "#prompt-tokens")
     def _to_features(self) -> None:
