@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from db.store import Store
@@ -11,6 +12,7 @@ from queries.energies import energy_trajectory, settling_layers, text_behaviour
 from queries.routing import (
     anchor_features,
     anchor_load,
+    anchor_tokens,
     path_tokens,
     routing_health,
     routing_paths,
@@ -165,6 +167,15 @@ async def test_routing_turns_from_choices_to_paths_to_features(
         if size == "large":
             assert "bits the first choice tells" in d.text and "category_given_token" in d.text
             assert f"{routing_health(rich, run)['max_vio'][0]:.3f}" in d.text
+        taken = anchor_tokens(rich, run, int(loads["layer"][0]), k=16).filter(
+            pl.col("choice_id") == loads["choice_id"][0]
+        )
+        await d.press("enter")
+        assert f"layer 0, anchor {loads['choice_id'][0]} takes" in d.text
+        assert taken["tokens"][0][0].strip() in d.text
+        if size == "large":
+            lines = [line for line in d.lines if "without" in line]
+            assert lines and any(" 1 " in line for line in d.lines[2:10]), "the stored effect"
         await d.press("t")
         path = routing_paths(rich, run).row(0, named=True)
         assert " > ".join(str(c) for c in path["choices"]) in d.lines[2]

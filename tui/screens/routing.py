@@ -13,9 +13,11 @@ from textual.widgets import Footer, Static
 from db.store import Session
 from queries.display import number, show_probability, visible, visible_token
 from queries.routing import (
+    anchor_effects,
     anchor_features,
     anchor_load,
     anchor_specialization,
+    anchor_tokens,
     path_tokens,
     routing_health,
     routing_paths,
@@ -34,6 +36,7 @@ from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
 
 Shown = Literal["choices", "paths", "features"]
+_MOST_TOKENS = 16
 _ORDER: tuple[Shown, ...] = ("choices", "paths", "features")
 _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
     "choices": (
@@ -46,6 +49,7 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         numeric("mean_energy_drop", "drop", 7),
         text("top_category", "category", 14),
         numeric("category_lift", "lift", 6, 2),
+        numeric("difference", "without", 8),
         whole("n_vocab", "ids", 6),
     ),
     "paths": (
@@ -86,8 +90,9 @@ class RoutingScreen(AnalysisScreen):
 the layers, and to the features that go with each choice. **z** holds a path against layers
 shuffled among tokens of the same vocabulary id: routing is lexical, and lift alone would call
 everything a circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of
-the lens energy over the path, less that of all tokens. **enter** shows tokens of a path, or opens
-a feature.
+the lens energy over the path, less that of all tokens. **without** is how many nats an anchor's own
+tokens lose without it beyond what the others lose, once `energylens routing` has measured that.
+**enter** shows the tokens of a choice or a path, or opens a feature.
 """
 
     def compose(self) -> ComposeResult:
@@ -111,7 +116,7 @@ a feature.
 
         def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
             if shown == "choices":
-                rows = anchor_load(session, run)
+                rows = _with_effects(anchor_load(session, run), anchor_effects(session, run))
             elif shown == "paths":
                 rows = routing_paths(session, run, k=MOST_ROWS)
             else:
@@ -144,6 +149,13 @@ a feature.
             return
         if self._shown == "features":
             self.open_feature(selection, self._rows["feature_id"].to_list(), event.row)
+        elif self._shown == "choices":
+            row = self._rows.row(event.row, named=True)
+            self.ask(
+                "tokens",
+                lambda s: anchor_tokens(s, selection.run, row["layer"], k=_MOST_TOKENS),
+                lambda found: self._show_taken(row, found),
+            )
         elif self._shown == "paths":
             row = self._rows.row(event.row, named=True)
             self.ask(
@@ -160,11 +172,30 @@ a feature.
             before, after = visible(first["text_before"])[-20:], visible(first["text_after"])[:20]
             self.say(f"{path}: {before}[{visible_token(first['token'])}]{after}")
 
+    def _show_taken(self, row: dict, found: pl.DataFrame) -> None:
+        own = found.filter(
+            (pl.col("router") == row["router"]) & (pl.col("choice_id") == row["choice_id"])
+        )
+        title = f"layer {row['layer']}, anchor {row['choice_id']}"
+        if own.is_empty():
+            self.say(f"{title} takes no token five times")
+            return
+        tokens, shares = own["tokens"][0].to_list(), own["share_of_token"][0].to_list()
+        self.query_one("#routing-tokens", Static).update(_taken(title, tokens, shares))
+        if not self.query_one("#routing-about").display:
+            self.say(f"{title} takes", " ".join(visible_token(token) for token in tokens))
+
     def action_turn(self) -> None:
         """Choices, paths, features, and round again."""
         self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
         if self.workspace.selection is not None:
             self.open(self.workspace.selection)
+
+
+def _with_effects(loads: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
+    """What leaving out each choice does beside what it takes."""
+    keys = ("layer", "router", "choice_id")
+    return loads.join(effects.select(*keys, "difference"), on=keys, how="left")
 
 
 def _health(rows: pl.DataFrame, told: pl.DataFrame) -> Text:
@@ -199,4 +230,13 @@ def _tokens(path: str, rows: pl.DataFrame) -> Text:
         shown.append(visible(row["text_before"] or "")[-18:], "dim")
         shown.append(visible_token(row["token"]), "reverse")
         shown.append(f"{visible(row['text_after'] or '')[:18]}\n", "dim")
+    return shown
+
+
+def _taken(title: str, tokens: list[str], shares: list[float]) -> Text:
+    shown = Text()
+    shown.append(f"\n{title} takes, with its share of each\n", "bold")
+    for token, share in zip(tokens, shares, strict=True):
+        shown.append(visible_token(token), "reverse")
+        shown.append(f" {share:.0%}  ", "dim")
     return shown
