@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import polars as pl
 import typer
 
 from db.store import Store
 from energylens.cli.output import print_frame
 from queries.catalog import open_catalog
 from queries.contexts import top_activations
+from queries.display import visible_token
 from queries.efas import efas_by_layer
 from queries.energies import category_summary, energy_by_layer
 from queries.features import feature, most_selective_features
+from queries.routing import anchor_tokens, routing_health
 from queries.specialists import specialist_categories
 from queries.writing import Format
 
@@ -24,6 +27,9 @@ def print_findings(store: Path, run_id: str) -> None:
         typer.echo("\nMean energy under the logit lens, layer by layer (-1 is the embedding)")
         layers = energy_by_layer(opened, run_id)
         print_frame(layers.filter(layers["is_all"]).drop("category", "is_all"), Format.table)
+        health = routing_health(opened, run_id)
+        if len(health):
+            _print_routing(opened, run_id, health)
         if run.saes:
             _print_analyses(opened, run_id, tuple(run.efas))
         for sae in run.saes:
@@ -33,6 +39,17 @@ def print_findings(store: Path, run_id: str) -> None:
             if len(rows):
                 _print_best(opened, run_id, sae.sae_id, int(rows["feature_id"][0]))
     typer.echo(f"\nExplore it in a terminal: energylens tui {store}")
+
+
+def _print_routing(store: Store, run_id: str, health: pl.DataFrame) -> None:
+    shown = ("layer", "n_dead", "max_vio", "concentration", "routing_information")
+    typer.echo("\nRouters: load, how sure they are, and what a token tells of its choice")
+    print_frame(health.select(*shown, "seen_correlation", "energy_ceiling"), Format.table)
+    last = int(health["layer"].to_list()[-1])
+    typer.echo(f"\nTokens that the choices of layer {last} take most beyond their share")
+    rows = anchor_tokens(store, run_id, last, k=6)
+    words = [" ".join(visible_token(t) for t in tokens) for tokens in rows["tokens"].to_list()]
+    print_frame(rows.select("choice_id", "share", pl.Series("tokens", words)), Format.table)
 
 
 def _print_analyses(store: Store, run_id: str, variants: tuple[str, ...]) -> None:

@@ -134,6 +134,7 @@ def sae(
     n_tokens: Annotated[int, typer.Option(help="Budget of tokens to train on.")] = 2_000_000,
     n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
     seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
+    float16: Annotated[bool, typer.Option("--float16", help="Store in half the size.")] = False,
 ) -> None:
     """Train an SAE for each hook, all in one pass over the texts."""
     need_models()
@@ -147,7 +148,7 @@ def sae(
         hook_names=tuple(hook), d_sae=d_sae, k=k, n_tokens=n_tokens, n_ctx=n_ctx, seed=seed
     )
     for name, trained in train_saes(loaded, ids, config, TrainingLog().report).items():
-        save_sae(trained, out / name)
+        save_sae(trained, out / name, float16)
     typer.echo(f"the SAEs are in {out}", err=True)
 
 
@@ -157,7 +158,7 @@ def heldout(
     texts: Annotated[str, typer.Option(help="Texts the model has not seen.")],
     how: FormatOption = "table",
 ) -> None:
-    """Bits per byte and perplexity of held-out texts, by category, beside xz."""
+    """Bits per byte and perplexity of held-out texts, by category, beside xz and zstd."""
     need_models()
     import polars as pl
 
@@ -177,20 +178,28 @@ def heldout(
             "tokens": row.n_tokens,
             "bits_per_byte": round(row.bits_per_byte, 4),
             "perplexity": round(row.perplexity, 2),
-            "xz_bits_per_byte": round(_xz(read, row.category), 4),
+            **_compressed(read, row.category),
         }
         for row in measure(loaded.hf_model, loaded.tokenizer, loaded.n_ctx, read)
     ]
     print_frame(pl.DataFrame(rows), form)
 
 
-def _xz(texts: list[tuple[str, str]], category: str) -> float:
-    """What xz needs for the same texts, one after the other, with nothing seen before."""
+def _compressed(texts: list[tuple[str, str]], category: str) -> dict[str, float]:
+    """What compressors need for the same texts, one after the other, with nothing seen before."""
     import lzma
 
-    own = [text for name, text in texts if category in (name, "all")]
-    data = "\n".join(own).encode()
-    return 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / max(len(data), 1)
+    import pyarrow as pa
+
+    data = "\n".join(text for name, text in texts if category in (name, "all")).encode()
+    sizes = {
+        "xz": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
+        "zstd": len(pa.Codec("zstd", compression_level=22).compress(data, asbytes=True)),
+    }
+    return {
+        f"{name}_bits_per_byte": round(8 * size / max(len(data), 1), 4)
+        for name, size in sizes.items()
+    }
 
 
 def _shuffled(texts: str, seed: int) -> list[str]:

@@ -16,6 +16,7 @@ from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, LoggingCo
 from sae_lens.config import SAETrainerConfig
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.sae_trainer import SAETrainer
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from energylens.errors import TrainingError
@@ -91,10 +92,17 @@ def train_saes(
     return {hook: _finish(trainer) for hook, trainer in trainers.items()}
 
 
-def save_sae(sae: BatchTopKTrainingSAE, directory: Path) -> None:
-    """Write the SAE as sae-lens does for inference: `cfg.json` and `sae_weights.safetensors`."""
+def save_sae(sae: BatchTopKTrainingSAE, directory: Path, float16: bool = False) -> None:
+    """Write the SAE as sae-lens does for inference: `cfg.json` and `sae_weights.safetensors`.
+
+    `float16` stores the weights in half the size; whoever loads them computes in float32.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     sae.save_inference_model(str(directory))
+    if float16:
+        path = directory / "sae_weights.safetensors"
+        halves = {name: value.half() for name, value in load_file(path).items()}
+        save_file(halves, path)
 
 
 def _activations(

@@ -205,8 +205,13 @@ def test_trained_saes_reconstruct_and_load(gpt2: LanguageModel, tmp_path: Path) 
         hook_names=(hook,), d_sae=64, k=8.0, n_tokens=60_000, n_ctx=16, batch_size=256,
         learning_rate=3e-3,
     )  # fmt: skip
-    save_sae(train_saes(gpt2, ids, config, quiet)[hook], tmp_path / hook)
-    (sae,) = load_saes([str(tmp_path / hook)])
+    trained = train_saes(gpt2, ids, config, quiet)[hook]
+    save_sae(trained, tmp_path / hook)
+    save_sae(trained, tmp_path / "half", float16=True)
+    (sae,), (half,) = load_saes([str(tmp_path / hook)]), load_saes([str(tmp_path / "half")])
+    sizes = [(tmp_path / n / "sae_weights.safetensors").stat().st_size for n in (hook, "half")]
+    assert sizes[1] < 0.6 * sizes[0] and half.W_dec.dtype == torch.float32
+    torch.testing.assert_close(half.W_dec, sae.W_dec, rtol=1e-3, atol=1e-4)
     assert (sae.hook_name, sae.declared_l0, sae.prepend_bos) == (hook, 8, True)
     batch = Windows(ids, 16, 64, seed=1).batch(0)
     _, cache = run_hooks(gpt2, batch, torch.ones_like(batch), [hook])
