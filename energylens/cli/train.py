@@ -163,8 +163,11 @@ def heldout(
     import polars as pl
 
     from energylens.cli.output import print_frame
+    from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.models import load_model
     from energylens.training.evaluation import heldout as measure
+    from energylens.training.evaluation import padded_pieces
+    from energylens.training.leaks import check_leaks
     from ingest.texts import iter_texts
 
     form = checked_format(how)
@@ -183,6 +186,9 @@ def heldout(
         for row in measure(loaded.hf_model, loaded.tokenizer, loaded.n_ctx, read)
     ]
     print_frame(pl.DataFrame(rows), form)
+    if isinstance(loaded.hf_model, MesaNetForCausalLM):
+        pieces = padded_pieces(loaded.tokenizer, loaded.n_ctx, [text for _, text in read])
+        TrainingLog().leaks(check_leaks(loaded.hf_model, pieces), 0)
 
 
 def _compressed(texts: list[tuple[str, str]], category: str) -> dict[str, float]:
@@ -257,7 +263,10 @@ def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[
     """Reports to the terminal and to metrics.parquet, with held-out texts where there are some."""
     from transformers import AutoTokenizer
 
+    from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.training.evaluation import heldout as measure
+    from energylens.training.evaluation import padded_pieces
+    from energylens.training.leaks import check_leaks
     from energylens.training.loop import Watch
     from ingest.texts import iter_texts
 
@@ -275,6 +284,9 @@ def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[
 
     def evaluate(model: Any, n_tokens: int) -> None:
         log.heldout(measure(model, tokenizer, n_ctx, chosen), n_tokens)
+        if isinstance(model, MesaNetForCausalLM):
+            pieces = padded_pieces(tokenizer, n_ctx, [text for _, text in chosen])
+            log.leaks(check_leaks(model, pieces), n_tokens)
 
     return Watch(log.report, evaluate=evaluate, evaluate_every=-(-n_steps // 10))
 

@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from energylens.training.evaluation import Heldout
+    from energylens.training.leaks import LeakCheck
     from energylens.training.loop import Progress
 
 _SCHEMA = {
@@ -72,6 +73,26 @@ class TrainingLog:
         bits = [("heldout_bits_per_byte", None, r.category, r.bits_per_byte) for r in rows]
         perplexity = [("heldout_perplexity", None, r.category, r.perplexity) for r in rows]
         self._add(n_tokens, [*bits, *perplexity])
+
+    def leaks(self, check: "LeakCheck", n_tokens: int) -> None:
+        """How much of the energy the routers could see, beside how much there is to be seen."""
+        values = [interval.value for interval in check.predicted]
+        typer.echo(
+            f"predicted energy correlates with the true one by {min(values):.2f} to "
+            f"{max(values):.2f}; the ceiling is {check.ceiling:.2f}",
+            err=True,
+        )
+        for layer in check.leaks:
+            typer.echo(
+                f"warning: block {layer} is above the ceiling: a leak of the next token, or a "
+                "model far from calibrated",
+                err=True,
+            )
+        found: list[tuple[str, int | None, str | None, float | None]] = [
+            ("energy_ceiling", None, None, check.ceiling)
+        ]
+        found += [("predicted_energy", n, None, value) for n, value in enumerate(values)]
+        self._add(n_tokens, found)
 
     def _add(
         self, n_tokens: int, found: list[tuple[str, int | None, str | None, float | None]]

@@ -1,7 +1,7 @@
 """How well a language model predicts held-out texts, in units that no tokenizer changes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,20 +71,27 @@ def _measure(
     category: str,
     texts: Sequence[str],
 ) -> Heldout:
+    nats, n_tokens = 0.0, 0
+    for ids, mask in padded_pieces(tokenizer, n_ctx, texts):
+        known = mask[:, 1:]
+        energy = next_token_energies(model, ids, mask)[known]
+        nats += float(energy.double().sum())
+        n_tokens += int(known.sum())
+    return Heldout(category, len(texts), sum(len(t.encode()) for t in texts), n_tokens, nats)
+
+
+def padded_pieces(
+    tokenizer: PreTrainedTokenizerBase, n_ctx: int, texts: Iterable[str]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Ids and masks `[batch, pos]` of the pieces texts are read in, shortest first."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     room = n_ctx - len(bos)
     pieces: list[list[int]] = []
     for text in texts:
         ids: Any = tokenizer.encode(text, add_special_tokens=False)
         pieces += [bos + ids[i : i + room] for i in range(0, len(ids), room)]
-    nats, n_tokens = 0.0, 0
     for part in batches([len(piece) for piece in pieces], _BATCH_TOKENS):
-        ids, mask = pad([pieces[i] for i in part])
-        known = mask[:, 1:]
-        energy = next_token_energies(model, ids, mask)[known]
-        nats += float(energy.double().sum())
-        n_tokens += int(known.sum())
-    return Heldout(category, len(texts), sum(len(t.encode()) for t in texts), n_tokens, nats)
+        yield pad([pieces[i] for i in part])
 
 
 @torch.no_grad()

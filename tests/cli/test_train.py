@@ -42,6 +42,7 @@ def test_a_mesanet_is_watched_while_it_trains(tmp_path: Path, texts: Path) -> No
     result = run("train", "mesanet", out, "--texts", texts, "--heldout", texts, *MESANET)
     assert "step 20/20" in result.stderr and "MaxVio" in result.stderr
     assert "held out, bits a byte: a " in result.stderr and "the model is in" in result.stderr
+    assert "the ceiling is" in result.stderr
     rows = pl.read_parquet(out / "metrics.parquet")
     assert rows.columns == ["n_tokens", "metric", "layer", "category", "value"]
     bits = rows.filter(pl.col("metric") == "heldout_bits_per_byte")

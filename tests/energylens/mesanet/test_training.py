@@ -11,6 +11,7 @@ import torch
 from energylens.mesanet.anchors import Routing
 from energylens.mesanet.health import HealthMeter
 from energylens.mesanet.model import MesaNetForCausalLM
+from energylens.training.leaks import check_leaks
 from energylens.training.loop import Progress, Watch
 from energylens.training.mesanet import MesaNetProgress, MesaNetTrainingConfig, build, train
 
@@ -127,3 +128,35 @@ def test_energy_is_shown_from_the_first_layer_asked_for() -> None:
     model = build(replace(CONFIG, model=CONFIG.model | {"energy_first_layer": 1}))
     routing = model(torch.from_numpy(IDS[:16])[None].long()).routing
     assert routing[0].seen_energy is None and routing[1].seen_energy is not None
+
+
+def test_a_head_that_sees_the_next_token_is_found_and_an_honest_one_is_not(
+    tmp_path: Path,
+) -> None:
+    generator = np.random.default_rng(0)
+    steps = np.where(np.arange(8000) // 50 % 2, 7, generator.choice([1, 7, 11], 8000))
+    row = (np.cumsum(steps) % 39).astype(
+        np.int32
+    )  # stretches that are easy, stretches that are not
+    model = train(replace(CONFIG, n_tokens=16 * 8 * 150), row, tmp_path / "c", Watch(Seen()))
+    ids = torch.from_numpy(row[:3200]).view(200, 16).long()
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    honest = check_leaks(model, [(ids[:30], mask[:30]), (ids[30:], mask[30:])])
+    assert honest.leaks == [] and len(honest.predicted) == 2
+    with torch.no_grad():
+        logits = model(ids).logits
+    energy = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+    ).view(200, 15)
+    entropy = torch.distributions.Categorical(logits=logits[:, :-1]).entropy()
+    ceiling = np.corrcoef(entropy.flatten(), energy.flatten())[0, 1]
+    assert honest.ceiling == pytest.approx(ceiling, abs=1e-5)
+
+    def leak(module: object, inputs: object, output: tuple) -> tuple:
+        seen = torch.nn.functional.pad(energy, (0, 1)) + 0.1 * torch.randn(200, 16)
+        return output[0], replace(output[1], predicted_energy=seen)
+
+    handle = model.blocks[1].anchors.register_forward_hook(leak)  # pyright: ignore
+    found = check_leaks(model, [(ids, mask)])
+    handle.remove()
+    assert found.leaks == [1] and found.predicted[1].value > 0.9
