@@ -39,7 +39,7 @@ findings: $(INSTALLED)
 
 # A short form of docs/findings/routing.md: one seed, on the standard library's own source.
 reproduce-routing: $(INSTALLED)
-	$(BIN)/python -m benchmarks.routing runs-local/routing-short --n-tokens 100000 --one-seed
+	$(BIN)/python -m benchmarks.routing runs-local/routing-short --n-tokens 50000 --one-seed
 	$(BIN)/python -m benchmarks.routing_report runs-local/routing-short runs-local/routing-short/report.md
 
 lock: $(INSTALLED)

@@ -25,6 +25,8 @@ def test_the_wheel_holds_queries_styles_and_what_is_bundled(tmp_path: Path) -> N
     ):
         wanted = {f.relative_to(ROOT).as_posix() for f in (ROOT / folder).glob(pattern)}
         assert wanted and wanted <= names, folder
-    assert any(name.endswith("sae_weights.safetensors") for name in names)
+    for model, n in (("llama", 6), ("mesanet", 7)):
+        own = [path for path in names if path.startswith(f"energylens/builtin/saes/{model}/")]
+        assert sum(name.endswith("sae_weights.safetensors") for name in own) == n
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith("dist-info")}
     assert tops == {"energylens", "ingest", "queries", "db", "tui"}

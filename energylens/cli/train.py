@@ -9,7 +9,6 @@ import typer
 from energylens.choices import one_of
 from energylens.cli.extras import need_models
 from energylens.cli.sql import FormatOption, checked_format
-from energylens.cli.training_log import TrainingLog
 from energylens.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -138,6 +137,7 @@ def sae(
 ) -> None:
     """Train an SAE for each hook, all in one pass over the texts."""
     need_models()
+    from energylens.cli.training_log import TrainingLog
     from energylens.models import load_model
     from energylens.training.corpus import pack
     from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
@@ -163,6 +163,7 @@ def heldout(
     import polars as pl
 
     from energylens.cli.output import print_frame
+    from energylens.cli.training_log import TrainingLog
     from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.models import load_model
     from energylens.training.evaluation import heldout as measure
@@ -263,6 +264,7 @@ def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[
     """Reports to the terminal and to metrics.parquet, with held-out texts where there are some."""
     from transformers import AutoTokenizer
 
+    from energylens.cli.training_log import TrainingLog
     from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.training.evaluation import heldout as measure
     from energylens.training.evaluation import padded_pieces
