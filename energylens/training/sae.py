@@ -174,7 +174,7 @@ def _trainer(
             lr_end=config.learning_rate / 10,
             lr_warm_up_steps=min(100, config.n_steps // 10),
             lr_decay_steps=config.n_steps // 3,
-            dead_feature_window=max(10, min(200, config.n_steps // 10)),
+            dead_feature_window=max(48, min(200, config.n_steps // 10)),
             feature_sampling_window=200,
             logger=LoggingConfig(log_to_wandb=False),
         ),
