@@ -41,14 +41,19 @@ def jackknife(
 ) -> list[Interval]:
     """Intervals of m smooth figures of a sample by leaving out groups of windows, one at a time
     (Shao and Tu, 1995, 2.3). `of` computes them from the tokens it is told to keep."""
-    windows, index = np.unique(window, return_inverse=True)
-    n_groups = min(N_GROUPS, len(windows))
+    group, n_groups = groups_of(window)
     whole = of(np.ones(len(window), dtype=bool))
     if n_groups < 2:
         return [Interval(float(v), np.nan, np.nan) for v in whole]
-    group = index * n_groups // len(windows)
     left = np.array([of(group != g) for g in range(n_groups)])
     return [delete_a_group(float(v), left[:, i]) for i, v in enumerate(whole)]
+
+
+def groups_of(window: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
+    """Which group of windows each token is in, from 0, and how many there are: N_GROUPS at most."""
+    windows, index = np.unique(window, return_inverse=True)
+    n_groups = min(N_GROUPS, len(windows))
+    return index * n_groups // max(len(windows), 1), n_groups
 
 
 def delete_a_group(whole: float, left: Float[np.ndarray, " n_groups"]) -> Interval:

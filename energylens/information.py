@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from energylens.clusters import N_GROUPS, Interval, delete_a_group
+from energylens.clusters import Interval, delete_a_group, groups_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class Information:
 
 def mutual_information(x: Int[np.ndarray, " n"], y: Int[np.ndarray, " n"]) -> float:
     """Plug-in mutual information of two labels, bits."""
-    return entropy(x) + entropy(y) - entropy(x * (int(y.max(initial=0)) + 1) + y)
+    return entropy(x) + entropy(y) - entropy(_pair(x, y))
+
+
+def _pair(x: Int[np.ndarray, " n"], y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """One label for both."""
+    return x * (int(y.max(initial=0)) + 1) + y
 
 
 def entropy(x: Int[np.ndarray, " n"]) -> float:
@@ -55,7 +60,7 @@ def informed(
     """I(choice; label), or I(choice; label | given); `draw` gives the choices under the null."""
     if given is not None:
         # the chain rule: I(A; Y | X) = I(A; (X, Y)) - I(A; X), the last the same in every draw
-        label = given * (int(label.max(initial=0)) + 1) + label
+        label = _pair(given, label)
     observed = mutual_information(choice, label)
     generator = np.random.default_rng(0)
     drawn = np.array([mutual_information(draw(generator), label) for _ in range(n_draws)])
@@ -77,20 +82,18 @@ def information_interval(
     The null's mean is taken as known: it moves far less than the information does.
     """
     if given is not None:
-        label = given * (int(label.max(initial=0)) + 1) + label
-    windows, index = np.unique(window, return_inverse=True)
-    n_groups = min(N_GROUPS, len(windows))
+        label = _pair(given, label)
+    group, n_groups = groups_of(window)
     if n_groups < 2:
         return Interval(found.adjusted, np.nan, np.nan)
-    group = index * n_groups // len(windows)
-    pair = choice * (int(label.max(initial=0)) + 1) + label
-    left = sum(_entropies_without(x, group, n_groups) for x in (choice, label))
-    left = left - _entropies_without(pair, group, n_groups)
-    if given is not None:
-        joint = choice * (int(given.max(initial=0)) + 1) + given
-        known = sum(_entropies_without(x, group, n_groups) for x in (choice, given))
-        left = left - (known - _entropies_without(joint, group, n_groups))
-    return delete_a_group(found.adjusted, left)
+
+    def without(y: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n_groups"]:
+        parts = (_entropies_without(x, group, n_groups) for x in (choice, y, _pair(choice, y)))
+        of_choice, of_label, of_both = parts
+        return of_choice + of_label - of_both
+
+    left = without(label)
+    return delete_a_group(found.adjusted, left if given is None else left - without(given))
 
 
 def _entropies_without(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedModel
 
+    from energylens.cli.training_log import TrainingLog
     from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.training.loop import Watch
 
@@ -164,11 +165,8 @@ def heldout(
 
     from energylens.cli.output import print_frame
     from energylens.cli.training_log import TrainingLog
-    from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.models import load_model
     from energylens.training.evaluation import heldout as measure
-    from energylens.training.evaluation import padded_pieces
-    from energylens.training.leaks import check_leaks
     from ingest.texts import iter_texts
 
     form = checked_format(how)
@@ -187,9 +185,7 @@ def heldout(
         for row in measure(loaded.hf_model, loaded.tokenizer, loaded.n_ctx, read)
     ]
     print_frame(pl.DataFrame(rows), form)
-    if isinstance(loaded.hf_model, MesaNetForCausalLM):
-        pieces = padded_pieces(loaded.tokenizer, loaded.n_ctx, [text for _, text in read])
-        TrainingLog().leaks(check_leaks(loaded.hf_model, pieces), 0)
+    _tell_leaks(TrainingLog(), loaded.hf_model, loaded.tokenizer, loaded.n_ctx, read, 0)
 
 
 def _compressed(texts: list[tuple[str, str]], category: str) -> dict[str, float]:
@@ -265,10 +261,7 @@ def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[
     from transformers import AutoTokenizer
 
     from energylens.cli.training_log import TrainingLog
-    from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.training.evaluation import heldout as measure
-    from energylens.training.evaluation import padded_pieces
-    from energylens.training.leaks import check_leaks
     from energylens.training.loop import Watch
     from ingest.texts import iter_texts
 
@@ -286,11 +279,27 @@ def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[
 
     def evaluate(model: Any, n_tokens: int) -> None:
         log.heldout(measure(model, tokenizer, n_ctx, chosen), n_tokens)
-        if isinstance(model, MesaNetForCausalLM):
-            pieces = padded_pieces(tokenizer, n_ctx, [text for _, text in chosen])
-            log.leaks(check_leaks(model, pieces), n_tokens)
+        _tell_leaks(log, model, tokenizer, n_ctx, chosen, n_tokens)
 
     return Watch(log.report, evaluate=evaluate, evaluate_every=-(-n_steps // 10))
+
+
+def _tell_leaks(
+    log: "TrainingLog",
+    model: Any,
+    tokenizer: Any,
+    n_ctx: int,
+    texts: list[tuple[str, str]],
+    n_tokens: int,
+) -> None:
+    """Hold what a MesaNet's routers may see against the ceiling; nothing for another model."""
+    from energylens.mesanet.model import MesaNetForCausalLM
+    from energylens.training.evaluation import padded_pieces
+    from energylens.training.leaks import check_leaks
+
+    if isinstance(model, MesaNetForCausalLM):
+        pieces = padded_pieces(tokenizer, n_ctx, [text for _, text in texts])
+        log.leaks(check_leaks(model, pieces), n_tokens)
 
 
 def _keep(model: "PreTrainedModel", out: Path) -> None:
@@ -299,7 +308,6 @@ def _keep(model: "PreTrainedModel", out: Path) -> None:
     from safetensors import SafetensorError
 
     transformers.logging.disable_progress_bar()
-
     try:
         model.bfloat16().save_pretrained(out)
     except (OSError, SafetensorError) as error:
