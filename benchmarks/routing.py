@@ -58,15 +58,15 @@ CLAIM = (
     Condition("energy none", (0, 1, 2), {"energy": "none"}),
     Condition("energy shuffled", (0, 1, 2), {"energy": "shuffled"}),
     Condition("router random", (0, 1, 2), {"router": "random"}),
-    Condition("router hash", (0,), {"router": "hash"}),
+    Condition("router hash", (0, 1, 2), {"router": "hash"}),
     Condition("dense twin", (0,), {"router": "dense"}),
     Condition("attention", (0,), {"mixer": "attention"}),
 )
 """What has to differ for energy guidance to be worth anything."""
 
 ATTEMPTS = (
-    Condition("budget by energy", (0,), {"budget": "by_energy"}),
-    Condition("budget shuffled", (0,), {"budget": "by_energy", "energy": "shuffled"}),
+    Condition("budget by energy", (0, 1, 2), {"budget": "by_energy"}),
+    Condition("budget shuffled", (0, 1, 2), {"budget": "by_energy", "energy": "shuffled"}),
     Condition("energy entropy", (0,), {"energy": "entropy"}),
     Condition("last block only", (0,), {"energy_first_layer": 2}),
 )

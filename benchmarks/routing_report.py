@@ -3,7 +3,7 @@
     python -m benchmarks.routing_report OUT FILE.md [--heldout HELDOUT]
 
 Energies are of held-out windows. A condition is held against `full` of the same seed, which was
-trained on the same batches, window by window.
+trained on the same batches, window by window; the budget by energy against its own control too.
 """
 
 import argparse
@@ -50,7 +50,8 @@ def report(out: Path, texts: str | None, heldout: str | None) -> Iterator[str]:
         f"{windows['category'].n_unique()} kinds of text.\n"
     )
     yield from _energies(runs)
-    yield from _differences(windows)
+    yield from _differences(windows, _REFERENCE, _names()[1:])
+    yield from _differences(windows, "budget shuffled", ["budget by energy"])
     yield from _by_category(windows)
     yield from _steps(out, texts, heldout)
 
@@ -70,19 +71,19 @@ def _energies(runs: list[dict]) -> Iterator[str]:
             yield f"| {name} | {n:,} | {' | '.join(cells)} | {minutes:.1f} |"
 
 
-def _differences(windows: pl.DataFrame) -> Iterator[str]:
-    yield f"\n## Difference from `{_REFERENCE}` of the same seed, nats a token\n"
+def _differences(windows: pl.DataFrame, reference: str, names: list[str]) -> Iterator[str]:
+    yield f"\n## Difference from `{reference}` of the same seed, nats a token\n"
     yield (
-        "Positive is worse than full. In brackets the 95 % interval over windows, which says how "
-        "sure the difference of these two trainings is; the last column is over seeds, which says "
-        "how sure it is of such trainings.\n"
+        f"Positive is worse than {reference}. In brackets the 95 % interval over windows, "
+        "which says how sure the difference of these two trainings is; the last column is over "
+        "seeds, which says how sure it is of such trainings.\n"
     )
     yield "| condition | seed 0 | seed 1 | seed 2 | mean over seeds |"
     yield "|---|---|---|---|---|"
-    for name in _names()[1:]:
+    for name in names:
         cells, means = [], []
         for seed in (0, 1, 2):
-            paired = _paired(windows, name, seed)
+            paired = _paired(windows, name, seed, reference)
             if paired.is_empty():
                 cells.append("")
                 continue
@@ -103,11 +104,13 @@ def _over_seeds(means: list[float]) -> str:
     return f"{mean:+.4f} [{mean - reach:+.4f}, {mean + reach:+.4f}]"
 
 
-def _paired(windows: pl.DataFrame, name: str, seed: int) -> pl.DataFrame:
+def _paired(
+    windows: pl.DataFrame, name: str, seed: int, reference: str = _REFERENCE
+) -> pl.DataFrame:
     own = windows.filter((pl.col("condition") == name) & (pl.col("seed") == seed))
-    full = windows.filter((pl.col("condition") == _REFERENCE) & (pl.col("seed") == seed))
-    return own.join(full, on="window", suffix="_full").with_columns(
-        (pl.col("nats_per_token") - pl.col("nats_per_token_full")).alias("difference")
+    other = windows.filter((pl.col("condition") == reference) & (pl.col("seed") == seed))
+    return own.join(other, on="window", suffix="_other").with_columns(
+        (pl.col("nats_per_token") - pl.col("nats_per_token_other")).alias("difference")
     )
 
 

@@ -112,9 +112,11 @@ def shuffled_groups(
 ) -> Callable[[np.random.Generator], Int[np.ndarray, " n"]]:
     """Draws that permute choices within groups: tokens of the same vocabulary id, say."""
     order = np.argsort(group, kind="stable")
+    rank = np.unique(group, return_inverse=True)[1]
 
     def draw(generator: np.random.Generator) -> Int[np.ndarray, " n"]:
-        shuffled = np.lexsort((generator.random(len(choice)), group))
+        # one sort by group and, below one, by chance: several times quicker than by two keys
+        shuffled = np.argsort(rank + generator.random(len(choice)))
         out = np.empty_like(choice)
         out[order] = choice[shuffled]
         return out

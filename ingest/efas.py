@@ -20,8 +20,8 @@ from energylens.saes import Sae, writes_to_stream
 from ingest.corpus import Context
 from ingest.measure import Instruments, Measured
 
-_GATHER = 1 << 24
-"""Numbers gathered at once when directions meet gradients."""
+_GATHER = 1 << 18
+"""Numbers gathered at once when directions meet gradients: few enough for the cache."""
 _N_COVARIATES = 4
 """One, position, log frequency, energy."""
 
@@ -221,7 +221,10 @@ def _at_codes(
     tokens, features = torch.from_numpy(token), torch.from_numpy(feature_id)
     step = max(1, _GATHER // a.shape[1])
     parts = [
-        torch.linalg.vecdot(a[tokens[i : i + step]], directions[features[i : i + step]])
+        torch.linalg.vecdot(
+            a.index_select(0, tokens[i : i + step]),
+            directions.index_select(0, features[i : i + step]),
+        )
         for i in range(0, len(token), step)
     ]
     return -torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)

@@ -12,7 +12,7 @@ from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
 from energylens.errors import MissingExtraError, UsageError
 
-DEMO_MODEL = "builtin:llama"
+DEMO_MODEL = "builtin:mesanet"
 DEMO_TEXTS = "builtin:categories"
 
 
@@ -31,7 +31,7 @@ def demo(
         model=DEMO_MODEL,
         texts=DEMO_TEXTS,
         saes=(DEMO_MODEL,),
-        efas=("lens", "own", "total", "calibration"),
+        efas=("lens", "total", "calibration"),
     )
     run_id = run_ingest(store, config, "1/1", as_json=False)
     index(store)

@@ -233,11 +233,11 @@ def test_unexpected_errors_have_a_message_and_debug_a_traceback(
 
 def test_the_demo_prints_what_it_found(tmp_path: Path) -> None:
     result = run("demo", "--store", tmp_path / "demo.lens", "--no-tui")
-    assert result.stderr.count("passed") == 6, "six bundled SAEs pass the gate"
+    assert result.stderr.count("passed") == 7, "seven bundled SAEs pass the gate"
     for said in (
         "by category", "conversational", "Mean energy under the logit lens",
-        "Most selective features of blocks.3.hook_resid_post", "energylens tui",
-        "EFAS with the gradient 'calibration'", "always",
+        "Most selective features of blocks.4.hook_resid_post", "energylens tui",
+        "Routers: load", "take most beyond", "EFAS with the gradient 'calibration'", "always",
     ):  # fmt: skip
         assert said in result.stdout
     rows = [json.loads(line) for line in run(
