@@ -10,6 +10,7 @@ import pyarrow as pa
 from db.derived import INDEX_TABLES
 from db.layout import RunLayout, file_name
 from db.manifest import FileEntry, read_manifest
+from db.notes import NOTES
 from db.provenance import RunInfo, create_tables
 from db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
 from db.table import Table
@@ -29,6 +30,8 @@ def create_catalogue(
     for table in INDEX_TABLES:
         select = _select_index(table, parts[table.name])
         con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
+    notes = [layout.notes for layout, _ in listed if layout.notes.is_file()]
+    con.execute(f"CREATE OR REPLACE VIEW {NOTES.name} AS {_select(NOTES, notes)}")
     for table in TABLES.values():
         _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
 

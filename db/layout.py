@@ -27,6 +27,11 @@ class RunLayout:
         """The derived tables; may be deleted at any time."""
         return self.root / "index"
 
+    @property
+    def notes(self) -> Path:
+        """What a person has noted about the run's features; there from the first note on."""
+        return self.root / "notes.parquet"
+
     def shard(self, number: int) -> Path:
         """The directory of one shard."""
         return self.shards / f"{number:06d}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from db.layout import RunLayout, StoreLayout
 from db.manifest import read_manifest, sync
+from db.notes import merge_notes
 from db.provenance import RunInfo, read_run, write_run
 from db.version import check_format, create_store
 from energylens.errors import StoreError
@@ -54,6 +55,7 @@ def _merge_run(run: RunLayout, into: RunLayout) -> int:
             continue
         _copy_shard(shard, final)
         added += 1
+    merge_notes(run, into)
     return added
 
 

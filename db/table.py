@@ -5,8 +5,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-Place = Literal["run", "shard", "index"]
-"""Where rows of a table lie: in run.json, in every shard (truth), or in the index (derived)."""
+Place = Literal["run", "shard", "index", "notes"]
+"""Where rows of a table lie: in run.json, in every shard (truth), in the index (derived), or in the
+file of notes beside them (written by hand)."""
 
 
 @dataclass(frozen=True)

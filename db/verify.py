@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from db.index_files import index_state
 from db.layout import RunLayout, StoreLayout
 from db.manifest import entry_of, read_manifest
+from db.notes import read_notes
 from db.provenance import RunInfo, read_run
 from db.schema import TABLES
 from db.store import open_store
@@ -75,6 +76,10 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         for stray in directory.rglob("*.parquet"):
             if stray.relative_to(directory).as_posix() not in listed:
                 yield Problem(str(stray), "no manifest lists this file", "delete the file")
+    try:
+        read_notes(run.notes)
+    except EnergyLensError as error:
+        yield Problem(str(run.notes), str(error), "restore the file from a copy")
     if _index_is_stale(run):
         yield Problem(str(run.index), "computed from other shards", "run: energylens index")
 

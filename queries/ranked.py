@@ -19,6 +19,8 @@ FEATURE_COLUMNS = {
     "top_category": "VARCHAR",
     "selectivity": "DOUBLE",
     "is_dense": "BOOLEAN",
+    "is_starred": "BOOLEAN",
+    "note": "VARCHAR",
 }
 """Columns of the feature list, with their DuckDB types."""
 
@@ -58,8 +60,12 @@ class FeatureList:
         statement = f"""CREATE OR REPLACE TEMP TABLE arranged AS
             SELECT row_number() OVER (ORDER BY "{sort.column}" {way} NULLS LAST, feature_id) - 1
                 AS row_number, {_LISTED}
-            FROM features WHERE run_id = $run AND sae_id = $sae AND {condition.sql}
-            ORDER BY 1"""  # noqa: S608 - columns are ours, values are bound
+            FROM (
+                SELECT f.*, coalesce(n.is_starred, false) AS is_starred, n.note
+                FROM features AS f
+                LEFT JOIN notes AS n USING (run_id, sae_id, feature_id)
+                WHERE f.run_id = $run AND f.sae_id = $sae
+            ) WHERE {condition.sql} ORDER BY 1"""  # noqa: S608 - columns are ours, values are bound
         with self._turn:
             self._con.execute(statement, {**names, **condition.values})
             left = self._count("SELECT count(*) FROM arranged", {})
