@@ -121,7 +121,7 @@ def _interval(row: dict[str, float | None]) -> str:
 
 
 def _anchors(taken: pl.DataFrame, loads: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
-    keys = ["layer", "choice_id"]
+    keys = ["layer", "router", "choice_id"]
     both = loads.join(taken, on=keys, how="left").join(effects, on=keys, how="left")
     words = pl.col("tokens").map_elements(
         lambda tokens: " ".join(visible_token(t) for t in tokens), return_dtype=pl.String

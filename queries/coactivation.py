@@ -24,9 +24,19 @@ def coactive_pairs(
     )
 
 
-def coactive_pair(store: Reader, run: str, sae: str, feature: int, partner: int) -> pl.DataFrame:
-    """Any two features, by tokens and by texts."""
-    return call(store, "coactive_pair", run=run, sae=sae, feature=feature, partner=partner)
+def coactive_pair(
+    store: Reader, run: str, sae: str, feature: int, partner: int, partner_sae: str | None = None
+) -> pl.DataFrame:
+    """Any two features, by tokens and by texts; partner_sae None is the same SAE."""
+    return call(
+        store,
+        "coactive_pair",
+        run=run,
+        sae=sae,
+        feature=feature,
+        partner=partner,
+        partner_sae=partner_sae,
+    )
 
 
 def coactive_clusters(

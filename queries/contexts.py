@@ -20,6 +20,26 @@ def feature_contexts(store: Reader, run: str, sae: str, feature: int, k: int = 2
     return call(store, "feature_contexts", run=run, sae=sae, feature=feature, k=k)
 
 
+def activation_samples(
+    store: Reader, run: str, sae: str, feature: int, n_intervals: int = 5, k: int = 2
+) -> pl.DataFrame:
+    """`k` tokens from each of `n_intervals` intervals of a feature's activation."""
+    return call(
+        store,
+        "activation_samples",
+        run=run,
+        sae=sae,
+        feature=feature,
+        n_intervals=n_intervals,
+        k=k,
+    )
+
+
+def feature_text_means(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+    """Every text with one feature's activation in it."""
+    return call(store, "feature_text_means", run=run, sae=sae, feature=feature)
+
+
 def context_tokens(
     store: Reader,
     run: str,

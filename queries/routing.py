@@ -43,6 +43,11 @@ def anchor_features(
     return call(store, "anchor_features", run=run, sae=sae, at_layer=at_layer, k=k)
 
 
+def feature_anchors(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+    """The choices among whose closest features one feature is."""
+    return call(store, "feature_anchors", run=run, sae=sae, feature=feature)
+
+
 def routing_paths(
     store: Reader, run: str, over_layers: int | None = None, k: int = 20
 ) -> pl.DataFrame:

@@ -34,6 +34,7 @@ from transformers import (
 
 from db.index_files import extend_index
 from db.layout import StoreLayout
+from db.notes import Note, write_note
 from db.schema import TABLES
 from db.store import Store
 from energylens.mesanet.config import MesaNetConfig
@@ -271,6 +272,8 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
     )
     make_store(root / "rich.lens", config)
     write_effects(root / "rich.lens")
+    run = StoreLayout(root / "rich.lens").runs()[0]
+    write_note(run, Note(run.root.name, "one", 7, is_starred=True, note="goes with feature 8"))
     return root / "rich.lens"
 
 

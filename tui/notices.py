@@ -3,10 +3,25 @@
 from collections.abc import Callable
 
 from textual.dom import DOMNode
+from textual.widget import Widget
 
 from energylens.errors import EnergyLensError
+
+_SHOWN = 60
 
 
 def notify(asker: DOMNode) -> Callable[[EnergyLensError], None]:
     """Shows an error as a notice."""
     return lambda error: asker.app.notify(str(error), severity="error", markup=False, timeout=10)
+
+
+def copy(asker: Widget, text: str) -> None:
+    """Send a text to the terminal's clipboard, and say what may stop it on the way."""
+    asker.app.copy_to_clipboard(text)
+    begins = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    asker.notify(
+        f"sent {len(text):,} characters by OSC 52: {begins}\n"
+        "in tmux they arrive after: set -s set-clipboard on; e writes a file instead",
+        markup=False,
+        timeout=10,
+    )

@@ -22,6 +22,14 @@ class Selection:
         return f"{self.run} / {self.sae.sae_id}"
 
 
+@dataclass(frozen=True)
+class FeaturePlace:
+    """One feature of an SAE."""
+
+    selection: Selection
+    feature_id: int
+
+
 class Workspace:
     """One of it for an app; screens reach it as `self.workspace`."""
 
@@ -31,7 +39,13 @@ class Workspace:
         """Every SAE of the store's corpora."""
         self.selection = self.choices[0] if self.choices else None
         """The SAE in view; None in a store without one."""
+        self.marked_feature: FeaturePlace | None = None
+        self.marked_sae: Selection | None = None
+        """What the next comparison holds another one against."""
+        self.with_masked = False
+        """Special tokens, first ones and sinks are shown where they are left out else."""
         self._watchers: list[Callable[[], None]] = []
+        self._note_watchers: list[Callable[[], None]] = []
 
     def select(self, selection: Selection) -> None:
         """Look at another SAE."""
@@ -49,6 +63,15 @@ class Workspace:
     def _choices(self) -> list[Selection]:
         corpora = [state for state in self.store.runs if state.info.base_run is None]
         return [Selection(state.info.run_id, sae) for state in corpora for sae in state.info.saes]
+
+    def noted(self) -> None:
+        """Show that a star or a note has changed."""
+        for watcher in self._note_watchers:
+            watcher()
+
+    def watch_notes(self, watcher: Callable[[], None]) -> None:
+        """Be called when a star or a note has changed."""
+        self._note_watchers.append(watcher)
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Be called when another SAE is in view."""

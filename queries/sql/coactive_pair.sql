@@ -1,8 +1,8 @@
--- Any two features of an SAE, by tokens and by texts, masked tokens left out. `z_within` asks whether
--- they meet more often within texts than their counts there give (clustered by text), so that
--- sharing a topic is not enough.
+-- Any two features of an SAE, or of two SAEs of a run, by tokens and by texts, masked tokens left
+-- out. `z_within` asks whether they meet more often within texts than their counts there give
+-- (clustered by text), so that sharing a topic is not enough.
 CREATE OR REPLACE MACRO coactive_pair(
-    run VARCHAR, sae VARCHAR, feature BIGINT, partner BIGINT
+    run VARCHAR, sae VARCHAR, feature BIGINT, partner BIGINT, partner_sae VARCHAR := NULL
 ) AS TABLE
 WITH one AS (
     SELECT c.token_index, c.activation::DOUBLE AS z
@@ -12,7 +12,7 @@ WITH one AS (
 other AS (
     SELECT c.token_index, c.activation::DOUBLE AS z
     FROM feature_codes AS c
-    WHERE c.run_id = run AND c.sae_id = sae AND c.feature_id = partner
+    WHERE c.run_id = run AND c.sae_id = coalesce(partner_sae, sae) AND c.feature_id = partner
 ),
 sized AS (
     SELECT c.text_id, count(*) AS n, count(a.z) AS n_a, count(b.z) AS n_b, count(a.z * b.z) AS n_ab,

@@ -18,7 +18,7 @@ from queries.coactivation import (
 )
 from queries.efas import efas_by_layer, efas_histogram, efas_ranking, efas_scatter, efas_split
 from queries.energies import barrier_tokens, settling_layers, settling_summary, text_behaviour
-from queries.routing import anchor_load, routing_health
+from queries.routing import anchor_load, feature_anchors, routing_health
 from queries.specialists import (
     find_specialists,
     layer_progression,
@@ -233,6 +233,27 @@ def test_any_pair_is_counted_on_demand(
     assert other["z_within"][0] == pytest.approx(d.sum() / np.sqrt((d**2).sum()), rel=1e-6)
     nothing = coactive_pair(rich, run, "one", 7, 999).filter(pl.col("unit") == "token")
     assert nothing["n_both"][0] == 0 and nothing["lift"][0] is None
+
+
+def test_a_pair_of_two_saes_is_counted_over_the_same_tokens(
+    rich: Store, run: str, z: dict[str, np.ndarray]
+) -> None:
+    partner = int((z["two"] != 0).sum(axis=0).argmax())
+    a, b = z["one"][:, 7], z["two"][:, partner]
+    found = coactive_pair(rich, run, "one", 7, partner, "two")
+    token = found.filter(pl.col("unit") == "token").row(0, named=True)
+    assert token["n_both"] == int(np.count_nonzero((a != 0) & (b != 0)))
+    assert token["phi"] == pytest.approx(float(np.corrcoef(a != 0, b != 0)[0, 1]))
+    assert token["cosine"] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), rel=1e-6)
+
+
+def test_a_feature_knows_the_choices_it_goes_with(rich: Store, run: str) -> None:
+    table = frame(rich, "SELECT * FROM routing_features WHERE sae_id = 'one'")
+    wanted = int(table["feature_id"].mode()[0])
+    own = table.filter(pl.col("feature_id") == wanted).sort("phi", descending=True)
+    found = feature_anchors(rich, run, "one", wanted)
+    assert found["phi"].to_list() == own["phi"].to_list()
+    assert len(found) == len(own) > 0
 
 
 def test_matches_are_correlations_over_all_tokens(

@@ -14,7 +14,14 @@ from polars.testing import assert_frame_equal
 from db.store import Store
 from energylens.errors import QueryError
 from queries.catalog import call, named_queries, usage
-from queries.contexts import context_tokens, feature_contexts, token_features, top_activations
+from queries.contexts import (
+    activation_samples,
+    context_tokens,
+    feature_contexts,
+    feature_text_means,
+    token_features,
+    top_activations,
+)
 from queries.energies import category_summary, energy_by_layer, text_energies
 from queries.features import (
     best_features,
@@ -44,6 +51,7 @@ MODULES = (
     "coactivation",
     "routing",
     "compare",
+    "notes",
 )
 
 
@@ -215,6 +223,36 @@ def test_coactive_features_equal_set_arithmetic(
         assert row["n_both"] == both
         assert row["jaccard"] == pytest.approx(both / len(sets[3] | other))
         assert row["lift"] == pytest.approx(both * n_tokens / (len(sets[3]) * len(other)))
+
+
+def test_samples_lie_in_their_intervals(store: Store, run_id: str, codes: pl.DataFrame) -> None:
+    busiest = int(codes["feature_id"].mode()[0])
+    own = codes.filter((pl.col("feature_id") == busiest) & ~pl.col("is_masked"))
+    found = activation_samples(store, run_id, SAE, busiest, n_intervals=4, k=3)
+    low, high = own["activation"].min(), own["activation"].max()
+    counts, edges = np.histogram(own["activation"].to_numpy().astype(float), 4, (low, high))
+    for row in found.iter_rows(named=True):
+        assert row["interval_low"] == pytest.approx(edges[row["interval_id"]])
+        assert row["n_tokens"] == counts[row["interval_id"]]
+        assert edges[row["interval_id"]] <= row["activation"] + 1e-6
+        assert row["activation"] <= edges[row["interval_id"] + 1] + 1e-6
+    drawn = found.group_by("interval_id").len()
+    assert dict(drawn.iter_rows()) == {i: min(n, 3) for i, n in enumerate(counts) if n}
+    again = activation_samples(store, run_id, SAE, busiest, n_intervals=4, k=3)
+    assert found.equals(again)
+
+
+def test_a_feature_has_a_mean_in_every_text(store: Store, run_id: str, codes: pl.DataFrame) -> None:
+    busiest = int(codes["feature_id"].mode()[0])
+    found = feature_text_means(store, run_id, SAE, busiest)
+    sizes = dict(frame(store, "SELECT c.text_id, count(*) FILTER (NOT t.is_masked) FROM tokens t "
+        "JOIN contexts c USING (run_id, context_id) GROUP BY 1").iter_rows())  # fmt: skip
+    assert len(found) == len(sizes)
+    own = codes.filter((pl.col("feature_id") == busiest) & ~pl.col("is_masked"))
+    for row in found.iter_rows(named=True):
+        inside = own.filter(pl.col("text_id") == row["text_id"])["activation"].to_numpy()
+        assert row["n_active"] == len(inside)
+        assert row["mean_activation"] == pytest.approx(inside.sum() / sizes[row["text_id"]], 1e-5)
 
 
 def test_categories_of_a_feature(store: Store, run_id: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from db.store import Store
 from queries.contexts import context_tokens, text_contexts, token_features
 from queries.energies import text_behaviour
+from queries.ranked import FEATURE_COLUMNS
 from tests.tui.conftest import Open
 from tui.modals.frequency import frequencies
 from tui.screens.feature import FeatureScreen
@@ -91,7 +92,7 @@ async def test_a_cell_and_a_row_are_copied(drive: Open, rich_path: Path) -> None
         await driver.press("2", "y")
         assert driver.app.clipboard.isdigit()
         await driver.press("Y")
-        assert driver.app.clipboard.count("\t") == 9
+        assert driver.app.clipboard.count("\t") == len(FEATURE_COLUMNS) - 1
         await driver.until("set-clipboard on")
 
 

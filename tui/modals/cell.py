@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from queries.display import visible
+from tui.notices import copy
 
 
 class CellModal(ModalScreen[None]):
@@ -35,9 +36,4 @@ class CellModal(ModalScreen[None]):
         self.dismiss(None)
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self._value)
-        self.notify(
-            f"sent {len(self._value):,} characters by OSC 52; in tmux they arrive after: "
-            "set -s set-clipboard on",
-            markup=False,
-        )
+        copy(self, self._value)

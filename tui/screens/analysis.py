@@ -7,7 +7,6 @@ import polars as pl
 from textual import on
 
 from db.store import Session
-from queries.display import number, show_probability
 from tui.modals.cell import CellModal
 from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
@@ -15,34 +14,6 @@ from tui.sources import FrameRows
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
-
-MOST_ROWS = 2_000
-"""Rows a list of an analysis holds; the status line says when there are more."""
-
-
-def numeric(name: str, title: str, width: int, digits: int = 3) -> TableColumn:
-    """A column of numbers."""
-    return TableColumn(name, title, width, lambda v: number(v, digits), right=True)
-
-
-def whole(name: str, title: str, width: int) -> TableColumn:
-    """A column of whole numbers that are names or counts."""
-    return TableColumn(name, title, width, lambda v: "·" if v is None else f"{v}", right=True)
-
-
-def probability(name: str, title: str, width: int = 8) -> TableColumn:
-    """A column of p or q: never 0, and starred where it is small."""
-    return TableColumn(name, title, width, show_probability, right=True)
-
-
-def text(name: str, title: str, width: int) -> TableColumn:
-    """A column of words."""
-    return TableColumn(name, title, width, lambda v: "·" if v is None else str(v))
-
-
-def mark(name: str, title: str, width: int) -> TableColumn:
-    """A column of yes, and nothing for no."""
-    return TableColumn(name, title, width, lambda v: "yes" if v else "")
 
 
 class AnalysisScreen(SaeScreen):

@@ -11,16 +11,10 @@ from textual.widgets import Footer
 
 from db.store import Session
 from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
-from tui.screens.analysis import (
-    MOST_ROWS,
-    AnalysisScreen,
-    mark,
-    numeric,
-    probability,
-    text,
-    whole,
-)
-from tui.state import Selection
+from tui.screens.analysis import AnalysisScreen
+from tui.screens.columns import MOST_ROWS, mark, numeric, probability, text, whole
+from tui.screens.marking import MarkingScreen
+from tui.state import FeaturePlace, Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -66,7 +60,7 @@ class _Place:
     """Row of the cursor when it was left."""
 
 
-class CoactivationScreen(AnalysisScreen):
+class CoactivationScreen(MarkingScreen, AnalysisScreen):
     """One table; going in makes the path longer, esc shortens it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -144,6 +138,12 @@ texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
             self._path.append(_Place("partners", feature_id))
             self._load()
 
+    def feature_in_view(self) -> FeaturePlace | None:
+        selection, feature_id = self.workspace.selection, self._feature_at(self.table.cursor_row)
+        if selection is None or feature_id is None:
+            return None
+        return FeaturePlace(selection, feature_id)
+
     def _feature_at(self, row: int) -> int | None:
         if row >= len(self._rows):
             return None
@@ -175,6 +175,6 @@ texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
 
     def action_feature(self) -> None:
         """Open the feature under the cursor."""
-        selection, feature_id = self.workspace.selection, self._feature_at(self.table.cursor_row)
-        if selection is not None and feature_id is not None:
-            self.open_feature(selection, [feature_id], 0)
+        place = self.feature_in_view()
+        if place is not None:
+            self.open_feature(place.selection, [place.feature_id], 0)

@@ -15,16 +15,11 @@ from db.store import Session
 from queries.display import number, show_probability
 from queries.efas import efas_by_layer, efas_histogram, efas_ranking, feature_efas
 from tui.modals.choose import Choose
-from tui.screens.analysis import (
-    MOST_ROWS,
-    AnalysisScreen,
-    numeric,
-    probability,
-    text,
-    whole,
-)
+from tui.screens.analysis import AnalysisScreen
+from tui.screens.columns import MOST_ROWS, numeric, probability, text, whole
 from tui.screens.features import PEEK_AFTER
-from tui.state import Selection
+from tui.screens.marking import MarkingScreen
+from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import bars
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -71,7 +66,7 @@ class _Found:
     layers: pl.DataFrame
 
 
-class EfasScreen(AnalysisScreen):
+class EfasScreen(MarkingScreen, AnalysisScreen):
     """The ranking; on wide screens layers, distribution, and one feature in all variants."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -152,6 +147,12 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
                     _feature(feature_id, rows)
                 ),
             )
+
+    def feature_in_view(self) -> FeaturePlace | None:
+        selection, feature_id = self.workspace.selection, self._feature_id()
+        if selection is None or feature_id is None:
+            return None
+        return FeaturePlace(selection, feature_id)
 
     def _feature_id(self) -> int | None:
         row = self.query_one("#ranking", VirtualTable).cursor_row

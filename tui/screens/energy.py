@@ -19,7 +19,8 @@ from queries.energies import (
     text_behaviour,
 )
 from tui.modals.choose import Choose
-from tui.screens.analysis import AnalysisScreen, numeric, text, whole
+from tui.screens.analysis import AnalysisScreen
+from tui.screens.columns import numeric, text, whole
 from tui.screens.text import TextScreen
 from tui.state import Selection
 from tui.widgets.heatmap import HeatCell, Heatmap

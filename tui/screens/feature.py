@@ -1,11 +1,9 @@
 """Feature: what one feature is, and where it is active, token by token."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
-from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,21 +11,19 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.widgets import Footer, Static
 
 from db.store import Session
-from queries.coactivation import coactivation_partners, feature_evolution
-from queries.contexts import context_tokens, feature_contexts
-from queries.display import number, show_probability, visible_token
-from queries.efas import feature_efas
-from queries.features import (
-    Feature,
-    feature,
-    feature_categories,
-    promoted_tokens,
-    similar_features,
+from queries.contexts import (
+    activation_samples,
+    context_tokens,
+    feature_contexts,
+    top_activations,
 )
-from tui.screens.base import LensScreen
-from tui.screens.feature_facts import facts
+from queries.display import number, visible_token
+from tui.notices import copy
+from tui.screens.feature_facts import Shown, facts, more_facts, read
+from tui.screens.feature_texts import FeatureTextsScreen
 from tui.screens.lab import LabScreen
-from tui.state import Selection
+from tui.screens.marking import MarkingScreen
+from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_text import TokenText, shaded_tokens
@@ -36,22 +32,10 @@ from tui.widgets.view_bar import ViewBar
 FIRST_CONTEXTS = 5
 MORE_CONTEXTS = 15
 """Contexts drawn at once, and how many `m` adds: each costs time to lay out."""
+N_INTERVALS = 5
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Everything the screen draws of a feature but its contexts."""
-
-    record: Feature
-    categories: pl.DataFrame
-    promoted: pl.DataFrame
-    similar: pl.DataFrame
-    partners: pl.DataFrame
-    efas: pl.DataFrame
-    evolution: pl.DataFrame
-
-
-class FeatureScreen(LensScreen):
+class FeatureScreen(MarkingScreen):
     """Facts on one side, contexts on the other; on a narrow screen below each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,17 +44,29 @@ class FeatureScreen(LensScreen):
         Binding("down,j", "context(1)", "Context", show=False, id="feature.down"),
         Binding("up,k", "context(-1)", "Context", show=False, id="feature.up"),
         Binding("a", "lab", "Ablate", id="feature.lab", tooltip="Run a text without it"),
-        Binding("m", "more", "More", id="feature.more", tooltip="Draw more contexts"),
-        Binding("v", "digits", "Digits", id="feature.digits", tooltip="Digits beside the shades"),
-        Binding("y", "copy_link", "Link", id="feature.link", tooltip="Copy the Neuronpedia link"),
+        Binding("t", "texts", "Texts", id="feature.texts", tooltip="Every text, by category"),
+        Binding("m", "more", "More", show=False, id="feature.more", tooltip="More contexts"),
+        Binding(
+            "i", "intervals", "Intervals", show=False, id="feature.intervals", tooltip="Weaker ones"
+        ),
+        Binding("u", "energies", "Energy", show=False, id="feature.energies", tooltip="Shade by"),
+        Binding(
+            "M", "masked", "Masked", show=False, id="feature.masked", tooltip="Masked tokens too"
+        ),
+        Binding("v", "digits", "Digits", show=False, id="feature.digits", tooltip="Digits too"),
+        Binding("y", "copy_link", "Link", show=False, id="feature.link", tooltip="Neuronpedia"),
     ]
     HELP = """# Feature
 
 Shades go from dark (weak) to light (the feature's strongest); **v** writes a digit from 1 to 9
-beside each. **up** and **down** go from context to context, **left** and **right** from token to
-token: the status line gives the exact value under the cursor. **space** shows the whole context,
-**m** more contexts, **a** runs the context without the feature, **[** and **]** go to the features
-before and after in the list this one came from.
+beside each, **u** shades by energy instead. **up** and **down** go from context to context,
+**left** and **right** from token to token: the status line gives the exact value under the cursor.
+**space** shows the whole context, **m** more contexts, **i** samples from all strengths, **M**
+masked tokens too (special, first ones, sinks).
+
+**t** lists every text by category, **a** runs the context without the feature, `*` stars it, **n**
+notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia link.
+**[** and **]** go to the features before and after in the list this one came from.
 """
 
     def __init__(
@@ -85,8 +81,7 @@ before and after in the list this one came from.
         self._selection, self._row, self._n_rows, self._id_at = selection, row, n_rows, id_at
         self._feature_id = -1
         self._n_contexts = FIRST_CONTEXTS
-        self._record: Feature | None = None
-        self._with_digits = False
+        self._with_digits = self._by_energy = self._with_intervals = False
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -101,7 +96,11 @@ before and after in the list this one came from.
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
+        self.workspace.watch_notes(self._load_facts)
         self._load()
+
+    def feature_in_view(self) -> FeaturePlace | None:
+        return FeaturePlace(self._selection, self._feature_id) if self._feature_id >= 0 else None
 
     def _load(self) -> None:
         feature_id = self._id_at(self._row)
@@ -109,28 +108,30 @@ before and after in the list this one came from.
             return
         self._feature_id, self._n_contexts = feature_id, FIRST_CONTEXTS
         self._say_place()
-        run, sae = self._selection.run, self._selection.sae.sae_id
-
-        def question(session: Session) -> Shown:
-            return Shown(
-                record=feature(session, run, sae, feature_id),
-                categories=feature_categories(session, run, sae, feature_id),
-                promoted=promoted_tokens(session, run, sae, feature_id),
-                similar=similar_features(session, run, sae, feature_id),
-                partners=coactivation_partners(session, run, sae, feature_id, k=5),
-                efas=feature_efas(session, run, sae, feature_id),
-                evolution=feature_evolution(session, run, sae, feature_id),
-            )
-
-        self.workspace.tasks.ask(self, "facts", question, self._show)
+        self._load_facts()
         self._load_contexts()
+
+    def _load_facts(self) -> None:
+        place, with_masked = self.feature_in_view(), self.workspace.with_masked
+        if place is not None and self.is_running:
+            self.workspace.tasks.ask(
+                self, "facts", lambda session: read(session, place, with_masked), self._show
+            )
 
     def _load_contexts(self) -> None:
         run, sae, feature_id = self._selection.run, self._selection.sae.sae_id, self._feature_id
-        n = self._n_contexts
+        n, with_masked = self._n_contexts, self.workspace.with_masked
+        with_intervals = self._with_intervals
 
         def question(session: Session) -> list[tuple[dict, pl.DataFrame]]:
-            listed = feature_contexts(session, run, sae, feature_id, n)
+            if with_intervals:
+                listed = activation_samples(session, run, sae, feature_id, N_INTERVALS, n // 5 + 1)
+            elif with_masked:
+                tokens = top_activations(session, run, sae, feature_id, 20 * n, with_masked=True)
+                contexts = tokens.unique("context_id", keep="first", maintain_order=True)
+                listed = contexts.head(n).with_row_index("rank")
+            else:
+                listed = feature_contexts(session, run, sae, feature_id, n)
             return [
                 (row, context_tokens(session, run, row["context_id"], sae, feature_id))
                 for row in listed.iter_rows(named=True)
@@ -139,21 +140,18 @@ before and after in the list this one came from.
         self.workspace.tasks.ask(self, "contexts", question, self._show_contexts)
 
     def _show(self, shown: Shown) -> None:
-        self._record = shown.record
-        self.query_one("#facts", Static).update(facts(shown.record))
-        self.query_one("#histogram", Histogram).show(
-            shown.record.histogram or (),
-            shown.record.min_activation or 0.0,
-            shown.record.max_activation or 0.0,
-        )
+        self.query_one("#facts", Static).update(facts(shown.record, shown.note))
+        self.query_one("#histogram", Histogram).show(*shown.histogram)
         for place in self.query(".more-facts").results(Static):
-            place.update(_more_facts(shown))
+            place.update(more_facts(shown))
 
     def _show_contexts(self, found: list[tuple[dict, pl.DataFrame]]) -> None:
         holder = self.query_one("#contexts", VerticalScroll)
         holder.remove_children()
         strongest = max((abs(row["activation"]) for row, _ in found), default=0.0)
-        texts = [_token_text(row, tokens, strongest, self._with_digits) for row, tokens in found]
+        texts = [_token_text(row, tokens, strongest) for row, tokens in found]
+        for text in texts:
+            text.with_digits, text.by_energy = self._with_digits, self._by_energy
         if not texts:
             holder.mount(Static("No context: the feature is silent here.", markup=False))
             return
@@ -164,8 +162,15 @@ before and after in the list this one came from.
         self.query_one(StatusBar).say(
             f"Features > {self._feature_id}",
             f"{self._row + 1:,} of {self._n_rows:,}",
+            self._way(),
             self._selection.title,
         )
+
+    def _way(self) -> str:
+        """What else than the usual is shown."""
+        said = ("from all strengths" if self._with_intervals else "",)
+        said += ("masked tokens too" if self.workspace.with_masked else "",)
+        return ", ".join(part for part in said if part)
 
     @on(TokenText.Moved)
     def _token_moved(self, event: TokenText.Moved) -> None:
@@ -177,6 +182,7 @@ before and after in the list this one came from.
             f"pos {token.pos}",
             f"token {token.token_index}",
             f"feature {self._feature_id}",
+            self._way(),
         )
 
     def action_step(self, by: int) -> None:
@@ -199,6 +205,19 @@ before and after in the list this one came from.
         self._n_contexts += MORE_CONTEXTS
         self._load_contexts()
 
+    def action_intervals(self) -> None:
+        """Contexts from all strengths instead of the strongest, and back."""
+        self._with_intervals = not self._with_intervals
+        self._say_place()
+        self._load_contexts()
+
+    def action_masked(self) -> None:
+        """Count masked tokens too, or leave them out."""
+        self.workspace.with_masked = not self.workspace.with_masked
+        self._say_place()
+        self._load_facts()
+        self._load_contexts()
+
     def action_lab(self) -> None:
         """Run the context in focus with the feature taken out."""
         texts = list(self.query(TokenText))
@@ -208,6 +227,12 @@ before and after in the list this one came from.
             return
         self.app.push_screen(LabScreen(self._selection, self._feature_id, chosen.plain))
 
+    def action_texts(self) -> None:
+        """List every text with the feature's activation in it."""
+        place = self.feature_in_view()
+        if place is not None:
+            self.app.push_screen(FeatureTextsScreen(place))
+
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""
         self._with_digits = not self._with_digits
@@ -215,77 +240,28 @@ before and after in the list this one came from.
             text.with_digits = self._with_digits
             text.refresh(layout=True)
 
+    def action_energies(self) -> None:
+        """Shade by the energy of each token, or by activation again."""
+        self._by_energy = not self._by_energy
+        for text in self.query(TokenText):
+            text.by_energy = self._by_energy
+            text.refresh(layout=True)
+
     def action_copy_link(self) -> None:
         """Copy the feature's address on Neuronpedia."""
         known = self._selection.sae.neuronpedia_id
         if known is None:
             self.notify("this SAE has no Neuronpedia id", markup=False)
-            return
-        link = f"https://www.neuronpedia.org/{known}/{self._feature_id}"
-        self.app.copy_to_clipboard(link)
-        self.notify(
-            f"{link}\nsent by OSC 52; in tmux it arrives after: set -s set-clipboard on",
-            markup=False,
-            timeout=10,
-        )
+        else:
+            copy(self, f"https://www.neuronpedia.org/{known}/{self._feature_id}")
 
 
-def _token_text(row: dict, tokens: pl.DataFrame, strongest: float, with_digits: bool) -> TokenText:
+def _token_text(row: dict, tokens: pl.DataFrame, strongest: float) -> TokenText:
     shaded = shaded_tokens(tokens)
     peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
     place = f"{row['category'] or ''}  text {row['text_id']}"
     heading = f"{row['rank'] + 1}  {number(row['activation'])}  {place}"
-    text = TokenText(heading, shaded, peak, strongest)
-    text.with_digits = with_digits
-    return text
-
-
-def _more_facts(shown: Shown) -> Text:
-    text = Text()
-    for direction, title in (("top", "promotes"), ("bottom", "suppresses")):
-        tokens = shown.promoted.filter(pl.col("direction") == direction)["token"].to_list()
-        text.append(f"{title:>10}  ", "dim")
-        text.append("  ".join(visible_token(t) for t in tokens[:6]) or "not computed")
-        text.append("\n")
-    for title, rows, value in (
-        ("similar", shown.similar, "cosine"),
-        ("with", shown.partners, "phi"),
-    ):
-        name = "neighbour_id" if value == "cosine" else "partner_id"
-        listed = [f"{r[name]} ({number(r[value], 2)})" for r in rows.head(3).iter_rows(named=True)]
-        text.append(f"{title:>10}  ", "dim")
-        text.append("  ".join(listed) or "none")
-        text.append("\n")
-    if len(shown.evolution) > 1:
-        text.append(f"{'layers':>10}  ", "dim")
-        text.append(f"{_evolution(shown.evolution)}\n")
-    if len(shown.efas):
-        text.append("\nEFAS by gradient (position, energy: no gradients)\n", "dim")
-    for row in shown.efas.iter_rows(named=True):
-        text.append(f"{row['variant']:>12}  ", "dim")
-        t, q = number(row["t"], 2), show_probability(row["q"])
-        text.append(f"{number(row['efas']):>7}  t {t:>6}  q {q}\n")
-    text.append("\nmean activation by category\n", "dim")
-    text.append(_category_bars(shown.categories))
-    return text
-
-
-def _evolution(rows: pl.DataFrame) -> str:
-    """The feature's best matches, layer by layer."""
-    return " > ".join(
-        "here" if row["step"] == 0 else f"L{row['layer']} {row['at_feature']}"
-        for row in rows.iter_rows(named=True)
-    )
-
-
-def _category_bars(rows: pl.DataFrame) -> str:
-    top = max((r for r in rows["mean_activation"].to_list() if r), default=0.0)
-    lines = []
-    for row in rows.iter_rows(named=True):
-        share = row["mean_activation"] / top if top else 0.0
-        bar = "█" * round(share * 12)
-        lines.append(
-            f"{(row['category'] or '·')[:15]:>15} {bar:<12} {number(row['mean_activation'])} "
-            f" {row['n_active_texts']} of {row['n_texts']}"
-        )
-    return "\n".join(lines)
+    if "interval_low" in row:
+        low, high = number(row["interval_low"]), number(row["interval_high"])
+        heading += f"  one of {row['n_tokens']:,} from {low} to {high}"
+    return TokenText(heading, shaded, peak, strongest)

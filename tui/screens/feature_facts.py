@@ -1,20 +1,101 @@
-"""The facts of one feature as text."""
+"""What is known of one feature, read from the store and put into words."""
 
+from collections import Counter
+from dataclasses import dataclass
+
+import polars as pl
 from rich.text import Text
 
-from queries.display import number
-from queries.features import Feature
+from db.notes import Note
+from db.store import Session
+from queries.coactivation import coactivation_partners, feature_evolution
+from queries.contexts import top_activations
+from queries.display import number, show_probability, visible, visible_token
+from queries.efas import feature_efas
+from queries.features import (
+    Feature,
+    feature,
+    feature_categories,
+    feature_histogram,
+    promoted_tokens,
+    similar_features,
+)
+from queries.notes import note_of
+from queries.routing import feature_anchors
+from tui.state import FeaturePlace
+
+_N_STRONGEST = 100
+"""Tokens looked at to say on which ones a feature is strongest."""
 
 
-def facts(found: Feature) -> Text:
+@dataclass(frozen=True)
+class Shown:
+    """Everything that is shown of a feature but its contexts."""
+
+    record: Feature
+    note: Note
+    histogram: tuple[list[int], float, float]
+    """Counts of equal bins, with the lowest and the highest activation."""
+    strongest: list[str]
+    """The tokens it is strongest on, one entry for each time."""
+    categories: pl.DataFrame
+    promoted: pl.DataFrame
+    similar: pl.DataFrame
+    partners: pl.DataFrame
+    efas: pl.DataFrame
+    evolution: pl.DataFrame
+    anchors: pl.DataFrame
+
+
+def read(session: Session, place: FeaturePlace, with_masked: bool) -> Shown:
+    """All of it; `with_masked` counts masked tokens in the histogram and among the strongest.
+
+    Raises:
+        QueryError: the index has no such feature.
+    """
+    run, sae, wanted = place.selection.run, place.selection.sae.sae_id, place.feature_id
+    record = feature(session, run, sae, wanted)
+    strongest = top_activations(session, run, sae, wanted, _N_STRONGEST, with_masked)
+    return Shown(
+        record=record,
+        note=note_of(session, run, sae, wanted),
+        histogram=_masked_histogram(session, place) if with_masked else _histogram(record),
+        strongest=strongest["token"].to_list(),
+        categories=feature_categories(session, run, sae, wanted),
+        promoted=promoted_tokens(session, run, sae, wanted),
+        similar=similar_features(session, run, sae, wanted),
+        partners=coactivation_partners(session, run, sae, wanted, k=5),
+        efas=feature_efas(session, run, sae, wanted),
+        evolution=feature_evolution(session, run, sae, wanted),
+        anchors=feature_anchors(session, run, sae, wanted),
+    )
+
+
+def _histogram(record: Feature) -> tuple[list[int], float, float]:
+    return record.histogram or [], record.min_activation or 0.0, record.max_activation or 0.0
+
+
+def _masked_histogram(session: Session, place: FeaturePlace) -> tuple[list[int], float, float]:
+    run, sae = place.selection.run, place.selection.sae.sae_id
+    rows = feature_histogram(session, run, sae, place.feature_id, with_masked=True)
+    if rows.is_empty():
+        return [], 0.0, 0.0
+    return rows["n"].to_list(), float(rows["bin_low"][0]), float(rows["bin_high"][-1])
+
+
+def facts(found: Feature, note: Note | None = None) -> Text:
     """A few lines: how often, how strong, where."""
     text = Text()
     text.append(f"Feature {found.feature_id}", "bold")
+    text.append(" ★" if note is not None and note.is_starred else "")
     text.append(f"  {found.sae_id}\n", "dim")
+    if note is not None and note.note:
+        text.append(f"{'note':>10}  ", "dim")
+        text.append(f"{visible(note.note)}\n", "italic")
     if found.n_active == 0:
         text.append("silent: active on no token that is not masked\n")
         if found.n_active_unmasked:
-            text.append(f"active on {found.n_active_unmasked:,} masked tokens\n")
+            text.append(f"active on {found.n_active_unmasked:,} masked tokens (M shows them)\n")
         return text
     for name, value in (
         ("active", f"{found.n_active:,} tokens in {found.n_texts:,} texts"),
@@ -34,3 +115,78 @@ def _quantiles(found: Feature) -> str:
         return "·"
     _, quarter, half, three_quarters, _, top = (number(value, 2) for value in found.quantiles)
     return f"{quarter} {half} {three_quarters} {top} (25 50 75 99 %)"
+
+
+def more_facts(shown: Shown) -> Text:
+    """What it reads and writes, what it goes with, and its EFAS."""
+    text = Text()
+    for title, said in (
+        ("strong on", _strongest(shown.strongest)),
+        ("promotes", _tokens(shown.promoted, "top")),
+        ("suppresses", _tokens(shown.promoted, "bottom")),
+        ("similar", _related(shown.similar, "neighbour_id", "cosine")),
+        ("with", _related(shown.partners, "partner_id", "phi")),
+        ("layers", _evolution(shown.evolution) if len(shown.evolution) > 1 else ""),
+        ("anchors", _anchors(shown.anchors)),
+    ):
+        if said:
+            text.append(f"{title:>10}  ", "dim")
+            text.append(f"{said}\n")
+    if len(shown.efas):
+        text.append("\nEFAS by gradient (position, energy: no gradients)\n", "dim")
+    for row in shown.efas.iter_rows(named=True):
+        text.append(f"{row['variant']:>12}  ", "dim")
+        t, q = number(row["t"], 2), show_probability(row["q"])
+        text.append(f"{number(row['efas']):>7}  t {t:>6}  q {q}\n")
+    text.append("\nmean activation by category\n", "dim")
+    text.append(_category_bars(shown.categories))
+    return text
+
+
+def _strongest(tokens: list[str]) -> str:
+    """The commonest of the tokens it is strongest on: the nearest there is to an explanation."""
+    counted = Counter(tokens).most_common(5)
+    total = f" of its top {len(tokens)}"
+    return "  ".join(
+        f"{visible_token(token)} {n}{total if place == 0 else ''}"
+        for place, (token, n) in enumerate(counted)
+    )
+
+
+def _tokens(promoted: pl.DataFrame, direction: str) -> str:
+    own = promoted.filter(pl.col("direction") == direction)["token"].to_list()
+    return "  ".join(visible_token(token) for token in own[:6]) or "not computed"
+
+
+def _related(rows: pl.DataFrame, name: str, value: str) -> str:
+    listed = (f"{r[name]} ({number(r[value], 2)})" for r in rows.head(3).iter_rows(named=True))
+    return "  ".join(listed) or "none"
+
+
+def _evolution(rows: pl.DataFrame) -> str:
+    """The feature's best matches, layer by layer."""
+    return " > ".join(
+        "here" if row["step"] == 0 else f"L{row['layer']} {row['at_feature']}"
+        for row in rows.iter_rows(named=True)
+    )
+
+
+def _anchors(rows: pl.DataFrame) -> str:
+    """The choices of routers it goes with, by phi."""
+    return "  ".join(
+        f"L{row['layer']} {row['choice_id']} ({number(row['phi'], 2)})"
+        for row in rows.head(4).iter_rows(named=True)
+    )
+
+
+def _category_bars(rows: pl.DataFrame) -> str:
+    top = max((r for r in rows["mean_activation"].to_list() if r), default=0.0)
+    lines = []
+    for row in rows.iter_rows(named=True):
+        share = row["mean_activation"] / top if top else 0.0
+        bar = "█" * round(share * 12)
+        lines.append(
+            f"{(row['category'] or '·')[:15]:>15} {bar:<12} {number(row['mean_activation'])} "
+            f" {row['n_active_texts']} of {row['n_texts']}"
+        )
+    return "\n".join(lines)

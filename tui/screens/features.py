@@ -10,7 +10,7 @@ from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
 
 from energylens.errors import EnergyLensError
-from queries.display import number
+from queries.display import number, visible
 from queries.features import feature
 from queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
 from tui.modals.cell import CellModal
@@ -18,7 +18,9 @@ from tui.modals.goto import GoTo
 from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
 from tui.screens.feature_facts import facts
+from tui.screens.marking import MarkingScreen
 from tui.sources import FeatureRows
+from tui.state import FeaturePlace
 from tui.widgets.histogram import Histogram
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -38,22 +40,23 @@ _TITLES = {
     "top_category": ("category", 13),
     "selectivity": ("select.", 7),
     "is_dense": ("dense", 5),
+    "is_starred": ("star", 4),
+    "note": ("note", 30),
 }
+_SHOW = {
+    "feature_id": str,
+    "top_category": lambda v: "·" if v is None else visible(v),
+    "is_starred": lambda v: "★" if v else "",
+    "note": lambda v: "" if v is None else visible(v),
+}
+"""How the values read that are no figures."""
 _COLUMNS = tuple(
-    TableColumn(
-        name,
-        _TITLES[name][0],
-        _TITLES[name][1],
-        (lambda v: "·" if v is None else str(v))
-        if name in ("feature_id", "top_category")
-        else number,
-        right=kind != "VARCHAR",
-    )
+    TableColumn(name, *_TITLES[name], _SHOW.get(name, number), right=kind != "VARCHAR")
     for name, kind in FEATURE_COLUMNS.items()
 )
 
 
-class FeaturesScreen(SaeScreen):
+class FeaturesScreen(MarkingScreen, SaeScreen):
     """A table of every feature, its filter bar, and on wide screens the facts of one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,11 +68,13 @@ class FeaturesScreen(SaeScreen):
     HELP = """# Features
 
 Every feature of one SAE. **s** sorts by the column under the cursor, **S** the other way,
-**g** goes to a feature, **c** looks at another SAE, **enter** opens a feature.
+**g** goes to a feature, **c** looks at another SAE, **enter** opens a feature. `*` stars it,
+**n** notes something about it (both stay in the store), **=** marks it, and again on another holds
+the two side by side.
 
 **/** filters: `max_activation > 5 category:math -is_dense=yes selectivity>=0.5`. Terms stand side
 by side and must all hold; `:` means contains, `~` matches a regular expression, `-` means not.
-Column names may be cut short while they are clear.
+Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
 """
 
     def compose(self) -> ComposeResult:
@@ -92,6 +97,7 @@ Column names may be cut short while they are clear.
         self.query_one("#filter").display = False
         self.query_one("#list").focus()
         self.workspace.watch(self._open)
+        self.workspace.watch_notes(self._noted)
         self._open()
 
     @property
@@ -107,7 +113,17 @@ Column names may be cut short while they are clear.
         self._listed = FeatureList(self.workspace.store, selection.run, selection.sae.sae_id)
         self._arrange()
 
-    def _arrange(self, filter_text: str | None = None) -> None:
+    def feature_in_view(self) -> FeaturePlace | None:
+        selection, row = self.workspace.selection, self._row(self.table.cursor_row)
+        return None if selection is None or row is None else FeaturePlace(selection, int(row[0]))
+
+    def _noted(self) -> None:
+        """Read the rows again; the cursor stays with its feature."""
+        self._arrange(stay_with=self.feature_in_view())
+
+    def _arrange(
+        self, filter_text: str | None = None, stay_with: FeaturePlace | None = None
+    ) -> None:
         listed, sort = self._listed, self._sort
         wanted = self._filter if filter_text is None else filter_text
         if listed is None:
@@ -116,6 +132,8 @@ Column names may be cut short while they are clear.
         def done(counts: tuple[int, int]) -> None:
             self._filter = wanted
             self._arranged(listed, counts)
+            if stay_with is not None:
+                self._find(listed, stay_with.feature_id)
 
         self.workspace.tasks.ask(
             self, "arrange", lambda _: listed.arrange(wanted, sort), done, self._refused
@@ -196,16 +214,18 @@ Column names may be cut short while they are clear.
 
         def go(feature_id: int | None) -> None:
             listed = self._listed
-            if feature_id is None or listed is None:
-                return
-            self.workspace.tasks.ask(
-                self,
-                "goto",
-                lambda _: listed.row_of(feature_id),
-                lambda row: self._go(feature_id, row),
-            )
+            if feature_id is not None and listed is not None:
+                self._find(listed, feature_id)
 
         self.app.push_screen(GoTo(selection), go)
+
+    def _find(self, listed: FeatureList, feature_id: int) -> None:
+        self.workspace.tasks.ask(
+            self,
+            "goto",
+            lambda _: listed.row_of(feature_id),
+            lambda row: self._go(feature_id, row),
+        )
 
     def _go(self, feature_id: int, row: int | None) -> None:
         if row is None:

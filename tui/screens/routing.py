@@ -22,14 +22,8 @@ from queries.routing import (
     routing_health,
     routing_paths,
 )
-from tui.screens.analysis import (
-    MOST_ROWS,
-    AnalysisScreen,
-    numeric,
-    probability,
-    text,
-    whole,
-)
+from tui.screens.analysis import AnalysisScreen
+from tui.screens.columns import MOST_ROWS, numeric, probability, text, whole
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar

@@ -10,15 +10,10 @@ from db.provenance import SaeInfo
 from db.store import Session
 from queries.display import show_probability
 from queries.specialists import ranked_specialists, specialist_matrix
-from tui.screens.analysis import (
-    MOST_ROWS,
-    AnalysisScreen,
-    mark,
-    numeric,
-    probability,
-    whole,
-)
-from tui.state import Selection
+from tui.screens.analysis import AnalysisScreen
+from tui.screens.columns import MOST_ROWS, mark, numeric, probability, whole
+from tui.screens.marking import MarkingScreen
+from tui.state import FeaturePlace, Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -37,7 +32,7 @@ _COLUMNS = (
 )
 
 
-class SpecialistsScreen(AnalysisScreen):
+class SpecialistsScreen(MarkingScreen, AnalysisScreen):
     """A row for each category, a column for each SAE of the run."""
 
     HELP = """# Specialists
@@ -115,6 +110,12 @@ the feature. Other thresholds, and what padding would do: `find_specialists`, `p
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         if self._at is not None:
             self.open_feature(self._at[0], self._ranked["feature_id"].to_list(), event.row)
+
+    def feature_in_view(self) -> FeaturePlace | None:
+        row = self.query_one("#ranked", VirtualTable).cursor_row
+        if self._at is None or row >= len(self._ranked):
+            return None
+        return FeaturePlace(self._at[0], int(self._ranked["feature_id"][row]))
 
     def action_back(self) -> None:
         """Out of the list first."""

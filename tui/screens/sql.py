@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,10 +12,10 @@ from db.store import Session
 from energylens.errors import EnergyLensError
 from queries.adhoc import SqlResult, run_sql
 from queries.catalog import named_queries
-from queries.display import number, visible
 from tui.modals.cell import CellModal
 from tui.modals.choose_query import ChooseQuery
 from tui.screens.base import LensScreen
+from tui.screens.columns import columns_of
 from tui.sources import FrameRows
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -151,24 +150,3 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         event.table.action_peek()
-
-
-def columns_of(rows: pl.DataFrame) -> list[TableColumn]:
-    """Columns as wide as their first rows need, up to a limit."""
-    sample = rows.head(100)
-    found = []
-    for name, kind in rows.schema.items():
-        is_number = kind.is_numeric()
-        show = number if is_number else _show_value
-        widest = max((len(show(value)) for value in sample[name].to_list()), default=0)
-        width = max(len(name) + 1, min(widest, 40))
-        found.append(TableColumn(name, name, width, show, right=is_number))
-    return found or [TableColumn("rows", "no columns", 20)]
-
-
-def _show_value(value: object) -> str:
-    if value is None:
-        return "·"
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return visible(str(value))

@@ -12,10 +12,11 @@ from textual.widgets import Footer
 from db.store import Session
 from queries.contexts import context_tokens, text_contexts, token_features
 from queries.display import number, visible_token
-from tui.screens.analysis import AnalysisScreen, numeric, text, whole
-from tui.screens.feature import FeatureScreen
+from tui.screens.analysis import AnalysisScreen
+from tui.screens.columns import numeric, text, whole
+from tui.screens.marking import MarkingScreen
 from tui.screens.prompt import PromptScreen
-from tui.state import Selection
+from tui.state import FeaturePlace, Selection
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_text import ShadedToken, TokenText, shaded_tokens
 from tui.widgets.view_bar import ViewBar
@@ -33,7 +34,7 @@ MOST_CONTEXTS = 12
 MOST_FEATURES = 60
 
 
-class TextScreen(AnalysisScreen):
+class TextScreen(MarkingScreen, AnalysisScreen):
     """Tokens on one side; on the other the features of the token under the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -50,11 +51,14 @@ cursor, **enter** opens it. **p** runs the part in focus again, to be changed. *
 beside the shades.
 """
 
-    def __init__(self, selection: Selection, text_id: int) -> None:
+    def __init__(
+        self, selection: Selection, text_id: int, shade: tuple[str, int] | None = None
+    ) -> None:
+        """`shade` is the SAE and the feature to shade by."""
         super().__init__()
         self._selection, self._text_id = selection, text_id
         self._features = pl.DataFrame()
-        self._shade: tuple[str, int] | None = None
+        self._shade = shade
         self._place = ""
 
     def compose(self) -> ComposeResult:
@@ -121,11 +125,22 @@ beside the shades.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        row = self._features.row(event.row, named=True)
-        feature_id, place = int(row["feature_id"]), (self._selection.run, row["sae_id"])
-        own = [c for c in self.workspace.choices if (c.run, c.sae.sae_id) == place]
-        if own:
-            self.app.push_screen(FeatureScreen(own[0], 0, 1, lambda _: feature_id))
+        place = self._place_at(event.row)
+        if place is not None:
+            self.open_feature(place.selection, [place.feature_id], 0)
+
+    def feature_in_view(self) -> FeaturePlace | None:
+        return self._place_at(self.query_one("#text-features", VirtualTable).cursor_row)
+
+    def _place_at(self, index: int) -> FeaturePlace | None:
+        """The feature in a row of the list."""
+        if index >= len(self._features):
+            return None
+        row = self._features.row(index, named=True)
+        place = self._selection.run, row["sae_id"]
+        own = (c for c in self.workspace.choices if (c.run, c.sae.sae_id) == place)
+        selection = next(own, None)
+        return None if selection is None else FeaturePlace(selection, int(row["feature_id"]))
 
     def action_shade(self) -> None:
         """Shade the text by the feature under the cursor; by the same again, not at all."""

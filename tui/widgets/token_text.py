@@ -14,6 +14,8 @@ from textual.widget import Widget
 from queries.display import visible
 from tui.colours import digit, shade
 
+MOST_ENERGY = 12.0
+"""Nats that are shaded brightest: a probability of 6 in a million."""
 SNIPPET = 30
 """Tokens shown on either side of the peak until the whole context is asked for."""
 
@@ -124,6 +126,8 @@ class TokenText(Widget, can_focus=True):
             (n for n, g in enumerate(self._glyphs) if g.first <= peak < g.end), 0
         )
         self.with_digits = False
+        self.by_energy = False
+        """Shade by each token's energy instead of the activation."""
 
     @property
     def plain(self) -> str:
@@ -159,16 +163,23 @@ class TokenText(Widget, can_focus=True):
     def _draw(self, text: Text, number: int) -> None:
         glyph = self._glyphs[number]
         inside = self.tokens[glyph.first : glyph.end]
-        active = max((abs(t.activation) for t in inside if t.activation), default=0.0)
+        share = self._share(inside)
+        active = share > 0
         style = Style(dim=inside[0].is_special)
         if active:
-            share = active / self._strongest if self._strongest else 1.0
             style += shade(share)
         if number == self.cursor and self.has_focus:
             style += Style(bold=True, underline=True, reverse=not active)
         text.append(visible(glyph.text), style)
         if active and (self.with_digits or self.app.no_color):
-            text.append(digit(active / self._strongest if self._strongest else 1.0), style)
+            text.append(digit(share), style)
+
+    def _share(self, tokens: Sequence[ShadedToken]) -> float:
+        """How strongly tokens are shaded, from 0 to 1."""
+        if self.by_energy:
+            return max((t.energy or 0.0 for t in tokens), default=0.0) / MOST_ENERGY
+        active = max((abs(t.activation or 0.0) for t in tokens), default=0.0)
+        return active / self._strongest if self._strongest else float(active > 0)
 
     def action_token(self, by: int) -> None:
         self.cursor = max(0, min(self.cursor + by, len(self._glyphs) - 1))

@@ -19,6 +19,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.notices import copy
+
 PAGE = 256
 """Rows asked for at once."""
 
@@ -245,12 +247,7 @@ class VirtualTable(ScrollView, can_focus=True):
             return
         chosen = row if whole_row else [row[self.cursor_column]]
         text = "\t".join("" if value is None else str(value) for value in chosen)
-        self.app.copy_to_clipboard(text)
-        self.notify(
-            f"sent {len(text):,} characters by OSC 52; in tmux they arrive after: "
-            "set -s set-clipboard on; e writes a file instead",
-            markup=False,
-        )
+        copy(self, text)
 
     def action_frequency(self) -> None:
         if self.n_rows:

@@ -1,0 +1,41 @@
+"""Ask for one line."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Static
+
+
+class AskLine(ModalScreen[str | None]):
+    """Enter takes the line, esc none; right takes what is suggested."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "none", "Cancel", id="line.cancel"),
+    ]
+
+    def __init__(
+        self, title: str, text: str = "", hint: str = "", suggestions: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        self._title, self._text, self._hint = title, text, hint
+        self._suggestions = suggestions
+
+    def compose(self) -> ComposeResult:
+        suggester = SuggestFromList(self._suggestions) if self._suggestions else None
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="dialog-title", markup=False)
+            yield Input(self._text, id="line", suggester=suggester)
+            yield Static(self._hint, classes="dialog-hint", markup=False)
+
+    @on(Input.Submitted)
+    def _taken(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)
+
+    def action_none(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,56 @@
+"""Columns of tables, by what is in them."""
+
+import polars as pl
+
+from queries.display import number, show_probability, visible
+from tui.widgets.virtual_table import TableColumn
+
+MOST_ROWS = 2_000
+"""Rows a list of an analysis holds; the status line says when there are more."""
+_WIDEST = 40
+
+
+def numeric(name: str, title: str, width: int, digits: int = 3) -> TableColumn:
+    """A column of numbers."""
+    return TableColumn(name, title, width, lambda v: number(v, digits), right=True)
+
+
+def whole(name: str, title: str, width: int) -> TableColumn:
+    """A column of whole numbers that are names or counts."""
+    return TableColumn(name, title, width, lambda v: "·" if v is None else f"{v}", right=True)
+
+
+def probability(name: str, title: str, width: int = 8) -> TableColumn:
+    """A column of p or q: never 0, and starred where it is small."""
+    return TableColumn(name, title, width, show_probability, right=True)
+
+
+def text(name: str, title: str, width: int) -> TableColumn:
+    """A column of words."""
+    return TableColumn(name, title, width, lambda v: "·" if v is None else visible(str(v)))
+
+
+def mark(name: str, title: str, width: int) -> TableColumn:
+    """A column of yes, and nothing for no."""
+    return TableColumn(name, title, width, lambda v: "yes" if v else "")
+
+
+def columns_of(rows: pl.DataFrame) -> list[TableColumn]:
+    """Columns for any frame: as wide as its first rows need, up to a limit."""
+    sample = rows.head(100)
+    found = []
+    for name, kind in rows.schema.items():
+        is_number = kind.is_numeric()
+        show = number if is_number else _show_value
+        widest = max((len(show(value)) for value in sample[name].to_list()), default=0)
+        width = max(len(name) + 1, min(widest, _WIDEST))
+        found.append(TableColumn(name, name, width, show, right=is_number))
+    return found or [TableColumn("rows", "no columns", 20)]
+
+
+def _show_value(value: object) -> str:
+    if value is None:
+        return "·"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return visible(str(value))

@@ -1,0 +1,77 @@
+"""Two runs held against each other: energies, SAEs, features and specialists, with tests."""
+
+from typing import ClassVar
+
+import polars as pl
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer
+
+from queries.compare import Comparison, compare_runs
+from tui.screens.base import LensScreen
+from tui.screens.columns import columns_of
+from tui.sources import FrameRows
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+_PARTS = ("energies", "saes", "features", "specialists")
+
+
+class CompareRunsScreen(LensScreen):
+    """One table of four; t turns to the next."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "turn", "Turn", id="runs.turn", tooltip="Energies, SAEs, features, best"),
+    ]
+    HELP = """# Two runs side by side
+
+**t** turns from the energies by category to the SAEs at the same place, the features that changed
+most, and the best specialists in both. Where both runs read the same texts, differences are taken
+text by text; else the texts of either are two samples. q is Benjamini-Hochberg over the table.
+**e** writes the table to a file; the same in a shell: `energylens compare STORE RUN OTHER_RUN`.
+"""
+
+    def __init__(self, run: str, other_run: str) -> None:
+        super().__init__()
+        self._runs = run, other_run
+        self._found: Comparison | None = None
+        self._part = _PARTS[0]
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("overview")
+        yield VirtualTable((TableColumn("rows", "comparing ...", 40),), id="difference")
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#difference").focus()
+        self.query_one(StatusBar).say("comparing ...", *self._runs)
+        store = self.workspace.store
+        self.workspace.tasks.ask(
+            self, "compare", lambda _: compare_runs(store, *self._runs), self._compared
+        )
+
+    def _compared(self, found: Comparison) -> None:
+        self._found = found
+        self._show()
+
+    def _show(self) -> None:
+        if self._found is None:
+            return
+        rows: pl.DataFrame = getattr(self._found, self._part)
+        self.query_one("#difference", VirtualTable).show(FrameRows(rows), columns_of(rows))
+        turn = " / ".join(f"[{part}]" if part == self._part else part for part in _PARTS)
+        how = "text by text" if self._found.is_paired else "two samples of texts"
+        self.query_one(StatusBar).say(
+            turn,
+            f"{len(rows):,} rows",
+            how,
+            f"per {self._found.unit}",
+            " against ".join(self._runs),
+        )
+
+    def action_turn(self) -> None:
+        """Show the next of the tables."""
+        self._part = _PARTS[(_PARTS.index(self._part) + 1) % len(_PARTS)]
+        self._show()

@@ -1,0 +1,77 @@
+"""Every text of the run with one feature's activation in it, by category."""
+
+import polars as pl
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import Footer
+
+from queries.contexts import feature_text_means
+from tui.screens.base import LensScreen
+from tui.screens.columns import numeric, text, whole
+from tui.sources import FrameRows
+from tui.state import FeaturePlace
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+from tui.widgets.virtual_table import VirtualTable
+
+_COLUMNS = (
+    text("category", "category", 14),
+    whole("text_id", "text", 6),
+    numeric("mean_activation", "mean", 8),
+    numeric("max_activation", "max", 7),
+    whole("n_active", "active", 6),
+    whole("n_tokens", "tokens", 6),
+    text("beginning", "beginning", 60),
+)
+
+
+class FeatureTextsScreen(LensScreen):
+    """A specialist is inspected here: is it strong in all of its category, and nowhere else?"""
+
+    HELP = """# Texts of a feature
+
+Every text, category by category, the strongest first: the mean activation over the text's tokens
+(what specialists are ranked by), the strongest, and on how many tokens the feature is active.
+**enter** opens the text, shaded by the feature.
+"""
+
+    def __init__(self, place: FeaturePlace) -> None:
+        super().__init__()
+        self._place = place
+        self._rows = pl.DataFrame()
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("features")
+        yield VirtualTable(_COLUMNS, id="means")
+        yield StatusBar(id="status")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#means").focus()
+        selection, feature_id = self._place.selection, self._place.feature_id
+        self.workspace.tasks.ask(
+            self,
+            "means",
+            lambda s: feature_text_means(s, selection.run, selection.sae.sae_id, feature_id),
+            self._show,
+        )
+
+    def _show(self, rows: pl.DataFrame) -> None:
+        self._rows = rows
+        shown = rows.select([column.name for column in _COLUMNS])
+        self.query_one("#means", VirtualTable).show(FrameRows(shown))
+        active = rows.filter(pl.col("n_active") > 0)
+        self.query_one(StatusBar).say(
+            f"Features > {self._place.feature_id} > texts",
+            f"active in {len(active):,} of {len(rows):,}",
+            self._place.selection.title,
+        )
+
+    @on(VirtualTable.Chosen)
+    def _chosen(self, event: VirtualTable.Chosen) -> None:
+        from tui.screens.text import TextScreen  # features are opened from it, and it from here
+
+        place = self._place
+        shade = place.selection.sae.sae_id, place.feature_id
+        text_id = int(self._rows["text_id"][event.row])
+        self.app.push_screen(TextScreen(place.selection, text_id, shade))
