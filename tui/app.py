@@ -9,10 +9,17 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.theme import BUILTIN_THEMES
 
 from db.store import Store, confine
+from energylens.errors import QueryError
 from queries.catalog import open_catalog
+from tui.commands import LensCommands
+from tui.follow import follow
 from tui.jobs import Jobs
+from tui.jump import parse_jump, suggestions
+from tui.keymap import bindings_by_id
+from tui.modals.ask_line import AskLine
 from tui.modals.too_small import SMALLEST, TooSmall
 from tui.screens.coactivation import CoactivationScreen
 from tui.screens.efas import EfasScreen
@@ -24,6 +31,7 @@ from tui.screens.prompt import PromptScreen
 from tui.screens.routing import RoutingScreen
 from tui.screens.specialists import SpecialistsScreen
 from tui.screens.sql import SqlScreen
+from tui.settings import Settings, read_settings, settings_path
 from tui.state import Workspace
 from tui.worker import WorkerClient
 
@@ -58,26 +66,37 @@ class LensApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('overview')", "Overview", show=False, id="view.overview"),
         Binding("2", "switch_mode('features')", "Features", show=False, id="view.features"),
-        Binding("3", "switch_mode('specialists')", show=False, id="view.specialists"),
-        Binding("4", "switch_mode('efas')", show=False, id="view.efas"),
-        Binding("5", "switch_mode('coactivation')", show=False, id="view.coactivation"),
-        Binding("6", "switch_mode('routing')", show=False, id="view.routing"),
-        Binding("7", "switch_mode('energy')", show=False, id="view.energy"),
+        Binding(
+            "3", "switch_mode('specialists')", "Specialists", show=False, id="view.specialists"
+        ),
+        Binding("4", "switch_mode('efas')", "EFAS", show=False, id="view.efas"),
+        Binding(
+            "5", "switch_mode('coactivation')", "Co-activation", show=False, id="view.coactivation"
+        ),
+        Binding("6", "switch_mode('routing')", "Routing", show=False, id="view.routing"),
+        Binding("7", "switch_mode('energy')", "Energy", show=False, id="view.energy"),
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("9", "switch_mode('jobs')", "Jobs", show=False, id="view.jobs"),
         Binding("p", "prompt", "Prompt", show=False, id="app.prompt", tooltip="Run a text"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
-        Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
+        Binding("colon", "jump", "Jump", show=False, id="app.jump", tooltip="Go anywhere by name"),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
-    def __init__(self, store: Store, worker: WorkerPlace | None = None) -> None:
+    COMMANDS: ClassVar[set] = App.COMMANDS | {LensCommands}
+
+    def __init__(
+        self, store: Store, worker: WorkerPlace | None = None, settings: Settings | None = None
+    ) -> None:
         super().__init__()
+        wanted = settings or Settings()
         place = worker or WorkerPlace()
         client = WorkerClient(place.command)
         self.workspace = Workspace(store, Jobs(client, place.store or str(store.path.resolve())))
-        self.theme = "textual-dark"
-        if os.environ.get("SSH_CONNECTION"):
+        self.theme = wanted.theme
+        self.set_keymap(wanted.keys)
+        is_far = bool(os.environ.get("SSH_CONNECTION"))
+        if not (wanted.animation if wanted.animation is not None else not is_far):
             self.animation_level = "none"
 
     def action_prompt(self) -> None:
@@ -87,6 +106,20 @@ class LensApp(App[None]):
             self.notify("this store has no run with an SAE to read a text with", markup=False)
         elif not isinstance(self.screen, PromptScreen):
             self.push_screen(PromptScreen(selection))
+
+    def action_jump(self) -> None:
+        """Ask where to go, and go there."""
+        names = suggestions([choice.sae.sae_id for choice in self.workspace.choices])
+        hint = "a view, a feature's number, text 3, sae NAME, starred; right completes"
+        self.push_screen(AskLine("Go to", hint=hint, suggestions=names), self._jump)
+
+    async def _jump(self, line: str | None) -> None:
+        if line is None:
+            return
+        try:
+            await follow(self, parse_jump(line))
+        except QueryError as error:
+            self.notify(str(error), severity="warning", markup=False, timeout=10)
 
     def action_help(self) -> None:
         """Show or hide what the keys do here."""
@@ -124,7 +157,10 @@ def run_tui(path: Path, worker: WorkerPlace | None = None) -> None:
 
     Raises:
         StoreError: there is no such store, or it cannot be read.
+        UsageError: the settings cannot be read, or name what there is not.
     """
+    themes = sorted(BUILTIN_THEMES)
+    settings = read_settings(settings_path(), themes, bindings_by_id())
     with open_catalog(path) as store:
         confine(store)
-        LensApp(store, worker).run()
+        LensApp(store, worker, settings).run()

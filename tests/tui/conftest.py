@@ -12,6 +12,7 @@ from textual.worker import WorkerCancelled
 from db.store import confine
 from queries.catalog import open_catalog
 from tui.app import LensApp
+from tui.settings import Settings
 
 SIZES = {"small": (80, 24), "large": (160, 45)}
 
@@ -73,10 +74,12 @@ def drive(store_path: Path) -> Open:
     """Opens the app on a store at a size."""
 
     @asynccontextmanager
-    async def opened(size: str = "small", path: Path = store_path) -> AsyncIterator[Driver]:
+    async def opened(
+        size: str = "small", path: Path = store_path, settings: Settings | None = None
+    ) -> AsyncIterator[Driver]:
         with open_catalog(path) as store:
             confine(store)
-            app = LensApp(store)
+            app = LensApp(store, settings=settings)
             async with app.run_test(
                 size=SIZES.get(size) or _size(size), notifications=True
             ) as pilot:

@@ -51,6 +51,9 @@ class EnergyScreen(AnalysisScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tokens", "Tokens", id="energy.tokens", tooltip="The text with its features"),
         Binding("f", "category", "Category", id="energy.category", tooltip="Texts of one kind"),
+        Binding(
+            "M", "masked", "Masked", show=False, id="energy.masked", tooltip="Masked tokens too"
+        ),
         Binding("n", "hardest(1)", "Next peak", id="energy.next", tooltip="Next hardest token"),
     ]
     HELP = """# Energy
@@ -60,6 +63,7 @@ column for each token, a row for each layer of the lens, dark low and light high
 in each cell. The lines under it follow the token under the cursor through the layers, and say
 where its likeliest next token settles. **t** shows the text with the features active at each
 token, **f** lists the texts of one category. **n** goes to the next hardest token, **esc** back.
+**M** counts masked tokens too (special, first ones, sinks) in the means of the list.
 """
 
     def compose(self) -> ComposeResult:
@@ -83,10 +87,10 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
 
     def open(self, selection: Selection) -> None:
         self._show_text(False)
-        run, wanted = selection.run, self._category
+        run, wanted, with_masked = selection.run, self._category, self.workspace.with_masked
         self.ask(
             "texts",
-            lambda session: text_behaviour(session, run, in_category=wanted, k=MOST_TEXTS),
+            lambda session: text_behaviour(session, run, wanted, with_masked, MOST_TEXTS),
             self._listed,
         )
 
@@ -108,7 +112,10 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
             return
         shown = f"the hardest {n:,}" if n == MOST_TEXTS else f"{n:,}"
         self.say(
-            f"{shown} texts, hardest first", self._category or "", "enter draws, t shows features"
+            f"{shown} texts, hardest first",
+            self._category or "",
+            "masked tokens too" if self.workspace.with_masked else "",
+            "enter draws, t shows features",
         )
 
     @on(VirtualTable.Chosen)
@@ -191,6 +198,12 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
                 self.open(selection)
 
         self.ask("categories", lambda session: category_summary(session, run), choose)
+
+    def action_masked(self) -> None:
+        """Count masked tokens in the list, or leave them out."""
+        self.workspace.with_masked = not self.workspace.with_masked
+        if self.workspace.selection is not None:
+            self.open(self.workspace.selection)
 
     def action_hardest(self, step: int) -> None:
         """Go to the next of the hardest tokens of the text, and round again."""

@@ -166,6 +166,10 @@ Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
     def _refused(self, error: EnergyLensError) -> None:
         self.query_one(StatusBar).say(str(error))
 
+    def filter_by(self, text: str) -> None:
+        """Show what a filter leaves."""
+        self._arrange(text)
+
     def action_filter(self) -> None:
         """Open the filter bar."""
         bar = self.query_one("#filter", Input)

@@ -12,7 +12,10 @@ from textual.widgets import Footer, Static
 
 from queries.display import number
 from queries.overview import RunSummary, run_summaries
+from tui.modals.choose import Choose
 from tui.screens.base import LensScreen
+from tui.screens.compare_runs import CompareRunsScreen
+from tui.screens.compare_saes import CompareSaesScreen
 from tui.sources import FrameRows
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -34,11 +37,19 @@ class OverviewScreen(LensScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Features", id="overview.open", tooltip="Features of this SAE"),
+        Binding(
+            "equals_sign",
+            "compare",
+            "Compare",
+            id="overview.compare",
+            tooltip="Mark it; again on another: side by side",
+        ),
     ]
     HELP = """# Overview
 
 One line for each SAE of the store. **enter** opens its features. The panel says what is computed
-for its run and what is missing, with the command that makes it.
+for its run and what is missing, with the command that makes it. **=** marks an SAE; again on
+another it holds the two side by side, or their runs.
 """
 
     def compose(self) -> ComposeResult:
@@ -89,6 +100,33 @@ for its run and what is missing, with the command that makes it.
         if self.workspace.choices:
             self.workspace.select(self.workspace.choices[row])
             self.app.switch_mode("features")
+
+    def action_compare(self) -> None:
+        """Mark the SAE under the cursor; with another one marked, hold the two side by side."""
+        row = self.query_one("#saes", VirtualTable).cursor_row
+        if row >= len(self.workspace.choices):
+            return
+        place, marked = self.workspace.choices[row], self.workspace.marked_sae
+        if marked is None or marked == place:
+            self.workspace.marked_sae = place
+            self.notify(
+                f"{place.sae.sae_id} marked: = on another holds the two side by side", markup=False
+            )
+            return
+        self.workspace.marked_sae = None
+        if marked.run == place.run:
+            self.app.push_screen(CompareSaesScreen(marked, place))
+            return
+
+        def chosen(screen: LensScreen | None) -> None:
+            if screen is not None:
+                self.app.push_screen(screen)
+
+        ways: list[tuple[str, LensScreen]] = [
+            ("the two SAEs", CompareSaesScreen(marked, place)),
+            ("their runs, with tests over texts", CompareRunsScreen(marked.run, place.run)),
+        ]
+        self.app.push_screen(Choose("Hold side by side", ways), chosen)
 
     def _describe(self, row: int) -> None:
         choices = self.workspace.choices

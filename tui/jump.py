@@ -1,0 +1,84 @@
+"""The jump line: `:` and a few words go anywhere.
+
+features, specialists, sql ...   a view, by its name, its first letters or its key
+1234, feature 1234               a feature of the SAE in view
+text 12                          a text of its run, token by token
+sae blocks.2                     another SAE, by a part of its name
+starred, notes                   features with a star, with a note
+prompt, compute, help, quit      what their keys do
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from energylens.errors import QueryError
+from tui.widgets.view_bar import VIEWS
+
+FILTERS = {"starred": "is_starred=yes", "notes": 'note~"."'}
+ACTIONS = {
+    "prompt": "app.prompt",
+    "compute": "screen.recompute",
+    "export": "screen.export",
+    "help": "app.help",
+    "quit": "app.quit",
+}
+_NUMBERED = ("feature", "features", "text", "texts")
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Where to go."""
+
+    kind: Literal["view", "feature", "text", "sae", "filter", "action"]
+    name: str = ""
+    """The view's mode, the SAE's words, the filter, or the action."""
+    number: int = -1
+    """The feature or the text."""
+
+
+def suggestions(sae_ids: Sequence[str]) -> list[str]:
+    """What can be typed, for completion."""
+    views = [mode for _, mode, _, _ in VIEWS]
+    saes = [f"sae {sae_id}" for sae_id in dict.fromkeys(sae_ids)]
+    return [*views, *FILTERS, *ACTIONS, "feature ", "text ", *saes]
+
+
+def parse_jump(line: str) -> Jump:
+    """Where a line leads.
+
+    Raises:
+        QueryError: the line cannot be read; the message says what can be.
+    """
+    words = line.strip().lower().split(maxsplit=1)
+    if not words:
+        raise QueryError(f"type where to go: {_known()}")
+    word, rest = words[0], words[1] if len(words) > 1 else ""
+    if word.isdigit() and not rest and len(word) > 1:
+        return Jump("feature", number=int(word))
+    if word == "sae":
+        return Jump("sae", rest)
+    if word in _NUMBERED and rest:
+        if not rest.isdigit():
+            raise QueryError(f"'{word}' takes a number, not '{rest}'")
+        return Jump("text" if word.startswith("t") else "feature", number=int(rest))
+    return _named(word, rest)
+
+
+def _named(word: str, rest: str) -> Jump:
+    """A view, a filter or an action, by its beginning."""
+    names = {mode: Jump("view", mode) for _, mode, _, _ in VIEWS}
+    names |= {name: Jump("filter", text) for name, text in FILTERS.items()}
+    names |= {name: Jump("action", action) for name, action in ACTIONS.items()}
+    keys = {key: names[mode] for key, mode, _, _ in VIEWS}
+    found = [word] if word in names else [name for name in names if name.startswith(word)]
+    if rest or (len(found) != 1 and word not in keys):
+        said = f"'{word}' could be {' or '.join(found)}" if len(found) > 1 else f"no '{word}'"
+        raise QueryError(f"{said}; there are: {_known()}")
+    return keys[word] if word in keys else names[found[0]]
+
+
+def _known() -> str:
+    views = ", ".join(mode for _, mode, _, _ in VIEWS)
+    more = ", ".join([*FILTERS, *ACTIONS])
+    return f"{views}; feature 12, text 3, sae NAME; {more}"

@@ -1,0 +1,73 @@
+"""What a user sets once: `settings.toml` in the configuration directory.
+
+theme = "nord"            # any of Textual's themes
+animation = false         # off by itself over ssh
+
+[keys]                    # a binding's id = its keys; the palette and ? show what they do
+"features.filter" = "slash,ctrl+f"
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from platformdirs import user_config_path
+
+from energylens.errors import UsageError
+
+FILE = "settings.toml"
+_KNOWN = ("theme", "animation", "keys")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What stands in the file; defaults where nothing does."""
+
+    theme: str = "textual-dark"
+    animation: bool | None = None
+    """None leaves it on, but not over ssh."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Keys by the id of a binding."""
+
+
+def settings_path() -> Path:
+    """Where the file is looked for: under XDG_CONFIG_HOME, or what stands for it here."""
+    return user_config_path("energylens") / FILE
+
+
+def read_settings(path: Path, themes: Iterable[str], binding_ids: Iterable[str]) -> Settings:
+    """The settings of a file; the defaults where there is none.
+
+    Raises:
+        UsageError: the file cannot be read, or names a setting, theme or binding there is not.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"'{path}' cannot be read: {error}") from error
+    for name in raw:
+        _check(path, "setting", name, _KNOWN)
+    theme, animation = raw.get("theme", "textual-dark"), raw.get("animation")
+    keys = raw.get("keys", {})
+    if not isinstance(theme, str) or not isinstance(animation, bool | None):
+        raise UsageError(f"'{path}': theme takes a name in quotes, animation true or false")
+    if "theme" in raw:
+        _check(path, "theme", theme, themes)
+    if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
+        raise UsageError(f'\'{path}\': [keys] takes lines like "app.quit" = "ctrl+q,f10"')
+    known = sorted(binding_ids)
+    for name in keys:
+        _check(path, "binding", name, known)
+    return Settings(theme, animation, keys)
+
+
+def _check(path: Path, what: str, name: str, known: Iterable[str]) -> None:
+    listed = list(known)
+    if name not in listed:
+        near = difflib.get_close_matches(name, listed, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(listed)}"
+        raise UsageError(f"'{path}' sets the {what} '{name}', which there is not; {hint}")
