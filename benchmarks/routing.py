@@ -96,7 +96,7 @@ def main() -> None:
     print(  # noqa: T201
         f"{len(ids):,} training tokens, {len(windows.ids):,} held-out windows", flush=True
     )
-    for group, seed in ((CLAIM, 0), (CLAIM, 1), (CLAIM, 2), (ATTEMPTS, 0)):
+    for group, seed in ((group, seed) for group in (CLAIM, ATTEMPTS) for seed in (0, 1, 2)):
         for condition in group:
             if seed in condition.seeds and not (seed and asked.one_seed):
                 _run(asked.out, condition, seed, asked.n_tokens, ids, windows)

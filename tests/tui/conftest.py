@@ -69,6 +69,13 @@ class Driver:
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
 
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings, history and saved statements of a test are its own."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+
+
 @pytest.fixture
 def drive(store_path: Path) -> Open:
     """Opens the app on a store at a size."""

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -9,19 +10,30 @@ from textual.containers import Vertical
 from textual.widgets import Footer, Static, TextArea
 
 from db.store import Session
-from energylens.errors import EnergyLensError
+from energylens.errors import EnergyLensError, UsageError
 from queries.adhoc import SqlResult, run_sql
 from queries.catalog import named_queries
+from queries.completion import Vocabulary, vocabulary
+from queries.display import visible
+from tui.modals.ask_line import AskLine
 from tui.modals.cell import CellModal
+from tui.modals.choose import Choose
 from tui.modals.choose_query import ChooseQuery
 from tui.screens.base import LensScreen
 from tui.screens.columns import columns_of
+from tui.screens.feature import FeatureScreen
+from tui.screens.text import TextScreen
 from tui.sources import FrameRows
+from tui.state import Selection
+from tui.statements import history, remember, save, saved
+from tui.widgets.sql_editor import SqlEditor
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
 
 LIMIT = 10_000
+MOST_CANDIDATES = 8
+"""Candidates of a completion that are told."""
 _FIRST = """SELECT category, count(*) AS texts, sum(n_tokens) AS tokens
 FROM texts GROUP BY ALL ORDER BY ALL"""
 
@@ -33,14 +45,11 @@ class SqlScreen(LensScreen):
         Binding(
             "f5,ctrl+enter,ctrl+j", "run", "Run", key_display="F5", priority=True, id="sql.run"
         ),
+        Binding("f2", "named", "Queries", key_display="F2", id="sql.named", tooltip="Named ones"),
         Binding(
-            "f2",
-            "named",
-            "Queries",
-            key_display="F2",
-            id="sql.named",
-            tooltip="Insert a named query",
+            "f3", "past", "History", key_display="F3", id="sql.history", tooltip="Saved, and past"
         ),
+        Binding("f4", "save", "Save", key_display="F4", id="sql.save", tooltip="Under a name"),
         Binding("escape", "back", "Back", priority=True, id="app.back"),
         Binding(
             "f6",
@@ -54,18 +63,22 @@ class SqlScreen(LensScreen):
     ]
     HELP = """# SQL
 
-**F5** (or ctrl+enter, ctrl+j) runs the statement. **esc** stops a running query, then leaves the
-editor, so that the view keys work. **F6** goes to the rows and back. **F2** lists the named
-queries. Only reading is allowed, and only within the store. **space** shows a whole cell.
+**F5** (or ctrl+enter, ctrl+j) runs the statement. **tab** completes tables, columns and queries
+as far as they agree; the status line tells what is left. **F2** lists the named queries, **F3**
+what was saved and what ran before (**ctrl+up** and **ctrl+down** walk through it), **F4** saves the
+statement under a name. **esc** stops a running query, then leaves the editor, so that the view keys
+work. **F6** goes to the rows and back: there **enter** opens the row's feature or text, **space**
+shows the whole cell. Only reading is allowed, and only within the store.
 
-Tables: runs, saes, texts, contexts, tokens, codes, energies, features, feature_codes,
-feature_texts, top_contexts, feature_logits, feature_neighbours.
+Tables: runs, saes, texts, contexts, tokens, codes, energies, routing, features, feature_codes,
+feature_texts, top_contexts, specialists, efas, coactivation, notes and more; tab after FROM and a
+letter. Saved statements lie in the configuration directory, a file each.
 """
 
     def compose(self) -> ComposeResult:
         yield ViewBar("sql")
         with Vertical(id="sql"):
-            yield TextArea.code_editor(_FIRST, language="sql", id="editor", show_line_numbers=False)
+            yield SqlEditor(_FIRST, id="editor")
             yield Static("", id="sql-error", markup=False)
             yield VirtualTable((TableColumn("rows", "F5 runs the statement", 40),), id="rows")
         yield StatusBar(id="status")
@@ -73,14 +86,41 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
 
     def on_mount(self) -> None:
         self._is_running = False
+        self._rows = pl.DataFrame()
+        self._walked = 0
+        """Steps into the history; 0 is what was being written."""
+        self._draft = ""
         self.query_one("#sql-error").display = False
-        self.query_one("#editor").focus()
+        self.editor.focus()
         self.query_one(StatusBar).say("SQL", "reading only", f"at most {LIMIT:,} rows")
+        self.workspace.tasks.ask(self, "names", vocabulary, self._know)
+
+    @property
+    def editor(self) -> SqlEditor:
+        return self.query_one("#editor", SqlEditor)
+
+    def _know(self, names: Vocabulary) -> None:
+        self.editor.vocabulary = names
+
+    @on(TextArea.Changed, "#editor")
+    def _typed(self) -> None:
+        self.editor.tell()
+
+    @on(SqlEditor.Candidates)
+    def _tell(self, event: SqlEditor.Candidates) -> None:
+        if event.names:
+            rest = len(event.names) - MOST_CANDIDATES
+            more = f"and {rest} more" if rest > 0 else ""
+            self.query_one(StatusBar).say("tab", *event.names[:MOST_CANDIDATES], more)
+        elif not self._is_running:
+            self.query_one(StatusBar).say("SQL", "F5 runs")
 
     def action_run(self) -> None:
         """Run what stands in the editor."""
-        text = self.query_one("#editor", TextArea).text
+        text = self.editor.text
         self._is_running = True
+        self._walked = 0
+        remember(text)
         self.query_one(StatusBar).say("running ...", "esc stops it")
 
         def question(session: Session) -> SqlResult:
@@ -90,6 +130,7 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
 
     def _show(self, result: SqlResult) -> None:
         self._is_running = False
+        self._rows = result.rows
         self.query_one("#sql-error").display = False
         table = self.query_one("#rows", VirtualTable)
         table.cursor_column = 0
@@ -111,25 +152,64 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
             self._is_running = False
             self.workspace.tasks.cancel(self, "sql")
             self.query_one(StatusBar).say("stopped")
-        elif self.query_one("#editor").has_focus:
+        elif self.editor.has_focus:
             self.query_one("#rows").focus()
         else:
             super().action_back()
 
     def action_other_pane(self) -> None:
         """From the editor to the rows and back."""
-        editor = self.query_one("#editor")
-        (self.query_one("#rows") if editor.has_focus else editor).focus()
+        (self.query_one("#rows") if self.editor.has_focus else self.editor).focus()
 
     def action_named(self) -> None:
         """Choose a named query and put a call of it into the editor."""
 
         def chosen(name: str | None) -> None:
             if name is not None:
-                self.query_one("#editor", TextArea).text = self._call_of(name)
-                self.query_one("#editor").focus()
+                self._write(self._call_of(name))
 
         self.app.push_screen(ChooseQuery(), chosen)
+
+    def action_past(self) -> None:
+        """Choose a statement that was saved, or that ran before."""
+        entries = [(f"{name}: {_line(text)}", text) for name, text in saved().items()]
+        entries += [(_line(text), text) for text in history()]
+        if not entries:
+            self.notify("nothing ran yet and nothing is saved", markup=False)
+            return
+
+        def chosen(text: str | None) -> None:
+            if text is not None:
+                self._write(text)
+
+        self.app.push_screen(Choose("Saved statements, then those that ran", entries), chosen)
+
+    def action_save(self) -> None:
+        """Save the statement under a name."""
+        text = self.editor.text
+
+        def named(name: str | None) -> None:
+            if name is None:
+                return
+            try:
+                self.notify(f"saved as {save(name.strip(), text)}", markup=False)
+            except UsageError as error:
+                self.notify(str(error), severity="error", markup=False)
+
+        self.app.push_screen(AskLine("Save the statement as", hint="F3 lists it"), named)
+
+    @on(SqlEditor.Walked)
+    def _walk(self, event: SqlEditor.Walked) -> None:
+        past = history()
+        if self._walked == 0:
+            self._draft = self.editor.text
+        self._walked = max(0, min(self._walked + event.by, len(past)))
+        self._write(past[self._walked - 1] if self._walked else self._draft)
+
+    def _write(self, text: str) -> None:
+        self.editor.text = text
+        self.editor.move_cursor(self.editor.document.end)
+        self.editor.focus()
 
     def _call_of(self, name: str) -> str:
         query, selection = named_queries()[name], self.workspace.selection
@@ -149,4 +229,28 @@ feature_texts, top_contexts, feature_logits, feature_neighbours.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        event.table.action_peek()
+        row = self._rows.row(event.row, named=True)
+        selection = self._sae_of(row)
+        if selection is not None and isinstance(row.get("feature_id"), int):
+            feature_id = row["feature_id"]
+            if 0 <= feature_id < selection.sae.d_sae:
+                self.app.push_screen(FeatureScreen(selection, 0, 1, lambda _: feature_id))
+                return
+        if selection is not None and isinstance(row.get("text_id"), int):
+            self.app.push_screen(TextScreen(selection, row["text_id"]))
+        else:
+            event.table.action_peek()
+
+    def _sae_of(self, row: dict) -> Selection | None:
+        """The SAE a row names; the one in view where it names none."""
+        here = self.workspace.selection
+        if here is None:
+            return None
+        wanted = row.get("run_id", here.run), row.get("sae_id", here.sae.sae_id)
+        own = (c for c in self.workspace.choices if (c.run, c.sae.sae_id) == wanted)
+        return next(own, None)
+
+
+def _line(text: str) -> str:
+    """A statement on one line."""
+    return visible(" ".join(text.split()))

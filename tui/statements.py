@@ -1,0 +1,84 @@
+"""SQL statements that outlive a session: those that ran, and those saved under a name."""
+
+import json
+import re
+from pathlib import Path
+
+from platformdirs import user_config_path, user_state_path
+
+from energylens.errors import UsageError
+
+MOST = 500
+"""Statements of the history that are kept."""
+
+
+def history_path() -> Path:
+    """One JSON string a line, the newest last."""
+    return user_state_path("energylens") / "sql-history.jsonl"
+
+
+def saved_path() -> Path:
+    """A file a statement, for any editor: `<name>.sql`."""
+    return user_config_path("energylens") / "queries"
+
+
+def history() -> list[str]:
+    """Statements that ran, the newest first; none where the file cannot be read."""
+    try:
+        lines = history_path().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = []
+    for line in reversed(lines):
+        try:
+            statement = json.loads(line)
+        except ValueError:
+            continue  # a line that was cut off
+        if isinstance(statement, str):
+            found.append(statement)
+    return list(dict.fromkeys(found))[:MOST]
+
+
+def remember(statement: str) -> None:
+    """Put a statement at the end of the history; a directory that cannot be written keeps none."""
+    text = statement.strip()
+    known = history()
+    if not text or known[:1] == [text]:
+        return
+    kept = [text, *(old for old in known if old != text)][:MOST]
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(f"{json.dumps(s)}\n" for s in reversed(kept)), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        return
+
+
+def saved() -> dict[str, str]:
+    """Saved statements by name."""
+    found = {}
+    for path in sorted(saved_path().glob("*.sql")):
+        try:
+            found[path.stem] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def save(name: str, statement: str) -> Path:
+    """Keep a statement under a name, in place of one of that name.
+
+    Raises:
+        UsageError: the name is none for a file, or the file cannot be written.
+    """
+    if not re.fullmatch(r"[\w -]{1,60}", name):
+        raise UsageError(f"'{name}' is no name: letters, digits, spaces, - and _ make one")
+    path = saved_path() / f"{name}.sql"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(statement.rstrip() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be written: {error.strerror or error}") from error
+    return path
