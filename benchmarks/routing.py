@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def main() -> None:
     print(  # noqa: T201
         f"{len(ids):,} training tokens, {len(windows.ids):,} held-out windows", flush=True
     )
-    for group, seed in ((group, seed) for group in (CLAIM, ATTEMPTS) for seed in (0, 1, 2)):
+    for group, seed in product((CLAIM, ATTEMPTS), (0, 1, 2)):
         for condition in group:
             if seed in condition.seeds and not (seed and asked.one_seed):
                 _run(asked.out, condition, seed, asked.n_tokens, ids, windows)

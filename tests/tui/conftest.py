@@ -37,6 +37,8 @@ class Driver:
             ":": "colon",
             "-": "minus",
             "_": "underscore",
+            "[": "left_square_bracket",
+            "]": "right_square_bracket",
         }
         await self.press(*(names.get(c, c) for c in text))
 
@@ -54,6 +56,14 @@ class Driver:
                 return
             await self.pilot.pause(0.05)
         raise AssertionError(f"'{text}' never came:\n{self.text}")
+
+    async def hears(self, text: str) -> None:
+        """Wait until a toast says a text, however it is broken into lines."""
+        for _ in range(200):
+            if any(text in toast.message for toast in self.app._notifications):
+                return
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"'{text}' was never said")
 
     @property
     def lines(self) -> list[str]:

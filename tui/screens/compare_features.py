@@ -33,11 +33,21 @@ from tui.widgets.virtual_table import TableColumn, VirtualTable
 
 N_CONTEXTS = 3
 """Contexts drawn on either side."""
-SIDES = (
-    TableColumn("what", "", 20),
-    TableColumn("one", "one", 26),
-    TableColumn("other", "other", 26),
-)
+_LABEL = 20
+
+
+def sides(width: int) -> tuple[TableColumn, ...]:
+    """A column for each side, as wide as a screen of `width` cells has room for."""
+    each = (width - _LABEL - 8) // 2
+    return (
+        TableColumn("what", "", _LABEL),
+        TableColumn("one", "one", each),
+        TableColumn("other", "other", each),
+    )
+
+
+SIDES = ("what", "one", "other")
+"""Names of the columns."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
         yield ViewBar("features")
         yield Static("comparing ...", id="pair", markup=False)
         with Vertical(id="compared"):
-            yield VirtualTable(SIDES, id="sides")
+            yield VirtualTable(sides(self.app.size.width), id="sides")
             with Horizontal(id="both"):
                 yield VerticalScroll(id="side-0", can_focus=False)
                 yield VerticalScroll(id="side-1", can_focus=False)
@@ -97,7 +107,7 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
     def _show(self, found: tuple[Side, Side, str]) -> None:
         one, other, together = found
         self.query_one("#pair", Static).update(Text(together))
-        self.query_one("#sides", VirtualTable).show(string_rows(_rows(one, other), _NAMES))
+        self.query_one("#sides", VirtualTable).show(string_rows(_rows(one, other), SIDES))
         for number_, side in enumerate((one, other)):
             self.query_one(f"#side-{number_}").mount_all(_contexts(side))
 
@@ -110,9 +120,6 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
             f"energy {number(token.energy)} nats",
             f"token {token.token_index}",
         )
-
-
-_NAMES = [column.name for column in SIDES]
 
 
 def _side(session: Session, place: FeaturePlace) -> Side:

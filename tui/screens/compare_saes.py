@@ -15,7 +15,7 @@ from queries.efas import efas_by_layer
 from queries.specialists import layer_progression
 from tui.screens.base import LensScreen
 from tui.screens.columns import MOST_ROWS, numeric, text, whole
-from tui.screens.compare_features import SIDES, CompareFeaturesScreen
+from tui.screens.compare_features import SIDES, CompareFeaturesScreen, sides
 from tui.sources import FrameRows, string_rows
 from tui.state import FeaturePlace, Selection
 from tui.widgets.status_bar import StatusBar
@@ -68,7 +68,7 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")
         with Vertical(id="compared"):
-            yield VirtualTable(SIDES, id="sides")
+            yield VirtualTable(sides(self.app.size.width), id="sides")
             yield VirtualTable(_MATCHES, id="matches")
         yield StatusBar(id="status")
         yield Footer(compact=True)
@@ -86,10 +86,10 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
 
         self.workspace.tasks.ask(self, "compare", question, lambda found: self._show(*found))
 
-    def _show(self, sides: list[_Side], matches: pl.DataFrame) -> None:
-        names = [column.name for column in SIDES]
-        self.query_one("#sides", VirtualTable).show(string_rows(_rows(sides), names))
+    def _show(self, both: list[_Side], matches: pl.DataFrame) -> None:
+        self.query_one("#sides", VirtualTable).show(string_rows(_rows(both), SIDES))
         self._matches = matches
+        self.query_one("#matches").display = len(matches) > 0
         if len(matches):
             rows = matches.select([column.name for column in _MATCHES])
             self.query_one("#matches", VirtualTable).show(FrameRows(rows))
@@ -119,11 +119,11 @@ def _side(session: Session, selection: Selection) -> _Side:
     return _Side(selection, progress[0] if progress else {}, efas[0] if efas else {})
 
 
-def _rows(sides: list[_Side]) -> list[tuple[str, ...]]:
-    saes = [side.selection.sae for side in sides]
+def _rows(both: list[_Side]) -> list[tuple[str, ...]]:
+    saes = [side.selection.sae for side in both]
     rows = [
         ("SAE", *(sae.sae_id for sae in saes)),
-        ("run", *(side.selection.run for side in sides)),
+        ("run", *(side.selection.run for side in both)),
         ("hook", *(sae.hook_name for sae in saes)),
         ("architecture", *(sae.architecture for sae in saes)),
         ("features", *(f"{sae.d_sae:,}" for sae in saes)),
@@ -136,7 +136,7 @@ def _rows(sides: list[_Side]) -> list[tuple[str, ...]]:
         ("gate", *(sae.gate for sae in saes)),
     ]
     rows += [
-        (title, *(number(side.progress.get(name)) for side in sides))
+        (title, *(number(side.progress.get(name)) for side in both))
         for name, title in _FIGURES.items()
     ]
     for name, title in (
@@ -144,5 +144,5 @@ def _rows(sides: list[_Side]) -> list[tuple[str, ...]]:
         ("n_discoveries", "  at q < 0.05"),
         ("mean_abs_efas", "  mean |EFAS|"),
     ):
-        rows.append((title, *(number(side.efas.get(name)) for side in sides)))
+        rows.append((title, *(number(side.efas.get(name)) for side in both)))
     return rows

@@ -13,8 +13,15 @@ from textual.widgets import Footer, Static
 
 from db.store import Session
 from queries.display import number, show_probability
-from queries.efas import efas_by_layer, efas_histogram, efas_ranking, feature_efas
+from queries.efas import (
+    efas_by_layer,
+    efas_histogram,
+    efas_ranking,
+    efas_scatter,
+    feature_efas,
+)
 from tui.modals.choose import Choose
+from tui.modals.scatter import ScatterModal, drawn
 from tui.screens.analysis import AnalysisScreen
 from tui.screens.columns import MOST_ROWS, numeric, probability, text, whole
 from tui.screens.features import PEEK_AFTER
@@ -71,6 +78,7 @@ class EfasScreen(MarkingScreen, AnalysisScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "variant", "Variant", id="efas.variant", tooltip="Another gradient"),
+        Binding("x", "scatter", "Scatter", id="efas.scatter", tooltip="Activation and energy"),
     ]
     HELP = f"""# EFAS
 
@@ -79,7 +87,8 @@ Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEAN
 **within** has window and position means off; **t** is clustered by context, **q** is
 Benjamini-Hochberg over the tested features, **p flip** confirms by random sign flips. **smd** is
 the mean of g where active less where not, in deviations. Only features on at least 30 tokens in 5
-contexts are tested. **v** takes another gradient, **c** another SAE, **enter** opens the feature.
+contexts are tested. **v** takes another gradient, **c** another SAE, **enter** opens the feature,
+**x** draws its activations against energies and gradients. `*`, **n** and **=** as in Features.
 """
 
     def compose(self) -> ComposeResult:
@@ -90,6 +99,7 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
                 yield Static("", id="efas-layers", markup=False)
                 yield Static("", id="efas-histogram", markup=False)
                 yield Static("", id="efas-feature", markup=False)
+                yield Static("", id="efas-scatter", markup=False)
         yield StatusBar(id="status")
         yield Footer(compact=True)
 
@@ -138,15 +148,29 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
             self.set_timer(PEEK_AFTER, self._peek)
 
     def _peek(self) -> None:
-        selection, feature_id = self.workspace.selection, self._feature_id()
-        if selection is not None and feature_id is not None:
-            self.ask(
-                "feature",
-                lambda s: feature_efas(s, selection.run, selection.sae.sae_id, feature_id),
-                lambda rows: self.query_one("#efas-feature", Static).update(
-                    _feature(feature_id, rows)
-                ),
+        place = self.feature_in_view()
+        if place is None:
+            return
+        run, sae, feature_id = place.selection.run, place.selection.sae.sae_id, place.feature_id
+
+        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame]:
+            return (
+                feature_efas(session, run, sae, feature_id),
+                efas_scatter(session, run, sae, feature_id),
             )
+
+        def answer(found: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+            rows, points = found
+            self.query_one("#efas-feature", Static).update(_feature(feature_id, rows))
+            self.query_one("#efas-scatter", Static).update(drawn(points, "energy", 36, 6))
+
+        self.ask("feature", question, answer)
+
+    def action_scatter(self) -> None:
+        """Draw the feature's activations against its tokens' energies."""
+        place = self.feature_in_view()
+        if place is not None:
+            self.app.push_screen(ScatterModal(place))
 
     def feature_in_view(self) -> FeaturePlace | None:
         selection, feature_id = self.workspace.selection, self._feature_id()
@@ -200,10 +224,10 @@ def _histogram(rows: pl.DataFrame) -> Text:
     shown.append("\nEFAS of the tested features\n", "bold")
     low, high = number(rows["low"][0]), number(rows["high"][-1])
     scale = low + " " * max(1, 2 * len(rows) - len(low) - len(high)) + high
-    shown.append("\n".join([*bars(rows["n"].to_list(), 4), scale]))
+    shown.append("\n".join([*bars(rows["n"].to_list(), 3), scale]))
     if rows["n_null"][0] is not None:
-        shown.append("\nthe same with labels drawn from the lens (calibration)\n", "dim")
-        shown.append("\n".join(bars(rows["n_null"].to_list(), 3)), "dim")
+        shown.append("\nthe same with labels drawn from the lens\n", "dim")
+        shown.append("\n".join(bars(rows["n_null"].to_list(), 2)), "dim")
     return shown
 
 

@@ -79,11 +79,22 @@ another it holds the two side by side, or their runs.
         frame = pl.DataFrame(rows).select(names) if rows else pl.DataFrame()
         self.query_one("#saes", VirtualTable).show(FrameRows(frame))
         self.query_one("#saes").focus()
+        self._say()
         store = self.workspace.store
-        self.query_one(StatusBar).say(
-            store.path.name, _counted(len(store.runs), "run"), _counted(len(rows), "SAE")
-        )
         self.workspace.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
+
+    def on_screen_resume(self) -> None:
+        """Tell of jobs that have begun or ended meanwhile."""
+        self._say()
+
+    def _say(self) -> None:
+        store, running = self.workspace.store, len(self.workspace.jobs.running)
+        self.query_one(StatusBar).say(
+            store.path.name,
+            _counted(len(store.runs), "run"),
+            _counted(len(self.workspace.choices), "SAE"),
+            f"{_counted(running, 'job')} running: 9" if running else "",
+        )
 
     def _summarised(self, found: list[RunSummary]) -> None:
         self._summaries = {run.info.run_id: run for run in found}

@@ -1,17 +1,20 @@
 """Specialists: categories by SAEs as a heatmap, and the features behind each cell."""
 
+from typing import ClassVar
+
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Footer
 
 from db.provenance import SaeInfo
 from db.store import Session
-from queries.display import show_probability
-from queries.specialists import ranked_specialists, specialist_matrix
+from queries.display import number, show_probability
+from queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import MOST_ROWS, mark, numeric, probability, whole
+from tui.screens.columns import MOST_ROWS, mark, numeric, probability, text, whole
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
@@ -32,16 +35,38 @@ _COLUMNS = (
 )
 
 
+_LAYERS = (
+    whole("layer", "layer", 5),
+    text("stream", "stream", 9),
+    text("coverage", "coverage", 15),
+    text("peak", "peak", 15),
+    text("found", "found", 7),
+    numeric("mean_best_auroc", "AUROC", 6),
+    numeric("mean_best_score", "score", 6),
+    whole("most_frequent", "widest", 6),
+    whole("strongest", "strong.", 7),
+    whole("n_live", "live", 6),
+    text("sae_id", "SAE", 27),
+)
+_BAR = 8
+
+
 class SpecialistsScreen(MarkingScreen, AnalysisScreen):
     """A row for each category, a column for each SAE of the run."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "turn", "Layers", id="specialists.turn", tooltip="The SAEs, layer by layer"),
+    ]
     HELP = """# Specialists
 
 Each cell is the best specialist of a category in an SAE: strong texts inside the category less
 strong texts outside. A text is strong when its mean activation is at least a quarter of the
 feature's strongest text. A star says found: q below 0.05 (exact permutation over texts). The list
 ranks every feature for the cell under the cursor; **enter** goes into the list, and again opens
-the feature. Other thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8.
+the feature. **t** turns the list to the SAEs, layer by layer: the share of texts the most frequent
+feature is active in (coverage), the peak activation, how many categories have a specialist and how
+good they are. `*`, **n** and **=** as in Features. Other thresholds, and what padding would do:
+`find_specialists`, `padding_effect` in 8.
 """
 
     def compose(self) -> ComposeResult:
@@ -49,6 +74,7 @@ the feature. Other thresholds, and what padding would do: `find_specialists`, `p
         with Container(id="specialists"):
             yield Heatmap(id="matrix")
             yield VirtualTable(_COLUMNS, id="ranked")
+            yield VirtualTable(_LAYERS, id="layers")
         yield StatusBar(id="status")
         yield Footer(compact=True)
 
@@ -57,8 +83,11 @@ the feature. Other thresholds, and what padding would do: `find_specialists`, `p
         self._categories: list[str] = []
         self._ranked = pl.DataFrame()
         self._at: tuple[Selection, str] | None = None
+        self.query_one("#layers").display = False
+        self.query_one("#ranked").display = True
         self.query_one("#matrix").focus()
         self.ask("matrix", lambda session: specialist_matrix(session, selection.run), self._shown)
+        self.ask("layers", lambda session: layer_progression(session, selection.run), self._layers)
 
     def _saes_of(self, run: str) -> list[SaeInfo]:
         return [choice.sae for choice in self.workspace.choices if choice.run == run]
@@ -104,9 +133,19 @@ the feature. Other thresholds, and what padding would do: `find_specialists`, `p
 
     @on(Heatmap.Chosen)
     def _into(self) -> None:
-        self.query_one("#ranked").focus()
+        self.query_one("#layers" if self.query_one("#layers").display else "#ranked").focus()
 
-    @on(VirtualTable.Chosen)
+    def _layers(self, rows: pl.DataFrame) -> None:
+        self.show_rows(self.query_one("#layers", VirtualTable), _with_bars(rows), _LAYERS)
+
+    def action_turn(self) -> None:
+        """From the ranked features to the layers, and back."""
+        layers, ranked = self.query_one("#layers"), self.query_one("#ranked")
+        layers.display, ranked.display = not layers.display, layers.display
+        if ranked.has_focus or layers.has_focus:
+            self._into()
+
+    @on(VirtualTable.Chosen, "#ranked")
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         if self._at is not None:
             self.open_feature(self._at[0], self._ranked["feature_id"].to_list(), event.row)
@@ -119,10 +158,26 @@ the feature. Other thresholds, and what padding would do: `find_specialists`, `p
 
     def action_back(self) -> None:
         """Out of the list first."""
-        if self.query_one("#ranked").has_focus:
+        if self.query_one("#ranked").has_focus or self.query_one("#layers").has_focus:
             self.query_one("#matrix").focus()
         else:
             super().action_back()
+
+
+def _with_bars(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `layer_progression`, with coverage and peak as figures and bars."""
+
+    def bars(name: str) -> list[str]:
+        values = [value or 0.0 for value in rows[name].to_list()]
+        top = max(values, default=0.0) or 1.0
+        return [f"{number(v):>6} {'█' * round(v / top * _BAR)}" for v in values]
+
+    found = rows.select("n_found", "n_categories").rows()
+    return rows.with_columns(
+        pl.Series("coverage", bars("coverage"), pl.String),
+        pl.Series("peak", bars("peak_activation"), pl.String),
+        pl.Series("found", [f"{n or 0} of {of or 0}" for n, of in found], pl.String),
+    )
 
 
 def _short(sae: SaeInfo) -> str:

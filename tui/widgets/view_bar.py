@@ -41,10 +41,12 @@ class ViewBar(Widget):
         return text
 
     def _labels(self) -> Iterator[tuple[str, bool, str]]:
-        """Mode, whether this is it, and what is written; the view one is in is always in full."""
+        """Mode, whether this is it, and what is written: in full where there is room."""
+        needed = sum(len(f" {key} {short} ") for key, _, _, short in VIEWS)
         for key, mode, title, short in VIEWS:
             is_here = mode == self._current
-            name = title if is_here or self.size.width >= _WIDE else short
+            fits = needed + len(title) - len(short) <= self.size.width
+            name = title if self.size.width >= _WIDE or (is_here and fits) else short
             yield mode, is_here, f" {key} {name} "
 
     def on_click(self, event: events.Click) -> None:

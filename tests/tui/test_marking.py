@@ -1,0 +1,191 @@
+"""Stars, notes, comparisons, masked tokens, and what a feature shows beside its contexts."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from db.layout import StoreLayout
+from db.notes import Note, read_notes
+from ingest.plan import IngestConfig
+from queries.catalog import open_catalog
+from queries.contexts import activation_samples
+from queries.features import best_features
+from queries.specialists import layer_progression
+from tests.conftest import make_store
+from tests.tui.conftest import Open
+from tui.screens.compare_features import CompareFeaturesScreen
+from tui.screens.compare_runs import CompareRunsScreen
+from tui.screens.compare_saes import CompareSaesScreen
+from tui.screens.feature import FeatureScreen
+from tui.screens.feature_texts import FeatureTextsScreen
+from tui.screens.text import TextScreen
+from tui.widgets.scatter import scatter
+from tui.widgets.token_text import TokenText
+from tui.widgets.virtual_table import VirtualTable
+
+BOTH = pytest.mark.parametrize("size", ["small", "large"])
+
+
+@pytest.fixture
+def path(rich_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(rich_path, tmp_path / "rich.lens"))
+
+
+def notes(path: Path) -> list[Note]:
+    return read_notes(StoreLayout(path).runs()[0].notes)
+
+
+@BOTH
+async def test_a_feature_is_starred_and_noted_from_the_list(drive: Open, path: Path, size) -> None:
+    async with drive(size, path) as d:
+        await d.press("2", "down", "down")
+        table = d.app.screen.query_one("#list", VirtualTable)
+        assert table.source is not None
+        wanted = table.source.row(2)[0]
+        await d.press("asterisk")
+        await d.hears(f"feature {wanted}: starred")
+        assert table.source.row(table.cursor_row)[0] == wanted, "the cursor stays"
+        await d.press("n")
+        assert f"Note about feature {wanted}" in d.text
+        await d.type("[b] brackets")
+        await d.press("enter")
+        await d.hears("noted: [b] brackets")
+        kept = {n.feature_id: n for n in notes(path)}[wanted]
+        assert kept.is_starred and kept.note == "[b] brackets"
+        await d.press("enter")
+        assert isinstance(d.app.screen, FeatureScreen)
+        assert f"Feature {wanted} ★" in d.text and "[b] brackets" in d.text
+        await d.press("asterisk", "n", *["backspace"] * 20, "enter")
+        await d.settle()
+        assert wanted not in {n.feature_id for n in notes(path)}
+        assert "★" not in d.text
+
+
+async def test_stars_are_kept_from_every_list_of_features(drive: Open, path: Path) -> None:
+    before = len(notes(path))
+    async with drive("large", path) as d:
+        for view, keys in (("4", ()), ("5", ()), ("3", ("enter", "down")), ("7", ("t", "tab"))):
+            await d.press(view, *keys, "asterisk")
+            await d.hears("starred")
+    assert len(notes(path)) > before
+
+
+@BOTH
+async def test_two_features_stand_side_by_side(drive: Open, path: Path, size) -> None:
+    with open_catalog(path) as store:
+        run = store.runs[0].info.run_id
+        one, other = best_features(store, run, "mlp", k=2)["feature_id"].to_list()
+    async with drive(size, path) as d:
+        await d.press("2", "equals_sign")
+        await d.hears(f"feature {one} marked")
+        await d.press("down", "equals_sign")
+        assert isinstance(d.app.screen, CompareFeaturesScreen)
+        for said in ("both active on", "Jaccard", str(one), str(other), "active tokens"):
+            assert said in d.text, said
+        assert d.lines[-2].strip().startswith(f"{one} of mlp · {other} of mlp")
+        assert len(d.app.screen.query(TokenText)) >= 2
+        await d.press("tab", "right")
+        assert "activation" in d.lines[-2]
+        await d.press("escape", "equals_sign", "equals_sign")
+        assert "side by side" not in d.lines[0], "a feature is not compared with itself"
+
+
+@BOTH
+async def test_two_saes_and_their_matches(drive: Open, path: Path, size) -> None:
+    async with drive(size, path) as d:
+        await d.press("down", "equals_sign", "down", "equals_sign")
+        assert isinstance(d.app.screen, CompareSaesScreen)
+        for said in ("architecture", "L0", "fvu"):
+            assert said in d.text, said
+        table = d.app.screen.query_one("#matches", VirtualTable)
+        assert table.n_rows, "neighbouring layers have stored matches"
+        await d.press("tab", "enter")
+        assert isinstance(d.app.screen, CompareFeaturesScreen)
+
+
+async def test_two_runs_are_held_against_each_other(
+    drive: Open, tmp_path: Path, config: IngestConfig
+) -> None:
+    path = tmp_path / "two.lens"
+    make_store(path, config)
+    make_store(path, replace(config, n_ctx=12, run_id="other"))
+    async with drive("large", path) as d:
+        await d.press("equals_sign", "down", "down", "equals_sign")
+        assert "their runs, with tests over texts" in d.text
+        await d.press("down", "enter")
+        assert isinstance(d.app.screen, CompareRunsScreen)
+        await d.until("[energies]")
+        assert "text by text" in d.text and "difference" in d.text
+        for part in ("saes", "features", "specialists", "energies"):
+            await d.press("t")
+            assert f"[{part}]" in d.text
+
+
+@BOTH
+async def test_all_strengths_and_masked_tokens(drive: Open, store, run_id, size) -> None:
+    async with drive(size) as d:
+        await d.press("2", "enter", "i")
+        feature_id = d.app.screen._feature_id
+        found = activation_samples(store, run_id, "mlp", feature_id)
+        drawn = list(d.app.screen.query(TokenText))
+        assert len(drawn) == len(found)
+        assert size == "small" or "from all strengths" in d.lines[-2]
+        await d.press("i", "M")
+        rows = store.cursor().execute(
+            "SELECT count(*) FROM codes WHERE sae_id = 'mlp' AND feature_id = $f",
+            {"f": feature_id},
+        )
+        assert f"{rows.fetchall()[0][0]:,} activations" in d.text, "masked ones are counted"
+        await d.press("M")
+        assert not d.app.workspace.with_masked
+
+
+async def test_energies_are_shaded_too(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.press("2", "enter")
+        text = next(iter(d.app.screen.query(TokenText)))
+        by_activation = [span for span in text.render().spans if "on #" in str(span.style)]
+        await d.press("u")
+        by_energy = [span for span in text.render().spans if "on #" in str(span.style)]
+        assert len(by_energy) > len(by_activation), "nearly every token has an energy"
+
+
+@BOTH
+async def test_every_text_of_a_feature(drive: Open, store, run_id, size) -> None:
+    async with drive(size) as d:
+        await d.press("2", "enter", "t")
+        assert isinstance(d.app.screen, FeatureTextsScreen)
+        table = d.app.screen.query_one("#means", VirtualTable)
+        n = store.cursor().execute("SELECT count(*) FROM texts WHERE n_tokens > 0").fetchall()[0][0]
+        assert table.n_rows == n and f"of {n}" in d.lines[-2]
+        await d.press("enter")
+        assert isinstance(d.app.screen, TextScreen) and "shaded by" in d.text
+
+
+@BOTH
+async def test_layers_and_scatter(drive: Open, path: Path, size) -> None:
+    with open_catalog(path) as store:
+        run = store.runs[0].info.run_id
+        layers = layer_progression(store, run)
+    async with drive(size, path) as d:
+        await d.press("3", "t")
+        for row in layers.iter_rows(named=True):
+            assert f"{row['n_found']} of {row['n_categories']}" in d.text
+        assert "coverage" in d.text and "█" in d.text
+        await d.press("t", "4", "x")
+        assert "energy (nats) against activation" in d.text
+        assert any(0x2800 < ord(c) < 0x2900 for c in d.text), "dots are drawn"
+        await d.press("t")
+        assert "g lens against activation" in d.text
+        await d.press("escape")
+
+
+def test_a_scatter_plot_puts_points_where_they_belong() -> None:
+    lines = scatter([(0.0, 0.0), (1.0, 1.0)], 10, 4, "x", "y").plain.splitlines()
+    assert lines[1].endswith("⠈") and lines[1].startswith("   1.000")
+    assert lines[4].endswith("⡀" + "⠀" * 9)
+    assert "2 tokens" in lines[0]
+    assert scatter([(1.0, 2.0)] * 3, 10, 4, "x", "y").plain.count("⠀") == 39
+    assert "no token" in scatter([], 10, 4, "x", "y").plain
