@@ -6,6 +6,7 @@ Without STORE the demo's store is made first. Look at them: nothing cut, everyth
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -76,10 +77,12 @@ def main() -> None:
 
 
 async def _taken(path: Path, picture: Picture, size: tuple[int, int]) -> bytes:
+    os.environ.pop("NO_COLOR", None)
+    if picture.no_color:
+        os.environ["NO_COLOR"] = "1"
     with open_catalog(path) as store:
         confine(store)
         app = LensApp(store)
-        app.no_color = picture.no_color
         async with app.run_test(size=size) as pilot:
             await _settled(app, pilot)
             for key in picture.keys:

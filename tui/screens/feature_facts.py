@@ -145,7 +145,7 @@ def more_facts(shown: Shown) -> Text:
 
 def _strongest(tokens: list[str]) -> str:
     """The commonest of the tokens it is strongest on: the nearest there is to an explanation."""
-    counted = Counter(tokens).most_common(5)
+    counted = Counter(tokens).most_common(4)
     total = f" of its top {len(tokens)}"
     return "  ".join(
         f"{visible_token(token)} {n}{total if place == 0 else ''}"

@@ -94,8 +94,8 @@ tokens lose without it beyond what the others lose, once `energylens routing` ha
         with Horizontal(id="routing"):
             yield VirtualTable(_COLUMNS["choices"], id="routes")
             with VerticalScroll(id="routing-about", can_focus=False):
-                yield Static("", id="routing-health", markup=False)
                 yield Static("", id="routing-tokens", markup=False)
+                yield Static("", id="routing-health", markup=False)
         yield StatusBar(id="status")
         yield Footer(compact=True)
 
@@ -206,20 +206,20 @@ def _health(rows: pl.DataFrame, told: pl.DataFrame) -> Text:
             f"{number(row['routing_information']):>7}{number(row['max_vio']):>8}"
             f"{row['n_dead']:>6}{number(row['energy_correlation']):>8}\n"
         )
-    shown.append("\nbits the first choice tells, chance taken off\n", "bold")
+    shown.append("\nbits the first choice tells, chance off; share; p\n", "bold")
     for layer in rows["layer"]:
         shown.append(f"layer {layer}\n", "dim")
         for row in told.filter(pl.col("layer") == layer).iter_rows(named=True):
             shown.append(
-                f"  {row['label']:<22}{number(row['adjusted']):>8}"
-                f"{number(row['normalized']):>8}  p {show_probability(row['p']).strip()}\n"
+                f"  {row['label']:<21}{number(row['adjusted']):>7}"
+                f"{number(row['normalized']):>7} {show_probability(row['p']).strip()}\n"
             )
     return shown
 
 
 def _tokens(path: str, rows: pl.DataFrame) -> Text:
     shown = Text()
-    shown.append(f"\ntokens that take {path}\n", "bold")
+    shown.append(f"tokens that take {path}\n", "bold")
     for row in rows.iter_rows(named=True):
         shown.append(visible(row["text_before"] or "")[-18:], "dim")
         shown.append(visible_token(row["token"]), "reverse")
@@ -229,7 +229,7 @@ def _tokens(path: str, rows: pl.DataFrame) -> Text:
 
 def _taken(title: str, tokens: list[str], shares: list[float]) -> Text:
     shown = Text()
-    shown.append(f"\n{title} takes, with its share of each\n", "bold")
+    shown.append(f"{title} takes, with its share of each\n", "bold")
     for token, share in zip(tokens, shares, strict=True):
         shown.append(visible_token(token), "reverse")
         shown.append(f" {share:.0%}  ", "dim")

@@ -1,0 +1,85 @@
+"""Ten thousand random keys: no exception, no memory that grows."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from db.store import confine
+from queries.catalog import open_catalog
+from tests.tui.conftest import SIZES, Driver
+from tui.app import LensApp, WorkerPlace
+from tui.keymap import bindings_by_id
+
+NO_WORKER = WorkerPlace(
+    (
+        sys.executable,
+        "-c",
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    number = json.loads(line)['id']\n"
+        "    error = {'kind': 'UsageError', 'message': 'no model in a soak'}\n"
+        "    print(json.dumps({'id': number, 'error': error}), flush=True)\n",
+    )
+)
+"""A worker that refuses everything: what is tested here is the screens."""
+LEAVING = {"ctrl+q", "f10"}
+LETTERS = "abcxyz019 >:~\"[]{}'%_-"
+NAMES = {" ": "space", ">": "greater_than_sign", ":": "colon", "~": "tilde", '"': "quotation_mark",
+         "[": "left_square_bracket", "]": "right_square_bracket", "{": "left_curly_bracket",
+         "}": "right_curly_bracket", "'": "apostrophe", "%": "percent_sign", "_": "underscore",
+         "-": "minus"}  # fmt: skip
+
+
+def keys() -> list[str]:
+    """Every key of the program but those that leave it, and letters for what is typed."""
+    bound = {key for b in bindings_by_id().values() for key in b.key.split(",")}
+    typed = [NAMES.get(letter, letter) for letter in LETTERS]
+    common = ["down", "up", "enter", "escape", "tab", "left", "right"] * 6
+    return [*sorted(bound - LEAVING), *typed, *common, "ctrl+p", "backspace"]
+
+
+def resident() -> float:
+    """Memory of this process, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def soak(path: Path, size: str, n_keys: int, seed: int) -> list[float]:
+    """Press keys at random; the memory in use at tenths of the way."""
+    choices, generator, measured = keys(), random.Random(seed), []
+    with open_catalog(path) as store:
+        confine(store)
+        app = LensApp(store, NO_WORKER)
+        async with app.run_test(size=SIZES[size]) as pilot:
+            driver = Driver(app, pilot)
+            for number in range(n_keys):
+                key = generator.choice(choices)
+                await pilot.press(key)
+                if number % 25 == 0:
+                    await driver.settle()
+                if number % (n_keys // 10) == n_keys // 10 - 1:
+                    measured.append(resident())
+            await driver.settle()
+            assert app.is_running and driver.lines[0].strip(), "the program is still there"
+    return measured
+
+
+@pytest.mark.parametrize(("size", "seed"), [("small", 0), ("large", 1)])
+async def test_random_keys_break_nothing(
+    rich_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, seed: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await soak(rich_path, size, 300, seed)
+
+
+@pytest.mark.slow
+async def test_ten_thousand_keys_and_memory_stays_flat(
+    rich_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured = await soak(rich_path, "small", 10_000, seed=2)
+    print("resident MB at tenths of the way:", [round(m) for m in measured])  # noqa: T201
+    assert measured[-1] - measured[2] < 40, measured
