@@ -1,6 +1,7 @@
 """Tokens and numbers as a person reads them on one line."""
 
 import unicodedata
+from decimal import Decimal
 
 _MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\0": "␀", "\x1b": "␛", "\x7f": "␡"}
 
@@ -33,10 +34,12 @@ def _shown(character: str) -> str:
     return "⏎" if category in ("Zl", "Zp") else character
 
 
-def number(value: float | int | None, digits: int = 3) -> str:
+def number(value: float | int | Decimal | None, digits: int = 3) -> str:
     """A number in few characters; None is a dot, which no number is."""
     if value is None or value != value:
         return "·"
+    if isinstance(value, Decimal):  # what SQL's sum makes of whole numbers
+        value = int(value) if value == int(value) else float(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -10,6 +10,7 @@ import typer
 
 from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
+from energylens.cli.serve import is_in_browser, serve
 from energylens.errors import MissingExtraError, UsageError
 
 DEMO_MODEL = "builtin:mesanet"
@@ -40,7 +41,7 @@ def demo(
 
         print_findings(store, run_id)
     else:
-        tui(store)
+        tui(store, None, None, in_browser=False, port=8000)
 
 
 def tui(
@@ -52,8 +53,26 @@ def tui(
     worker_store: Annotated[
         str | None, typer.Option(help="The store's path on the worker's machine, if another.")
     ] = None,
+    in_browser: Annotated[
+        bool, typer.Option("--serve", help="In a browser on this machine, not in the terminal.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where --serve is reached.")] = 8000,
 ) -> None:
     """Explore a store by keyboard; `--worker` computes what is asked for on another machine."""
+    if in_browser:
+        given = (("--worker", worker), ("--worker-store", worker_store))
+        serve(store, port, [part for name, value in given if value for part in (name, value)])
+        return
+    if not is_in_browser():
+        _need_terminal()
+    from tui.app import WorkerPlace, run_tui
+
+    own = WorkerPlace()
+    command = own.command if worker is None else tuple(shlex.split(worker))
+    run_tui(store, WorkerPlace(command, worker_store))
+
+
+def _need_terminal() -> None:
     if os.environ.get("TERM") == "dumb":
         raise UsageError(
             "TERM=dumb has no screen; use energylens info, query and sql, "
@@ -61,11 +80,6 @@ def tui(
         )
     if not _has_terminal():
         raise UsageError("the TUI needs a terminal; use energylens info, query and sql instead")
-    from tui.app import WorkerPlace, run_tui
-
-    own = WorkerPlace()
-    command = own.command if worker is None else tuple(shlex.split(worker))
-    run_tui(store, WorkerPlace(command, worker_store))
 
 
 def worker() -> None:
@@ -95,6 +109,9 @@ def doctor() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     free = shutil.disk_usage(Path.cwd()).free
     typer.echo(f"{cores} cores, {free / 1e9:.0f} GB free here, TERM={os.environ.get('TERM', '')}")
+    from tui.settings import settings_path
+
+    typer.echo(f"settings {settings_path()}")
     missing = []
     for extra, package in (
         ("", "duckdb"),

@@ -20,12 +20,19 @@ class LensScreen(Screen[None]):
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
         Binding("r", "recompute", "Recompute", show=False, id="app.recompute"),
         Binding("e", "export", "Export", show=False, id="app.export", tooltip="Write a file"),
+        Binding("J", "side(1)", "Panel down", show=False, id="app.panel_down"),
+        Binding("K", "side(-1)", "Panel up", show=False, id="app.panel_up"),
     ]
 
     @property
     def workspace(self) -> Workspace:
         """The open store and what is in view."""
         return cast("Workspace", self.app.workspace)  # type: ignore[attr-defined]
+
+    def action_side(self, by: int) -> None:
+        """Scroll the panel beside what is in focus."""
+        for panel in self.query(".side"):
+            panel.scroll_relative(y=by * max(1, panel.size.height // 2), animate=False)
 
     def action_recompute(self) -> None:
         """Offer what can be computed for the run in view."""

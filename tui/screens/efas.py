@@ -84,7 +84,7 @@ class EfasScreen(MarkingScreen, AnalysisScreen):
 
 Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEANING}
 
-**within** has window and position means off; **t** is clustered by context, **q** is
+**within** has window and position means off; `t` is clustered by context, `q` is
 Benjamini-Hochberg over the tested features, **p flip** confirms by random sign flips. **smd** is
 the mean of g where active less where not, in deviations. Only features on at least 30 tokens in 5
 contexts are tested. **v** takes another gradient, **c** another SAE, **enter** opens the feature,
@@ -95,7 +95,7 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
         yield ViewBar("efas")
         with Horizontal(id="efas"):
             yield VirtualTable(_COLUMNS, id="ranking")
-            with VerticalScroll(id="efas-about", can_focus=False):
+            with VerticalScroll(id="efas-about", classes="side", can_focus=False):
                 yield Static("", id="efas-layers", markup=False)
                 yield Static("", id="efas-histogram", markup=False)
                 yield Static("", id="efas-feature", markup=False)

@@ -7,7 +7,7 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import Container, VerticalScroll
 from textual.widgets import Footer, Static
 
 from db.store import Session
@@ -43,6 +43,8 @@ class FeatureScreen(MarkingScreen):
         Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="feature.next"),
         Binding("down,j", "context(1)", "Context", show=False, id="feature.down"),
         Binding("up,k", "context(-1)", "Context", show=False, id="feature.up"),
+        Binding("pagedown", "page(1)", "Page", show=False, id="feature.page_down"),
+        Binding("pageup", "page(-1)", "Page", show=False, id="feature.page_up"),
         Binding("a", "lab", "Ablate", id="feature.lab", tooltip="Run a text without it"),
         Binding("t", "texts", "Texts", id="feature.texts", tooltip="Every text, by category"),
         Binding("m", "more", "More", show=False, id="feature.more", tooltip="More contexts"),
@@ -61,8 +63,9 @@ class FeatureScreen(MarkingScreen):
 Shades go from dark (weak) to light (the feature's strongest); **v** writes a digit from 1 to 9
 beside each, **u** shades by energy instead. **up** and **down** go from context to context,
 **left** and **right** from token to token: the status line gives the exact value under the cursor.
-**space** shows the whole context, **m** more contexts, **i** samples from all strengths, **M**
-masked tokens too (special, first ones, sinks).
+**page down** and **page up** scroll, **J** and **K** scroll the facts beside. **space** shows the
+whole context, **m** more contexts, **i** samples from all strengths, **M** masked tokens too
+(special, first ones, sinks).
 
 **t** lists every text by category, **a** runs the context without the feature, `*` stars it, **n**
 notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia link.
@@ -86,7 +89,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         with Container(id="feature"):
-            with Vertical(id="about"):
+            with VerticalScroll(id="about", classes="side", can_focus=False):
                 yield Static("", id="facts", markup=False)
                 yield Histogram(lines=3, id="histogram")
                 yield Static("", classes="more-facts", markup=False)
@@ -199,6 +202,12 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
             return
         focused = next((n for n, text in enumerate(texts) if text.has_focus), -1)
         texts[max(0, min(focused + by, len(texts) - 1))].focus()
+
+    def action_page(self, by: int) -> None:
+        """Scroll the contexts; on a narrow screen, the page they stand on."""
+        name = "#feature" if self.has_class("-narrow") else "#contexts"
+        holder = self.query_one(name)
+        holder.scroll_relative(y=by * holder.size.height, animate=False)
 
     def action_more(self) -> None:
         """Draw more contexts."""

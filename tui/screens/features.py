@@ -81,7 +81,7 @@ Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
         yield ViewBar("features")
         with Horizontal(id="features"):
             yield VirtualTable(_COLUMNS, id="list")
-            with VerticalScroll(id="peek", can_focus=False):
+            with VerticalScroll(id="peek", classes="side", can_focus=False):
                 yield Static("", id="peek-facts", markup=False)
                 yield Histogram(lines=5, id="peek-histogram")
         yield Input(placeholder="max_activation > 5 category:math", id="filter")

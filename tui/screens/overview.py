@@ -56,7 +56,7 @@ another it holds the two side by side, or their runs.
         yield ViewBar("overview")
         with Horizontal(id="overview"):
             yield VirtualTable(_COLUMNS, id="saes")
-            with VerticalScroll(id="run", can_focus=False):
+            with VerticalScroll(id="run", classes="side", can_focus=False):
                 yield Static("reading the store ...", id="run-facts", markup=False)
         yield StatusBar(id="status")
         yield Footer(compact=True)

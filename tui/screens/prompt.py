@@ -51,8 +51,9 @@ class PromptScreen(LensScreen):
 
 A text through the model and SAEs of the run in view. **t** types or changes it, **o** compares it
 token by token with another one (the column *other* is the other text's energy at the same place),
-**tab** goes to the features of the token under the cursor, **enter** opens one, **w** stores the
-text as a run. *next, by layer* is what each layer's lens would say next, from the embedding up.
+**tab** goes to the features of the token under the cursor, **enter** opens one, **x** stops it,
+**w** stores the text as a run. *next, by layer* is what each layer's lens would say next, from the
+embedding up.
 """
 
     def __init__(self, selection: Selection, text: str = "") -> None:

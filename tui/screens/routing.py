@@ -81,7 +81,7 @@ class RoutingScreen(AnalysisScreen):
     HELP = """# Routing
 
 **t** turns from the choices of the routers (anchors, experts) to the paths tokens take through
-the layers, and to the features that go with each choice. **z** holds a path against layers
+the layers, and to the features that go with each choice. `z` holds a path against layers
 shuffled among tokens of the same vocabulary id: routing is lexical, and lift alone would call
 everything a circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of
 the lens energy over the path, less that of all tokens. **without** is how many nats an anchor's own
@@ -93,7 +93,7 @@ tokens lose without it beyond what the others lose, once `energylens routing` ha
         yield ViewBar("routing")
         with Horizontal(id="routing"):
             yield VirtualTable(_COLUMNS["choices"], id="routes")
-            with VerticalScroll(id="routing-about", can_focus=False):
+            with VerticalScroll(id="routing-about", classes="side", can_focus=False):
                 yield Static("", id="routing-tokens", markup=False)
                 yield Static("", id="routing-health", markup=False)
         yield StatusBar(id="status")

@@ -116,7 +116,10 @@ letter. Saved statements lie in the configuration directory, a file each.
             self.query_one(StatusBar).say("SQL", "F5 runs")
 
     def action_run(self) -> None:
-        """Run what stands in the editor."""
+        """Run what stands in the editor, once it has taken in all keys pressed before."""
+        self.editor.call_later(self._run)
+
+    def _run(self) -> None:
         text = self.editor.text
         self._is_running = True
         self._walked = 0

@@ -47,8 +47,8 @@ class TextScreen(MarkingScreen, AnalysisScreen):
 
 **left** and **right** go from token to token; beside them stand the features active there,
 strongest first. **tab** goes to that list: **f** shades the whole text by the feature under the
-cursor, **enter** opens it. **p** runs the part in focus again, to be changed. **v** writes digits
-beside the shades.
+cursor, **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
+focus again, to be changed. **v** writes digits beside the shades.
 """
 
     def __init__(

@@ -1,0 +1,84 @@
+"""Help tells of every key, and every key it tells of is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from textual.binding import Binding
+from textual.screen import Screen
+
+from tests.tui.conftest import Open
+from tui.screens.base import LensScreen
+
+VIEWS = {
+    "Overview": (),
+    "Features": ("2",),
+    "Feature": ("2", "enter"),
+    "Texts of a feature": ("2", "enter", "t"),
+    "Two features side by side": ("2", "equals_sign", "down", "equals_sign"),
+    "Two SAEs side by side": ("equals_sign", "down", "equals_sign"),
+    "Specialists": ("3",),
+    "EFAS": ("4",),
+    "Co-activation": ("5",),
+    "Routing": ("6",),
+    "Energy": ("7",),
+    "Text": ("7", "t"),
+    "SQL": ("8",),
+    "Jobs": ("9",),
+    "Prompt": ("p", "escape"),
+}
+SPELLED = {
+    "esc": "escape",
+    "page down": "pagedown",
+    "page up": "pageup",
+    "/": "slash",
+    "=": "equals_sign",
+    "*": "asterisk",
+    "[": "left_square_bracket",
+    "]": "right_square_bracket",
+    "+": "plus",
+    "-": "minus",
+    "?": "question_mark",
+}
+EVERYWHERE = {"tab", "up", "down", "left", "right", "space", "enter"}
+KEY = re.compile(r"\*\*([^*\s]{1,9}|page down|page up)\*\*|`(\*)`")
+
+
+def told(screen: Screen) -> set[str]:
+    """The keys a screen's help tells of, as Textual names them; words in bold are no keys."""
+    found = {bold or star for bold, star in KEY.findall(screen.HELP or "")}
+    names = {SPELLED.get(name, name.lower() if name.startswith("F") else name) for name in found}
+    return {n for n in names if len(n) == 1 or n in SPELLED.values() or n in EVERYWHERE
+            or re.fullmatch(r"f\d|ctrl\+\w+|pagedown|pageup|escape", n)}  # fmt: skip
+
+
+def own_bindings(screen: Screen) -> list[Binding]:
+    """The bindings a screen's class and those above it define, up to what every screen has."""
+    found: list[Binding] = []
+    for base in type(screen).__mro__:
+        if base is LensScreen:
+            break
+        found += [b for b in base.__dict__.get("BINDINGS", ()) if isinstance(b, Binding)]
+    return found
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("title", VIEWS)
+async def test_help_and_keys_agree(drive: Open, rich_path: Path, title: str, size: str) -> None:
+    async with drive(size, rich_path) as d:
+        await d.press(*VIEWS[title])
+        screen = d.app.screen
+        keys = told(screen)
+        bound = {
+            key for node in (screen, *screen.query("*")) for key in node._bindings.key_to_bindings
+        }
+        bound |= set(d.app._bindings.key_to_bindings)
+        assert keys - EVERYWHERE <= bound, f"{keys - EVERYWHERE - bound} do nothing here"
+        for binding in own_bindings(screen):
+            said = set(binding.key.split(",")) & keys
+            assert binding.show or said, f"nothing tells of {binding.key}: {binding.description}"
+        if title != "SQL":  # where it is typed
+            await d.press("question_mark")
+            assert "HelpPanel" in {type(node).__name__ for node in screen.walk_children()}
+            await d.press("question_mark")
+            assert "HelpPanel" not in {type(node).__name__ for node in screen.walk_children()}

@@ -1,0 +1,125 @@
+"""What goes out to terminals of all kinds, and to a browser."""
+
+import os
+import pty
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+RGB = re.compile(rb"[34]8;2;(\d+);(\d+);(\d+)")
+INDEXED = re.compile(rb"[34]8;5;(\d+)")
+PATIENCE = 60.0
+
+
+def drawn(store: Path, environment: dict[str, str], keys: bytes = b"2") -> bytes:
+    """What the program writes to a terminal of 80x24 until its table of features is there."""
+    own = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TERM")}
+    main, side = pty.openpty()
+    os.set_blocking(main, False)
+    subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=side, check=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "energylens", "tui", str(store)],
+        stdin=side, stdout=side, stderr=side, env=own | environment,
+    )  # fmt: skip
+    os.close(side)
+    out, has_pressed, end = b"", False, time.monotonic() + PATIENCE
+    try:
+        while b"density" not in out and time.monotonic() < end:
+            if select.select([main], [], [], 0.2)[0]:
+                out += os.read(main, 65536)
+            if b"fvu" in out and not has_pressed:
+                os.write(main, keys)
+                has_pressed = True
+        os.write(main, b"\x11")
+        while process.poll() is None and time.monotonic() < end:
+            if select.select([main], [], [], 0.2)[0]:
+                try:
+                    out += os.read(main, 65536)
+                except OSError:
+                    break
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        os.close(main)
+    assert b"density" in out, out[-500:]
+    return out
+
+
+def is_grey(index: int) -> bool:
+    """Whether an entry of the 256 colours has no hue."""
+    if index >= 232 or index in (0, 7, 8, 15):
+        return True
+    if index < 16:
+        return False
+    red, green, blue = (index - 16) // 36, (index - 16) // 6 % 6, (index - 16) % 6
+    return red == green == blue
+
+
+def test_a_terminal_of_24_bits_gets_them(store_path: Path) -> None:
+    out = drawn(store_path, {"TERM": "xterm-256color", "COLORTERM": "truecolor"})
+    assert RGB.search(out)
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "screen-256color", "tmux-256color"])
+def test_plain_ssh_gets_256_colours(store_path: Path, term: str) -> None:
+    out = drawn(store_path, {"TERM": term, "SSH_CONNECTION": "a 1 b 2"})
+    assert INDEXED.search(out) and not RGB.search(out)
+
+
+@pytest.mark.parametrize("term", ["screen", "xterm", "linux"])
+def test_old_terminals_get_16_colours(store_path: Path, term: str) -> None:
+    out = drawn(store_path, {"TERM": term})
+    assert not INDEXED.search(out) and not RGB.search(out)
+    assert re.search(rb"\x1b\[[0-9;]*4[0-7]", out), "something is coloured"
+
+
+def test_no_color_leaves_greys(store_path: Path) -> None:
+    out = drawn(store_path, {"TERM": "xterm-256color", "NO_COLOR": "1"})
+    assert all(red == green == blue for red, green, blue in RGB.findall(out))
+    assert all(is_grey(int(index)) for index in INDEXED.findall(out))
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def test_the_browser_is_served_on_loopback_only(store_path: Path) -> None:
+    pytest.importorskip("textual_serve")
+    port = free_port()
+    command = [sys.executable, "-m", "energylens", "tui", str(store_path)]
+    process = subprocess.Popen(
+        [*command, "--serve", "--port", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        page, end = b"", time.monotonic() + PATIENCE
+        while not page and time.monotonic() < end:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    page = answer.read()
+            except OSError:
+                time.sleep(0.2)
+        assert b"Energy-Lens" in page and b"textual" in page
+        listening = Path("/proc/net/tcp").read_text().split("\n")[1:]
+        own = [line.split()[1] for line in listening if f":{port:04X} " in line[:30]]
+        assert own and all(address.startswith("0100007F:") for address in own), own
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_store_that_is_not_there_is_not_served(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "energylens", "tui", str(tmp_path / "no.lens"), "--serve"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "no.lens" in done.stderr and "Traceback" not in done.stderr
