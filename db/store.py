@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +89,8 @@ class Store:
         with self._lock:
             while True:
                 for cursor in self._cursors:
-                    cursor.interrupt()
+                    with suppress(duckdb.ConnectionException):  # closed by its last user
+                        cursor.interrupt()
                 try:
                     self._con.close()
                     return

@@ -73,6 +73,10 @@ class Workspace:
         """Be called when a star or a note has changed."""
         self._note_watchers.append(watcher)
 
+    def leave_notes(self, watcher: Callable[[], None]) -> None:
+        """Be called no more; for screens that are closed."""
+        self._note_watchers.remove(watcher)
+
     def watch(self, watcher: Callable[[], None]) -> None:
         """Be called when another SAE is in view."""
         self._watchers.append(watcher)

@@ -18,6 +18,7 @@ from queries.routing import (
     routing_paths,
 )
 from queries.specialists import ranked_specialists, specialist_matrix
+from tests.tui.conftest import Open
 from tui.screens.efas import MEANING
 from tui.screens.feature import FeatureScreen
 from tui.screens.specialists import SpecialistsScreen
@@ -212,3 +213,46 @@ async def test_a_store_without_saes_says_so(drive, tmp_path: Path) -> None:
         for key in "34567":
             await d.press(key)
             assert "this store has no SAE; see 1, Overview" in d.text
+
+
+def shown(table: VirtualTable) -> list[tuple]:
+    """Every row of a table, in its order."""
+    assert table.source is not None
+    return [tuple(table.source.row(i) or ()) for i in range(table.n_rows)]
+
+
+@BOTH
+async def test_every_list_is_sorted_by_any_column(drive: Open, rich_path: Path, size) -> None:
+    async with drive(size, rich_path) as d:
+        for view, table_id, keys in (
+            ("4", "ranking", ()), ("5", "together", ()), ("6", "routes", ()), ("7", "texts", ()),
+            ("3", "ranked", ("enter",)),
+        ):  # fmt: skip
+            await d.press(view, *keys)
+            table = d.app.screen.query_one(f"#{table_id}", VirtualTable)
+            before = shown(table)
+            for number in range(min(4, len(table.columns))):
+                await d.press("s")
+                column = table.columns[number]
+                down = [row[number] for row in shown(table)]
+                known = [v for v in down if v is not None]
+                assert known == sorted(known, reverse=True), (view, column.name)
+                assert "▼" in d.text, column.name
+                await d.press("S")
+                up = [row[number] for row in shown(table)]
+                assert [v for v in up if v is not None] == sorted(known), (view, column.name)
+                await d.press("right")
+            assert sorted(map(str, shown(table))) == sorted(map(str, before)), "no row is lost"
+
+
+async def test_a_sorted_list_opens_the_row_that_is_seen(drive: Open, rich_path: Path) -> None:
+    async with drive("large", rich_path) as d:
+        await d.press("4", "s", "down")
+        seen = d.app.screen.query_one("#ranking", VirtualTable).value()
+        await d.press("enter")
+        assert f"Feature {seen}" in d.text
+        await d.press("escape")
+        await d.pilot.click("#ranking", offset=(12, 0))
+        await d.settle()
+        table = d.app.screen.query_one("#ranking", VirtualTable)
+        assert table.arrow == ("efas", True), "a click on a heading sorts"

@@ -42,11 +42,10 @@ async def test_a_feature_is_starred_and_noted_from_the_list(drive: Open, path: P
     async with drive(size, path) as d:
         await d.press("2", "down", "down")
         table = d.app.screen.query_one("#list", VirtualTable)
-        assert table.source is not None
-        wanted = table.source.row(2)[0]
+        wanted = table.value()
         await d.press("asterisk")
         await d.hears(f"feature {wanted}: starred")
-        assert table.source.row(table.cursor_row)[0] == wanted, "the cursor stays"
+        assert table.value() == wanted, "the cursor stays"
         await d.press("n")
         assert f"Note about feature {wanted}" in d.text
         await d.type("[b] brackets")
@@ -127,7 +126,10 @@ async def test_two_runs_are_held_against_each_other(
 async def test_all_strengths_and_masked_tokens(drive: Open, store, run_id, size) -> None:
     async with drive(size) as d:
         await d.press("2", "enter", "i")
-        feature_id = d.app.screen._feature_id
+        assert isinstance(d.app.screen, FeatureScreen)
+        place = d.app.screen.feature_in_view()
+        assert place is not None
+        feature_id = place.feature_id
         found = activation_samples(store, run_id, "mlp", feature_id)
         drawn = list(d.app.screen.query(TokenText))
         assert len(drawn) == len(found)

@@ -3,20 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import polars as pl
 from textual import on
 
 from db.store import Session
 from tui.modals.cell import CellModal
 from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
-from tui.sources import FrameRows
+from tui.screens.sorting import SortingScreen
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from tui.widgets.virtual_table import VirtualTable
 
 
-class AnalysisScreen(SaeScreen):
+class AnalysisScreen(SortingScreen, SaeScreen):
     """A screen about the SAE in view; asks again when another one is."""
 
     def on_mount(self) -> None:
@@ -43,14 +42,6 @@ class AnalysisScreen(SaeScreen):
     def say(self, *parts: str) -> None:
         """Fill the status line."""
         self.query_one(StatusBar).say(*parts)
-
-    def show_rows(
-        self, table: VirtualTable, rows: pl.DataFrame, columns: Sequence[TableColumn] | None = None
-    ) -> None:
-        """Show a frame's columns in a table."""
-        shown = tuple(columns) if columns is not None else table.columns
-        names = [column.name for column in shown]
-        table.show(FrameRows(rows.select(names) if rows.width else rows), shown)
 
     def open_feature(self, selection: Selection, ids: Sequence[int], row: int) -> None:
         """Open the feature in a row of a list; [ and ] go along the list."""

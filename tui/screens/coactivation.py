@@ -7,7 +7,6 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer
 
 from db.store import Session
 from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
@@ -15,6 +14,7 @@ from tui.screens.analysis import AnalysisScreen
 from tui.screens.columns import MOST_ROWS, mark, numeric, probability, text, whole
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -73,21 +73,20 @@ class CoactivationScreen(MarkingScreen, AnalysisScreen):
 Pairs of features that are active together, by phi (the correlation of being active). **enter**
 follows a feature to its partners, and a partner to its own; **esc** goes back. **u** counts by
 texts instead of tokens, **t** shows clusters (phi of at least 0.5 along the chain), **o** opens the
-feature. `*`, **n** and **=** star, note and compare the one under the cursor. Jaccard is won by
-dense features, lift by rare ones; q says whether the two share more texts than chance gives
-(Fisher, Benjamini-Hochberg over all pairs).
+feature. **s** and **S** sort; `*`, **n** and **=** star, note and compare the one under the cursor.
+Jaccard is won by dense features, lift by rare ones; q says whether the two share more texts than
+chance gives (Fisher, Benjamini-Hochberg over all pairs).
 """
 
     def compose(self) -> ComposeResult:
         yield ViewBar("coactivation")
         yield VirtualTable(_PAIRS, id="together")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._unit = "token"
         self._path = [_Place("pairs")]
-        self._rows = pl.DataFrame()
         super().on_mount()
 
     @property
@@ -116,7 +115,6 @@ dense features, lift by rare ones; q says whether the two share more texts than 
 
     def _shown(self, place: _Place, rows: pl.DataFrame) -> None:
         columns = {"pairs": _PAIRS, "clusters": _CLUSTERS, "partners": _PARTNERS}[place.kind]
-        self._rows = rows
         self.show_rows(self.table, rows, columns)
         self.table.move_to(place.row)
         trail = " > ".join(
@@ -146,9 +144,9 @@ dense features, lift by rare ones; q says whether the two share more texts than 
         return FeaturePlace(selection, feature_id)
 
     def _feature_at(self, row: int) -> int | None:
-        if row >= len(self._rows):
+        if row >= len(self.frame("together")):
             return None
-        found = self._rows.row(row, named=True)
+        found = self.frame("together").row(row, named=True)
         if "members" in found:
             return int(found["members"][0])
         name = "partner_id" if self._path[-1].kind == "partners" else "feature_id"

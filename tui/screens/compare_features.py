@@ -7,7 +7,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from db.notes import Note
 from db.store import Session
@@ -26,6 +26,7 @@ from queries.notes import note_of
 from tui.screens.base import LensScreen
 from tui.sources import string_rows
 from tui.state import FeaturePlace
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_text import TokenText, shaded_tokens
 from tui.widgets.view_bar import ViewBar
@@ -88,7 +89,7 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
                 yield VerticalScroll(id="side-0", can_focus=False)
                 yield VerticalScroll(id="side-1", can_focus=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#sides").focus()

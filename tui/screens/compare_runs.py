@@ -5,12 +5,11 @@ from typing import ClassVar
 import polars as pl
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer
 
 from queries.compare import Comparison, compare_runs
-from tui.screens.base import LensScreen
 from tui.screens.columns import columns_of
-from tui.sources import FrameRows
+from tui.screens.sorting import SortingScreen
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -18,7 +17,7 @@ from tui.widgets.virtual_table import TableColumn, VirtualTable
 _PARTS = ("energies", "saes", "features", "specialists")
 
 
-class CompareRunsScreen(LensScreen):
+class CompareRunsScreen(SortingScreen):
     """One table of four; t turns to the next."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -29,7 +28,8 @@ class CompareRunsScreen(LensScreen):
 **t** turns from the energies by category to the SAEs at the same place, the features that changed
 most, and the best specialists in both. Where both runs read the same texts, differences are taken
 text by text; else the texts of either are two samples. q is Benjamini-Hochberg over the table.
-**e** writes the table to a file; the same in a shell: `energylens compare STORE RUN OTHER_RUN`.
+**s** and **S** sort, **e** writes the table to a file; the same in a shell: `energylens compare
+STORE RUN OTHER_RUN`.
 """
 
     def __init__(self, run: str, other_run: str) -> None:
@@ -42,7 +42,7 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
         yield ViewBar("overview")
         yield VirtualTable((TableColumn("rows", "comparing ...", 40),), id="difference")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#difference").focus()
@@ -54,13 +54,13 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
 
     def _compared(self, found: Comparison) -> None:
         self._found = found
-        self._show()
+        self._draw()
 
-    def _show(self) -> None:
+    def _draw(self) -> None:
         if self._found is None:
             return
         rows: pl.DataFrame = getattr(self._found, self._part)
-        self.query_one("#difference", VirtualTable).show(FrameRows(rows), columns_of(rows))
+        self.show_rows(self.query_one("#difference", VirtualTable), rows, columns_of(rows))
         turn = " / ".join(f"[{part}]" if part == self._part else part for part in _PARTS)
         how = "text by text" if self._found.is_paired else "two samples of texts"
         self.query_one(StatusBar).say(
@@ -74,4 +74,4 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
     def action_turn(self) -> None:
         """Show the next of the tables."""
         self._part = _PARTS[(_PARTS.index(self._part) + 1) % len(_PARTS)]
-        self._show()
+        self._draw()

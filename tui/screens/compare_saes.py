@@ -6,18 +6,18 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Footer
 
 from db.store import Session
 from queries.coactivation import matched_features
 from queries.display import number
 from queries.efas import efas_by_layer
 from queries.specialists import layer_progression
-from tui.screens.base import LensScreen
 from tui.screens.columns import MOST_ROWS, numeric, text, whole
 from tui.screens.compare_features import SIDES, CompareFeaturesScreen, sides
-from tui.sources import FrameRows, string_rows
+from tui.screens.sorting import SortingScreen
+from tui.sources import string_rows
 from tui.state import FeaturePlace, Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import VirtualTable
@@ -50,20 +50,19 @@ class _Side:
     efas: dict
 
 
-class CompareSaesScreen(LensScreen):
+class CompareSaesScreen(SortingScreen):
     """Figures above; below, features that are active together in both, the closest first."""
 
     HELP = """# Two SAEs side by side
 
 Figures of both, and the features of the first with their best match in the second, by correlation
 of activations (stored for neighbouring SAEs of a run). **tab** goes from one table to the other,
-**enter** on a match holds its two features side by side.
+**s** and **S** sort them, **enter** on a match holds its two features side by side.
 """
 
     def __init__(self, one: Selection, other: Selection) -> None:
         super().__init__()
         self._sides = one, other
-        self._matches = pl.DataFrame()
 
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")
@@ -71,7 +70,7 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
             yield VirtualTable(sides(self.app.size.width), id="sides")
             yield VirtualTable(_MATCHES, id="matches")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#sides").focus()
@@ -84,15 +83,13 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
                 matches = matched_features(session, one.run, *ids, k=MOST_ROWS)
             return [_side(session, one), _side(session, other)], matches
 
-        self.workspace.tasks.ask(self, "compare", question, lambda found: self._show(*found))
+        self.workspace.tasks.ask(self, "compare", question, lambda found: self._compared(*found))
 
-    def _show(self, both: list[_Side], matches: pl.DataFrame) -> None:
+    def _compared(self, both: list[_Side], matches: pl.DataFrame) -> None:
         self.query_one("#sides", VirtualTable).show(string_rows(_rows(both), SIDES))
-        self._matches = matches
         self.query_one("#matches").display = len(matches) > 0
         if len(matches):
-            rows = matches.select([column.name for column in _MATCHES])
-            self.query_one("#matches", VirtualTable).show(FrameRows(rows))
+            self.show_rows(self.query_one("#matches", VirtualTable), matches)
         one, other = self._sides
         found = f"{len(matches):,} features of the first have a stored match"
         none = "no stored matches: they are kept for neighbouring SAEs of one run"
@@ -102,7 +99,7 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
 
     @on(VirtualTable.Chosen, "#matches")
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        row = self._matches.row(event.row, named=True)
+        row = self.frame("matches").row(event.row, named=True)
         one, other = self._sides
         self.app.push_screen(
             CompareFeaturesScreen(

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from db.store import Session
 from queries.display import number, show_probability
@@ -28,6 +28,7 @@ from tui.screens.features import PEEK_AFTER
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import bars
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import VirtualTable
@@ -84,11 +85,12 @@ class EfasScreen(MarkingScreen, AnalysisScreen):
 
 Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEANING}
 
-**within** has window and position means off; `t` is clustered by context, `q` is
-Benjamini-Hochberg over the tested features, **p flip** confirms by random sign flips. **smd** is
-the mean of g where active less where not, in deviations. Only features on at least 30 tokens in 5
-contexts are tested. **v** takes another gradient, **c** another SAE, **enter** opens the feature,
-**x** draws its activations against energies and gradients. `*`, **n** and **=** as in Features.
+**within** has window and position means off; `t` is clustered by context, `q` is Benjamini-Hochberg
+over the tested features, **p flip** confirms by random sign flips. **smd** is the mean of g where
+active less where not, in deviations. Only features on at least 30 tokens in 5 contexts are tested.
+**v** takes another gradient, **c** another SAE, **enter** opens the feature, **x** draws its
+activations against energies and gradients. **s** and **S** sort by the column under the cursor,
+`*`, **n** and **=** as in Features.
 """
 
     def compose(self) -> ComposeResult:
@@ -101,11 +103,10 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
                 yield Static("", id="efas-feature", markup=False)
                 yield Static("", id="efas-scatter", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._variant = "lens"
-        self._found: _Found | None = None
         super().on_mount()
 
     def open(self, selection: Selection) -> None:
@@ -122,7 +123,6 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
         self.ask("ranking", question, lambda found: self._shown(selection, found))
 
     def _shown(self, selection: Selection, found: _Found) -> None:
-        self._found = found
         self.show_rows(self.query_one("#ranking", VirtualTable), found.ranking)
         own = found.layers.filter(pl.col("sae_id") == selection.sae.sae_id)
         if own.is_empty():
@@ -180,15 +180,14 @@ contexts are tested. **v** takes another gradient, **c** another SAE, **enter** 
 
     def _feature_id(self) -> int | None:
         row = self.query_one("#ranking", VirtualTable).cursor_row
-        if self._found is None or row >= len(self._found.ranking):
-            return None
-        return int(self._found.ranking["feature_id"][row])
+        ranking = self.frame("ranking")
+        return int(ranking["feature_id"][row]) if row < len(ranking) else None
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         selection = self.workspace.selection
-        if selection is not None and self._found is not None:
-            self.open_feature(selection, self._found.ranking["feature_id"].to_list(), event.row)
+        if selection is not None:
+            self.open_feature(selection, self.frame("ranking")["feature_id"].to_list(), event.row)
 
     def action_variant(self) -> None:
         """Ask for another gradient."""

@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from db.store import Session
 from queries.display import number, visible_token
@@ -24,6 +24,7 @@ from tui.screens.columns import numeric, text, whole
 from tui.screens.text import TextScreen
 from tui.state import Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import VirtualTable
@@ -59,11 +60,12 @@ class EnergyScreen(AnalysisScreen):
     HELP = """# Energy
 
 Texts by mean energy (surprisal of the next token, nats), the hardest first. **enter** draws one: a
-column for each token, a row for each layer of the lens, dark low and light high, with the energy
-in each cell. The lines under it follow the token under the cursor through the layers, and say
-where its likeliest next token settles. **t** shows the text with the features active at each
-token, **f** lists the texts of one category. **n** goes to the next hardest token, **esc** back.
-**M** counts masked tokens too (special, first ones, sinks) in the means of the list.
+column for each token, a row for each layer of the lens, dark low and light high, with the energy in
+each cell. The lines under it follow the token under the cursor through the layers, and say where
+its likeliest next token settles. **t** shows the text with the features active at each token, **f**
+lists the texts of one category. **n** goes to the next hardest token, **esc** back. **s** and **S**
+sort the list by the column under the cursor. **M** counts masked tokens too (special, first ones,
+sinks) in the means of the list.
 """
 
     def compose(self) -> ComposeResult:
@@ -73,10 +75,9 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
             yield Heatmap(label_width=7, cell_width=7, id="landscape")
             yield Static("", id="trajectory", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
-        self._texts = pl.DataFrame()
         self._category: str | None = None
         self._text_id = -1
         self._tokens = pl.DataFrame()
@@ -101,12 +102,11 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
         self.query_one("#landscape" if is_shown else "#texts").focus()
 
     def _listed(self, rows: pl.DataFrame) -> None:
-        self._texts = rows
         self.show_rows(self.query_one("#texts", VirtualTable), rows)
         self._say_list()
 
     def _say_list(self) -> None:
-        n = len(self._texts)
+        n = len(self.frame("texts"))
         if n == 0:
             self.say("this run has no energies: ingest without --energies none")
             return
@@ -121,9 +121,9 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         selection = self.workspace.selection
-        if selection is None or event.row >= len(self._texts):
+        if selection is None or event.row >= len(self.frame("texts")):
             return
-        run, text_id = selection.run, int(self._texts["text_id"][event.row])
+        run, text_id = selection.run, int(self.frame("texts")["text_id"][event.row])
 
         def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame]:
             return (
@@ -174,10 +174,10 @@ token, **f** lists the texts of one category. **n** goes to the next hardest tok
         """Show the text under the cursor with the features active at its tokens."""
         selection = self.workspace.selection
         row = self.query_one("#texts", VirtualTable).cursor_row
-        if selection is None or row >= len(self._texts):
+        if selection is None or row >= len(self.frame("texts")):
             return
         is_drawn = self.query_one("#landscape").display
-        text_id = self._text_id if is_drawn else int(self._texts["text_id"][row])
+        text_id = self._text_id if is_drawn else int(self.frame("texts")["text_id"][row])
         self.app.push_screen(TextScreen(selection, text_id))
 
     def action_category(self) -> None:

@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from db.store import Session
 from queries.contexts import (
@@ -25,6 +25,7 @@ from tui.screens.lab import LabScreen
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import Histogram
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_text import TokenText, shaded_tokens
 from tui.widgets.view_bar import ViewBar
@@ -96,11 +97,14 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
             yield VerticalScroll(id="contexts", can_focus=False)
             yield Static("", classes="more-facts", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.workspace.watch_notes(self._load_facts)
         self._load()
+
+    def on_unmount(self) -> None:
+        self.workspace.leave_notes(self._load_facts)
 
     def feature_in_view(self) -> FeaturePlace | None:
         return FeaturePlace(self._selection, self._feature_id) if self._feature_id >= 0 else None

@@ -3,13 +3,12 @@
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
-from textual.widgets import Footer
 
 from queries.contexts import feature_text_means
-from tui.screens.base import LensScreen
 from tui.screens.columns import numeric, text, whole
-from tui.sources import FrameRows
+from tui.screens.sorting import SortingScreen
 from tui.state import FeaturePlace
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import VirtualTable
@@ -25,26 +24,25 @@ _COLUMNS = (
 )
 
 
-class FeatureTextsScreen(LensScreen):
+class FeatureTextsScreen(SortingScreen):
     """A specialist is inspected here: is it strong in all of its category, and nowhere else?"""
 
     HELP = """# Texts of a feature
 
 Every text, category by category, the strongest first: the mean activation over the text's tokens
-(what specialists are ranked by), the strongest, and on how many tokens the feature is active.
-**enter** opens the text, shaded by the feature.
+(what specialists are ranked by), the strongest, and on how many tokens the feature is active. **s**
+and **S** sort by the column under the cursor. **enter** opens the text, shaded by the feature.
 """
 
     def __init__(self, place: FeaturePlace) -> None:
         super().__init__()
         self._place = place
-        self._rows = pl.DataFrame()
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         yield VirtualTable(_COLUMNS, id="means")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#means").focus()
@@ -57,9 +55,7 @@ Every text, category by category, the strongest first: the mean activation over 
         )
 
     def _show(self, rows: pl.DataFrame) -> None:
-        self._rows = rows
-        shown = rows.select([column.name for column in _COLUMNS])
-        self.query_one("#means", VirtualTable).show(FrameRows(shown))
+        self.show_rows(self.query_one("#means", VirtualTable), rows)
         active = rows.filter(pl.col("n_active") > 0)
         self.query_one(StatusBar).say(
             f"Features > {self._place.feature_id} > texts",
@@ -73,5 +69,5 @@ Every text, category by category, the strongest first: the mean activation over 
 
         place = self._place
         shade = place.selection.sae.sae_id, place.feature_id
-        text_id = int(self._rows["text_id"][event.row])
+        text_id = int(self.frame("means")["text_id"][event.row])
         self.app.push_screen(TextScreen(place.selection, text_id, shade))

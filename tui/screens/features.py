@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.timer import Timer
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from energylens.errors import EnergyLensError
 from queries.display import number, visible
@@ -22,6 +22,7 @@ from tui.screens.marking import MarkingScreen
 from tui.sources import FeatureRows
 from tui.state import FeaturePlace
 from tui.widgets.histogram import Histogram
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -86,7 +87,7 @@ Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
                 yield Histogram(lines=5, id="peek-histogram")
         yield Input(placeholder="max_activation > 5 category:math", id="filter")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._sort = Sort()

@@ -5,12 +5,13 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from queries.display import visible
 from tui.jobs import Job
 from tui.screens.base import LensScreen
 from tui.sources import string_rows
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -47,7 +48,7 @@ usable while it works, and it is started again if it dies.
         yield VirtualTable(_COLUMNS, id="jobs")
         yield Static("", id="job-log", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#jobs").focus()

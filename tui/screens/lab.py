@@ -6,7 +6,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, InterventionRequest, InterventionResult
@@ -17,6 +17,7 @@ from tui.screens.base import LensScreen
 from tui.screens.steering import SteeringScreen
 from tui.sources import string_rows
 from tui.state import Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_pairs import TokenPairs, signed
 from tui.widgets.view_bar import ViewBar
@@ -73,7 +74,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         yield Static("", id="controls", markup=False)
         yield VirtualTable(_COLUMNS, id="lab")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#lab").focus()

@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from queries.display import number
 from queries.overview import RunSummary, run_summaries
@@ -17,6 +17,7 @@ from tui.screens.base import LensScreen
 from tui.screens.compare_runs import CompareRunsScreen
 from tui.screens.compare_saes import CompareSaesScreen
 from tui.sources import FrameRows
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -59,7 +60,7 @@ another it holds the two side by side, or their runs.
             with VerticalScroll(id="run", classes="side", can_focus=False):
                 yield Static("reading the store ...", id="run-facts", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._summaries: dict[str, RunSummary] = {}

@@ -6,7 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import PromptRequest, PromptResult, Reading
@@ -17,6 +17,7 @@ from tui.screens.base import LensScreen
 from tui.screens.feature import FeatureScreen
 from tui.sources import string_rows
 from tui.state import Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -70,7 +71,7 @@ embedding up.
                 yield Static("", id="prompt-energies", markup=False)
                 yield VirtualTable(_FEATURES, id="prompt-features")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#prompt-tokens").focus()

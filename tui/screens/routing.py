@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from db.store import Session
 from queries.display import number, show_probability, visible, visible_token
@@ -25,6 +25,7 @@ from queries.routing import (
 from tui.screens.analysis import AnalysisScreen
 from tui.screens.columns import MOST_ROWS, numeric, probability, text, whole
 from tui.state import Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -80,13 +81,14 @@ class RoutingScreen(AnalysisScreen):
     ]
     HELP = """# Routing
 
-**t** turns from the choices of the routers (anchors, experts) to the paths tokens take through
-the layers, and to the features that go with each choice. `z` holds a path against layers
-shuffled among tokens of the same vocabulary id: routing is lexical, and lift alone would call
-everything a circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of
-the lens energy over the path, less that of all tokens. **without** is how many nats an anchor's own
-tokens lose without it beyond what the others lose, once `energylens routing` has measured that.
-**enter** shows the tokens of a choice or a path, or opens a feature.
+**t** turns from the choices of the routers (anchors, experts) to the paths tokens take through the
+layers, and to the features that go with each choice. `z` holds a path against layers shuffled among
+tokens of the same vocabulary id: routing is lexical, and lift alone would call everything a
+circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of the lens energy
+over the path, less that of all tokens. **without** is how many nats an anchor's own tokens lose
+without it beyond what the others lose, once `energylens routing` has measured that. **s** and **S**
+sort by the column under the cursor. **enter** shows the tokens of a choice or a path, or opens a
+feature.
 """
 
     def compose(self) -> ComposeResult:
@@ -97,11 +99,10 @@ tokens lose without it beyond what the others lose, once `energylens routing` ha
                 yield Static("", id="routing-tokens", markup=False)
                 yield Static("", id="routing-health", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._shown: Shown = "choices"
-        self._rows = pl.DataFrame()
         super().on_mount()
 
     def open(self, selection: Selection) -> None:
@@ -122,7 +123,6 @@ tokens lose without it beyond what the others lose, once `energylens routing` ha
     def _answered(
         self, selection: Selection, rows: pl.DataFrame, health: pl.DataFrame, told: pl.DataFrame
     ) -> None:
-        self._rows = rows
         self.show_rows(self.query_one("#routes", VirtualTable), rows, _COLUMNS[self._shown])
         self.query_one("#routing-health", Static).update(_health(health, told))
         self.query_one("#routing-tokens", Static).update("")
@@ -139,19 +139,19 @@ tokens lose without it beyond what the others lose, once `energylens routing` ha
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         selection = self.workspace.selection
-        if selection is None or event.row >= len(self._rows):
+        if selection is None or event.row >= len(self.frame("routes")):
             return
         if self._shown == "features":
-            self.open_feature(selection, self._rows["feature_id"].to_list(), event.row)
+            self.open_feature(selection, self.frame("routes")["feature_id"].to_list(), event.row)
         elif self._shown == "choices":
-            row = self._rows.row(event.row, named=True)
+            row = self.frame("routes").row(event.row, named=True)
             self.ask(
                 "tokens",
                 lambda s: anchor_tokens(s, selection.run, row["layer"], k=_MOST_TOKENS),
                 lambda found: self._show_taken(row, found),
             )
         elif self._shown == "paths":
-            row = self._rows.row(event.row, named=True)
+            row = self.frame("routes").row(event.row, named=True)
             self.ask(
                 "tokens",
                 lambda s: path_tokens(s, selection.run, row["first_layer"], row["choices"]),

@@ -7,7 +7,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.widgets import Footer
 
 from db.provenance import SaeInfo
 from db.store import Session
@@ -18,6 +17,7 @@ from tui.screens.columns import MOST_ROWS, mark, numeric, probability, text, who
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import VirtualTable
@@ -62,11 +62,11 @@ class SpecialistsScreen(MarkingScreen, AnalysisScreen):
 Each cell is the best specialist of a category in an SAE: strong texts inside the category less
 strong texts outside. A text is strong when its mean activation is at least a quarter of the
 feature's strongest text. A star says found: q below 0.05 (exact permutation over texts). The list
-ranks every feature for the cell under the cursor; **enter** goes into the list, and again opens
-the feature. **t** turns the list to the SAEs, layer by layer: the share of texts the most frequent
+ranks every feature for the cell under the cursor; **enter** goes into the list, and again opens the
+feature. **t** turns the list to the SAEs, layer by layer: the share of texts the most frequent
 feature is active in (coverage), the peak activation, how many categories have a specialist and how
-good they are. `*`, **n** and **=** as in Features. Other thresholds, and what padding would do:
-`find_specialists`, `padding_effect` in 8.
+good they are. **s** and **S** sort, `*`, **n** and **=** as in Features. Other thresholds, and what
+padding would do: `find_specialists`, `padding_effect` in 8.
 """
 
     def compose(self) -> ComposeResult:
@@ -76,12 +76,11 @@ good they are. `*`, **n** and **=** as in Features. Other thresholds, and what p
             yield VirtualTable(_COLUMNS, id="ranked")
             yield VirtualTable(_LAYERS, id="layers")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def open(self, selection: Selection) -> None:
         self._run, self._saes = selection.run, self._saes_of(selection.run)
         self._categories: list[str] = []
-        self._ranked = pl.DataFrame()
         self._at: tuple[Selection, str] | None = None
         self.query_one("#layers").display = False
         self.query_one("#ranked").display = True
@@ -118,7 +117,6 @@ good they are. `*`, **n** and **=** as in Features. Other thresholds, and what p
             return ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
 
         def answer(rows: pl.DataFrame) -> None:
-            self._ranked = rows
             self.show_rows(self.query_one("#ranked", VirtualTable), rows)
             n = rows.filter((pl.col("score") > 0) & (pl.col("q") < 0.05)).height
             best = rows.row(0, named=True) if len(rows) else None
@@ -148,13 +146,13 @@ good they are. `*`, **n** and **=** as in Features. Other thresholds, and what p
     @on(VirtualTable.Chosen, "#ranked")
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         if self._at is not None:
-            self.open_feature(self._at[0], self._ranked["feature_id"].to_list(), event.row)
+            self.open_feature(self._at[0], self.frame("ranked")["feature_id"].to_list(), event.row)
 
     def feature_in_view(self) -> FeaturePlace | None:
         row = self.query_one("#ranked", VirtualTable).cursor_row
-        if self._at is None or row >= len(self._ranked):
+        if self._at is None or row >= len(self.frame("ranked")):
             return None
-        return FeaturePlace(self._at[0], int(self._ranked["feature_id"][row]))
+        return FeaturePlace(self._at[0], int(self.frame("ranked")["feature_id"][row]))
 
     def action_back(self) -> None:
         """Out of the list first."""

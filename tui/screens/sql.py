@@ -2,12 +2,11 @@
 
 from typing import ClassVar
 
-import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Footer, Static, TextArea
+from textual.widgets import Static, TextArea
 
 from db.store import Session
 from energylens.errors import EnergyLensError, UsageError
@@ -19,13 +18,13 @@ from tui.modals.ask_line import AskLine
 from tui.modals.cell import CellModal
 from tui.modals.choose import Choose
 from tui.modals.choose_query import ChooseQuery
-from tui.screens.base import LensScreen
 from tui.screens.columns import columns_of
 from tui.screens.feature import FeatureScreen
+from tui.screens.sorting import SortingScreen
 from tui.screens.text import TextScreen
-from tui.sources import FrameRows
 from tui.state import Selection
 from tui.statements import history, remember, save, saved
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.sql_editor import SqlEditor
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -38,7 +37,7 @@ _FIRST = """SELECT category, count(*) AS texts, sum(n_tokens) AS tokens
 FROM texts GROUP BY ALL ORDER BY ALL"""
 
 
-class SqlScreen(LensScreen):
+class SqlScreen(SortingScreen):
     """Write, run with F5, walk through the rows; esc stops a query, then leaves the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -68,7 +67,7 @@ as far as they agree; the status line tells what is left. **F2** lists the named
 what was saved and what ran before (**ctrl+up** and **ctrl+down** walk through it), **F4** saves the
 statement under a name. **esc** stops a running query, then leaves the editor, so that the view keys
 work. **F6** goes to the rows and back: there **enter** opens the row's feature or text, **space**
-shows the whole cell. Only reading is allowed, and only within the store.
+shows the whole cell, **s** and **S** sort. Only reading is allowed, and only within the store.
 
 Tables: runs, saes, texts, contexts, tokens, codes, energies, routing, features, feature_codes,
 feature_texts, top_contexts, specialists, efas, coactivation, notes and more; tab after FROM and a
@@ -82,11 +81,10 @@ letter. Saved statements lie in the configuration directory, a file each.
             yield Static("", id="sql-error", markup=False)
             yield VirtualTable((TableColumn("rows", "F5 runs the statement", 40),), id="rows")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._is_running = False
-        self._rows = pl.DataFrame()
         self._walked = 0
         """Steps into the history; 0 is what was being written."""
         self._draft = ""
@@ -133,11 +131,10 @@ letter. Saved statements lie in the configuration directory, a file each.
 
     def _show(self, result: SqlResult) -> None:
         self._is_running = False
-        self._rows = result.rows
         self.query_one("#sql-error").display = False
         table = self.query_one("#rows", VirtualTable)
         table.cursor_column = 0
-        table.show(FrameRows(result.rows), columns_of(result.rows))
+        self.show_rows(table, result.rows, columns_of(result.rows))
         n = len(result.rows)
         shown = f"{n:,} of >{n:,} rows" if result.is_cut else f"{n:,} rows"
         self.query_one(StatusBar).say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
@@ -232,7 +229,7 @@ letter. Saved statements lie in the configuration directory, a file each.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        row = self._rows.row(event.row, named=True)
+        row = self.frame("rows").row(event.row, named=True)
         selection = self._sae_of(row)
         if selection is not None and isinstance(row.get("feature_id"), int):
             feature_id = row["feature_id"]

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import (
@@ -20,6 +20,7 @@ from tui.jobs import Job
 from tui.modals.ask_text import AskText
 from tui.screens.base import LensScreen
 from tui.state import Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 
@@ -58,7 +59,7 @@ different: steering too hard shows in both.
         with VerticalScroll(id="steering"):
             yield Static("", id="steered", markup=False)
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#steering").focus()

@@ -7,7 +7,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Footer
 
 from db.store import Session
 from queries.contexts import context_tokens, text_contexts, token_features
@@ -17,6 +16,7 @@ from tui.screens.columns import numeric, text, whole
 from tui.screens.marking import MarkingScreen
 from tui.screens.prompt import PromptScreen
 from tui.state import FeaturePlace, Selection
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.token_text import ShadedToken, TokenText, shaded_tokens
 from tui.widgets.view_bar import ViewBar
@@ -48,7 +48,7 @@ class TextScreen(MarkingScreen, AnalysisScreen):
 **left** and **right** go from token to token; beside them stand the features active there,
 strongest first. **tab** goes to that list: **f** shades the whole text by the feature under the
 cursor, **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
-focus again, to be changed. **v** writes digits beside the shades.
+focus again, to be changed. **s** and **S** sort the list. **v** writes digits beside the shades.
 """
 
     def __init__(
@@ -57,7 +57,6 @@ focus again, to be changed. **v** writes digits beside the shades.
         """`shade` is the SAE and the feature to shade by."""
         super().__init__()
         self._selection, self._text_id = selection, text_id
-        self._features = pl.DataFrame()
         self._shade = shade
         self._place = ""
 
@@ -67,7 +66,7 @@ focus again, to be changed. **v** writes digits beside the shades.
             yield VerticalScroll(id="text-contexts", can_focus=False)
             yield VirtualTable(_FEATURES, id="text-features")
         yield StatusBar(id="status")
-        yield Footer(compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.open(self._selection)
@@ -120,7 +119,6 @@ focus again, to be changed. **v** writes digits beside the shades.
         self.ask("features", question, self._listed)
 
     def _listed(self, rows: pl.DataFrame) -> None:
-        self._features = rows
         self.show_rows(self.query_one("#text-features", VirtualTable), rows)
 
     @on(VirtualTable.Chosen)
@@ -134,9 +132,9 @@ focus again, to be changed. **v** writes digits beside the shades.
 
     def _place_at(self, index: int) -> FeaturePlace | None:
         """The feature in a row of the list."""
-        if index >= len(self._features):
+        if index >= len(self.frame("text-features")):
             return None
-        row = self._features.row(index, named=True)
+        row = self.frame("text-features").row(index, named=True)
         place = self._selection.run, row["sae_id"]
         own = (c for c in self.workspace.choices if (c.run, c.sae.sae_id) == place)
         selection = next(own, None)
@@ -145,9 +143,9 @@ focus again, to be changed. **v** writes digits beside the shades.
     def action_shade(self) -> None:
         """Shade the text by the feature under the cursor; by the same again, not at all."""
         row = self.query_one("#text-features", VirtualTable).cursor_row
-        if row >= len(self._features):
+        if row >= len(self.frame("text-features")):
             return
-        chosen = self._features.row(row, named=True)
+        chosen = self.frame("text-features").row(row, named=True)
         wanted = (str(chosen["sae_id"]), int(chosen["feature_id"]))
         self._shade = None if wanted == self._shade else wanted
         self.open(self._selection)

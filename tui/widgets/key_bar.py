@@ -1,0 +1,66 @@
+"""The bottom line: which keys do what here, now.
+
+Textual's Footer mounts a widget for each key at every change of focus, and its parent never lets go
+of them: after some thousand keys that is hundreds of megabytes. This one draws a line.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.widget import Widget
+
+
+class KeyBar(Widget):
+    """A click on a key does what the key does; keys that do not fit fall off the right end."""
+
+    DEFAULT_CSS = """
+    KeyBar { height: 1; background: $footer-background; color: $footer-foreground; }
+    KeyBar > .key-bar--key { color: $footer-key-foreground; text-style: bold; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"key-bar--key"}
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+
+    def _changed(self, _: Screen) -> None:
+        self.refresh()
+
+    def render(self) -> Text:
+        key_style = self.get_component_rich_style("key-bar--key", partial=True)
+        text, left = Text(no_wrap=True, overflow="ellipsis"), self.size.width
+        for shown, binding in self._entries():
+            left -= _width(shown, binding)
+            if left < 0:
+                break
+            text.append(f" {shown}", key_style)
+            text.append(f" {binding.description}", Style())
+        return text
+
+    def _entries(self) -> Iterator[tuple[str, Binding]]:
+        """How each key is written, with its binding: one for each action, the palette last."""
+        palette, seen = self.app.COMMAND_PALETTE_BINDING, set()
+        active = self.screen.active_bindings
+        for key, entry in active.items():
+            binding = entry.binding
+            if key != palette and binding.show and entry.enabled and binding.action not in seen:
+                seen.add(binding.action)
+                yield self.app.get_key_display(binding), binding
+        if palette in active:
+            yield self.app.get_key_display(active[palette].binding), active[palette].binding
+
+    async def on_click(self, event: events.Click) -> None:
+        x = event.x
+        for shown, binding in self._entries():
+            x -= _width(shown, binding)
+            if x < 0:
+                self.app.simulate_key(binding.key)
+                return
+
+
+def _width(shown: str, binding: Binding) -> int:
+    return Text(f" {shown} {binding.description}").cell_len
