@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check lint types layers bench findings reproduce-routing lock clean
+.PHONY: demo test check lint types layers bench findings reproduce-routing screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -41,6 +41,9 @@ findings: $(INSTALLED)
 reproduce-routing: $(INSTALLED)
 	$(BIN)/python -m benchmarks.routing runs-local/routing-short --n-tokens 50000 --one-seed
 	$(BIN)/python -m benchmarks.routing_report runs-local/routing-short runs-local/routing-short/report.md
+
+screens: $(INSTALLED)
+	$(BIN)/python -m benchmarks.pictures
 
 lock: $(INSTALLED)
 	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock
