@@ -22,6 +22,10 @@ class RunSummary:
     mean_energy: float | None
     """Nats a token at the output, masked tokens left out; None where not computed."""
     index: IndexState
+    n_routers: int
+    """Routers of the model that the index knows; 0 before there is one."""
+    has_effects: bool
+    """`energylens routing` has measured what routing causes."""
 
     @property
     def is_complete(self) -> bool:
@@ -41,7 +45,12 @@ def run_summaries(store: Store) -> list[RunSummary]:
         ).fetchone()
         texts = con.execute("SELECT count(*) FROM texts WHERE run_id = $run", parameters).fetchone()
         codes = con.execute("SELECT count(*) FROM codes WHERE run_id = $run", parameters).fetchone()
-        assert tokens and texts and codes, "an aggregate returns one row"
+        routers = con.execute(
+            "SELECT count(*), (SELECT count(*) FROM energy_permutations WHERE run_id = $run) "
+            "FROM routing_layers WHERE run_id = $run",
+            parameters,
+        ).fetchone()
+        assert tokens and texts and codes and routers, "an aggregate returns one row"
         found.append(
             RunSummary(
                 info=state.info,
@@ -51,6 +60,8 @@ def run_summaries(store: Store) -> list[RunSummary]:
                 n_codes=int(codes[0]),
                 mean_energy=tokens[1],
                 index=state.index,
+                n_routers=int(routers[0]),
+                has_effects=routers[1] > 0,
             )
         )
     return sorted(found, key=lambda run: (run.info.created, run.info.run_id), reverse=True)

@@ -8,11 +8,22 @@ from textual.widget import Widget
 from energylens.errors import EnergyLensError
 
 _SHOWN = 60
+_LONGEST_TOAST = 240
 
 
 def notify(asker: DOMNode) -> Callable[[EnergyLensError], None]:
-    """Shows an error as a notice."""
-    return lambda error: asker.app.notify(str(error), severity="error", markup=False, timeout=10)
+    """Shows an error: a short one in passing, a long one to be read and copied."""
+
+    def tell(error: EnergyLensError) -> None:
+        from tui.modals.cell import CellModal  # it says with `copy` what it has sent
+
+        text = str(error)
+        if len(text) > _LONGEST_TOAST:
+            asker.app.push_screen(CellModal("This did not work", text))
+        else:
+            asker.app.notify(text, severity="error", markup=False, timeout=10)
+
+    return tell
 
 
 def copy(asker: Widget, text: str) -> None:

@@ -6,11 +6,13 @@ import polars as pl
 import pytest
 
 from db.store import Store
+from energylens.errors import EnergyLensError
 from queries.contexts import context_tokens, text_contexts, token_features
 from queries.energies import text_behaviour
 from queries.ranked import FEATURE_COLUMNS
 from tests.tui.conftest import Open
 from tui.modals.frequency import frequencies
+from tui.notices import notify
 from tui.screens.feature import FeatureScreen
 from tui.screens.text import TextScreen
 from tui.widgets.token_text import TokenText
@@ -102,3 +104,27 @@ def test_numbers_are_binned_and_words_counted() -> None:
     assert frequencies(pl.Series(["a", "b", "a", None])) == [("a", 2), ("b", 1), ("·", 1)]
     assert frequencies(pl.Series([1, 1, 2])) == [("1", 2), ("2", 1)]
     assert frequencies(pl.Series([], dtype=pl.Float64)) == []
+
+
+async def test_a_long_error_can_be_read_and_copied(drive: Open) -> None:
+    async with drive() as driver:
+        tell = notify(driver.app.screen)
+        tell(EnergyLensError("short"))
+        await driver.hears("short")
+        tell(EnergyLensError("it failed [bold]because[/] " + "of much " * 40))
+        await driver.settle()
+        assert "This did not work" in driver.text and "[bold]because[/]" in driver.text
+        await driver.press("y")
+        assert driver.app.clipboard.startswith("it failed [bold]")
+        await driver.press("escape")
+        assert "This did not work" not in driver.text
+
+
+async def test_the_overview_says_what_is_there_and_what_is_missing(
+    drive: Open, rich_path: Path
+) -> None:
+    async with drive("large", rich_path) as driver:
+        assert "EFAS  lens, own, total, calibration" in driver.text
+        assert "routing  2 routers, effects measured" in driver.text
+    async with drive("large") as driver:
+        assert "routing  no routers in this model" in driver.text

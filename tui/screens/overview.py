@@ -157,6 +157,13 @@ def _counted(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
+def _routing(run: RunSummary) -> str:
+    if not run.n_routers:
+        return "no routers in this model"
+    effects = "effects measured" if run.has_effects else "effects: energylens routing measures them"
+    return f"{run.n_routers} routers, {effects}"
+
+
 def _facts(run: RunSummary, store_name: str) -> Text:
     made = run.info
     text = Text()
@@ -170,6 +177,8 @@ def _facts(run: RunSummary, store_name: str) -> Text:
         ("codes", f"{run.n_codes:,}"),
         ("energy", f"{number(run.mean_energy)} nats a token"),
         ("lens", f"{len(made.lens_layers)} layers" if made.lens_layers else "not computed"),
+        ("EFAS", ", ".join(made.efas) or "no gradients: energylens efas adds them"),
+        ("routing", _routing(run)),
         ("kept", ", ".join(made.keep) or "no vectors"),
         ("shards", f"{run.n_shards_complete} of {made.n_shards}"),
         ("index", run.index),
