@@ -5,6 +5,7 @@ Every shade goes with a digit, so that colour is never the only carrier.
 
 from rich.color import Color
 from rich.style import Style
+from textual.app import App
 
 _STOPS = (
     (38, 42, 58),
@@ -35,6 +36,12 @@ def shade(share: float) -> Style:
 def digit(share: float) -> str:
     """A superscript digit for a share from 0 to 1: 1 to 9."""
     return _SUPERSCRIPT[max(1, min(9, round(share * 9)))]
+
+
+def needs_digits(app: App[object]) -> bool:
+    """Whether the terminal has too few colours to tell shades apart."""
+    is_poor = app.console.color_system == "standard" and not app.is_headless
+    return app.no_color or is_poor
 
 
 def _luminance(rgb: tuple[int, ...]) -> float:

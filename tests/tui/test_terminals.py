@@ -18,8 +18,15 @@ INDEXED = re.compile(rb"[34]8;5;(\d+)")
 PATIENCE = 60.0
 
 
-def drawn(store: Path, environment: dict[str, str], keys: bytes = b"2") -> bytes:
-    """What the program writes to a terminal of 80x24 until its table of features is there."""
+Steps = tuple[tuple[bytes, bytes], ...]
+FEATURES: Steps = ((b"fvu", b"2"), (b"density", b"\x11"))
+"""What is waited for, and what is then typed: to the table of features, and out."""
+CONTEXTS: Steps = ((b"fvu", b"2"), (b"density", b"\r"), (b" pos ", b"\x11"))
+"""To the first feature's contexts: the status line tells the position once they are drawn."""
+
+
+def drawn(store: Path, environment: dict[str, str], steps: Steps = FEATURES) -> bytes:
+    """What the program writes to a terminal of 80x24 while it is led along some steps."""
     own = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TERM")}
     main, side = pty.openpty()
     os.set_blocking(main, False)
@@ -29,26 +36,21 @@ def drawn(store: Path, environment: dict[str, str], keys: bytes = b"2") -> bytes
         stdin=side, stdout=side, stderr=side, env=own | environment,
     )  # fmt: skip
     os.close(side)
-    out, has_pressed, end = b"", False, time.monotonic() + PATIENCE
+    out, left, end = b"", list(steps), time.monotonic() + PATIENCE
     try:
-        while b"density" not in out and time.monotonic() < end:
-            if select.select([main], [], [], 0.2)[0]:
-                out += os.read(main, 65536)
-            if b"fvu" in out and not has_pressed:
-                os.write(main, keys)
-                has_pressed = True
-        os.write(main, b"\x11")
         while process.poll() is None and time.monotonic() < end:
             if select.select([main], [], [], 0.2)[0]:
                 try:
                     out += os.read(main, 65536)
-                except OSError:
+                except OSError:  # the other side is closed
                     break
+            if left and left[0][0] in out:
+                os.write(main, left.pop(0)[1])
         assert process.wait(10) == 0
     finally:
         process.kill()
         os.close(main)
-    assert b"density" in out, out[-500:]
+    assert not left, out[-500:]
     return out
 
 
@@ -78,6 +80,12 @@ def test_old_terminals_get_16_colours(store_path: Path, term: str) -> None:
     out = drawn(store_path, {"TERM": term})
     assert not INDEXED.search(out) and not RGB.search(out)
     assert re.search(rb"\x1b\[[0-9;]*4[0-7]", out), "something is coloured"
+
+
+def test_digits_stand_beside_shades_where_colours_are_few(store_path: Path) -> None:
+    for term, has_digits in (("xterm", True), ("xterm-256color", False)):
+        out = drawn(store_path, {"TERM": term}, CONTEXTS)
+        assert any(digit.encode() in out for digit in "³⁴⁵⁶⁷⁸⁹") is has_digits, term
 
 
 def test_no_color_leaves_greys(store_path: Path) -> None:

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from queries.display import visible
-from tui.colours import digit, shade
+from tui.colours import digit, needs_digits, shade
 
 MOST_ENERGY = 12.0
 """Nats that are shaded brightest: a probability of 6 in a million."""
@@ -171,7 +171,7 @@ class TokenText(Widget, can_focus=True):
         if number == self.cursor and self.has_focus:
             style += Style(bold=True, underline=True, reverse=not active)
         text.append(visible(glyph.text), style)
-        if active and (self.with_digits or self.app.no_color):
+        if active and (self.with_digits or needs_digits(self.app)):
             text.append(digit(share), style)
 
     def _share(self, tokens: Sequence[ShadedToken]) -> float:
