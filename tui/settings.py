@@ -3,7 +3,7 @@
 theme = "nord"            # any of Textual's themes
 animation = false         # off by itself over ssh
 
-[keys]                    # a binding's id = its keys; the palette and ? show what they do
+[keys]                    # a binding's id = its keys; `energylens keys` lists them
 "features.filter" = "slash,ctrl+f"
 """
 

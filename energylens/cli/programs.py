@@ -82,6 +82,19 @@ def _need_terminal() -> None:
         raise UsageError("the TUI needs a terminal; use energylens info, query and sql instead")
 
 
+def keys() -> None:
+    """List every key of the TUI with the id that settings remap it by."""
+    import polars as pl
+
+    from energylens.cli.output import print_frame
+    from queries.writing import Format
+    from tui.app import bindings_by_id  # with the app, every screen has been imported
+
+    listed = sorted(bindings_by_id().items())
+    told = [(name, b.key, b.tooltip or b.description) for name, b in listed]
+    print_frame(pl.DataFrame(told, schema=["id", "keys", "what"], orient="row"), Format.table)
+
+
 def worker() -> None:
     """Answer requests on stdin, one JSON object a line, until stdin ends; see docs/worker.md."""
     need_models()

@@ -28,12 +28,18 @@ def run(*arguments: object, code: int = 0, stdin: str | None = None) -> Any:
 def test_help_lists_every_command_with_its_purpose() -> None:
     shown = run("--help").stdout
     for command in (
-        "demo", "ingest", "index", "info", "verify", "merge", "tui", "sql", "queries", "query",
+        "demo", "ingest", "index", "info", "verify", "merge", "tui", "keys", "sql", "queries", "query",
         "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
         "recompute", "worker", "compare", "efas",
     ):  # fmt: skip
         assert f"  {command}" in shown
         assert "Usage" in run(command, "--help").stdout
+
+
+def test_keys_are_listed_with_their_ids() -> None:
+    shown = run("keys").stdout
+    for said in ("features.filter", "slash", "Filter the list", "app.quit", "feature.star"):
+        assert said in shown
 
 
 def test_version() -> None:

@@ -28,7 +28,7 @@ from tui.sources import string_rows
 from tui.state import FeaturePlace
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import TokenText, shaded_tokens
+from tui.widgets.token_text import TokenText, context_text
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
 
@@ -216,8 +216,6 @@ def _contexts(side: Side) -> list[Static | TokenText]:
     strongest = max(abs(row["activation"]) for row, _ in side.contexts)
     drawn: list[Static | TokenText] = []
     for row, tokens in side.contexts:
-        shaded = shaded_tokens(tokens)
-        peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
         heading = f"{number(row['activation'])}  {row['category'] or ''}  text {row['text_id']}"
-        drawn.append(TokenText(heading, shaded, peak, strongest))
+        drawn.append(context_text(row, tokens, strongest, heading))
     return drawn

@@ -27,7 +27,7 @@ from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import TokenText, shaded_tokens
+from tui.widgets.token_text import TokenText, context_text
 from tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
@@ -156,7 +156,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         holder = self.query_one("#contexts", VerticalScroll)
         holder.remove_children()
         strongest = max((abs(row["activation"]) for row, _ in found), default=0.0)
-        texts = [_token_text(row, tokens, strongest) for row, tokens in found]
+        texts = [context_text(row, tokens, strongest, _heading(row)) for row, tokens in found]
         for text in texts:
             text.with_digits, text.by_energy = self._with_digits, self._by_energy
         if not texts:
@@ -269,12 +269,10 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
             copy(self, f"https://www.neuronpedia.org/{known}/{self._feature_id}")
 
 
-def _token_text(row: dict, tokens: pl.DataFrame, strongest: float) -> TokenText:
-    shaded = shaded_tokens(tokens)
-    peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
+def _heading(row: dict) -> str:
     place = f"{row['category'] or ''}  text {row['text_id']}"
     heading = f"{row['rank'] + 1}  {number(row['activation'])}  {place}"
     if "interval_low" in row:
         low, high = number(row["interval_low"]), number(row["interval_high"])
         heading += f"  one of {row['n_tokens']:,} from {low} to {high}"
-    return TokenText(heading, shaded, peak, strongest)
+    return heading

@@ -196,3 +196,10 @@ class TokenText(Widget, can_focus=True):
 
     def on_blur(self) -> None:
         self.refresh()
+
+
+def context_text(row: dict, tokens: pl.DataFrame, strongest: float, heading: str) -> TokenText:
+    """A context with its peak under the cursor; `row` has the peak's `token_index`."""
+    shaded = shaded_tokens(tokens)
+    peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
+    return TokenText(heading, shaded, peak, strongest)
