@@ -28,8 +28,8 @@ def run(*arguments: object, code: int = 0, stdin: str | None = None) -> Any:
 def test_help_lists_every_command_with_its_purpose() -> None:
     shown = run("--help").stdout
     for command in (
-        "demo", "ingest", "index", "info", "verify", "merge", "tui", "keys", "sql", "queries", "query",
-        "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
+        "demo", "ingest", "index", "info", "verify", "merge", "tui", "keys", "sql", "queries",
+        "query", "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
         "recompute", "worker", "compare", "efas",
     ):  # fmt: skip
         assert f"  {command}" in shown
