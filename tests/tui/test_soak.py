@@ -72,7 +72,7 @@ async def test_random_keys_break_nothing(
     rich_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, seed: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    await soak(rich_path, size, 300, seed)
+    await soak(rich_path, size, 150, seed)
 
 
 @pytest.mark.slow
