@@ -1,10 +1,12 @@
 """Texts token by token, what a column holds, and what is written to files."""
 
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from db.layout import StoreLayout
 from db.store import Store
 from energylens.errors import EnergyLensError
 from queries.contexts import context_tokens, text_contexts, token_features
@@ -128,3 +130,20 @@ async def test_the_overview_says_what_is_there_and_what_is_missing(
         assert "routing  2 routers, effects measured" in driver.text
     async with drive("large") as driver:
         assert "routing  no routers in this model" in driver.text
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_jobs_tell_what_other_processes_write(
+    drive: Open, store_path: Path, tmp_path: Path, size: str
+) -> None:
+    path = Path(shutil.copytree(store_path, tmp_path / "half.lens"))
+    run = StoreLayout(path).runs()[0]
+    n = len(run.complete_shards())
+    shutil.rmtree(run.complete_shards()[-1])
+    async with drive(size, path) as driver:
+        await driver.press("9")
+        await driver.until("stopped")
+        assert f"{n - 1} of {n} shards" in driver.text
+        assert "the same ingest command goes on with it" in driver.text
+        await driver.press("x")
+        await driver.hears("another process writes this")

@@ -1,5 +1,6 @@
 """Jobs: what the worker has been asked, how far it is, and its log."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
@@ -7,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
+from db.progress import Writing, writings
 from queries.display import visible
 from tui.jobs import Job
 from tui.screens.base import LensScreen
@@ -28,6 +30,8 @@ _COLUMNS = (
 )
 _EVERY = 0.5
 """Seconds between looks at jobs that run."""
+_EVERY_WRITING = 2.0
+"""Seconds between looks at what other processes write."""
 
 
 class JobsScreen(LensScreen):
@@ -38,9 +42,10 @@ class JobsScreen(LensScreen):
     ]
     HELP = """# Jobs
 
-What the worker was asked: prompts, interventions, steering, recomputation. **x** stops the job
-under the cursor; what it has finished stays. The worker is a process of its own: the program stays
-usable while it works, and it is started again if it dies.
+What the worker was asked: prompts, interventions, steering, recomputation, indexing. **x** stops
+the job under the cursor; what it has finished stays. The worker is a process of its own: the
+program stays usable while it works, and it is started again if it dies. Below stand ingests and
+indexes that other processes of this machine write into the store; those are stopped where they run.
 """
 
     def compose(self) -> ComposeResult:
@@ -53,10 +58,22 @@ usable while it works, and it is started again if it dies.
     def on_mount(self) -> None:
         self.query_one("#jobs").focus()
         self.set_interval(_EVERY, self._look)
+        self.set_interval(_EVERY_WRITING, self._look_at_disk)
         self._look(first=True)
 
     def on_screen_resume(self) -> None:
         self._look(first=True)
+        self._look_at_disk()
+
+    def _look_at_disk(self) -> None:
+        if self.is_current:
+            path = self.workspace.store.path
+            self.workspace.tasks.ask(self, "disk", lambda _: writings(path), self._written)
+
+    def _written(self, found: list[Writing]) -> None:
+        if found != self._writings:
+            self._writings = found
+            self._look(first=True)
 
     def _look(self, first: bool = False) -> None:
         jobs = self.workspace.jobs
@@ -66,21 +83,25 @@ usable while it works, and it is started again if it dies.
         table = self.query_one("#jobs", VirtualTable)
         row = table.cursor_row
         rows = [_row(job) for job in reversed(jobs.listed)]
+        rows += [_row_of_writing(writing) for writing in self._writings]
         table.show(string_rows(rows, [c.name for c in _COLUMNS]))
         table.move_to(row)
         self._log()
         status = self.query_one(StatusBar)
-        if not jobs.listed:
+        if not rows:
             status.say("no jobs yet: p runs a text, a on a feature ablates it, r recomputes")
         else:
-            status.say(f"{len(jobs.running)} running", f"{len(jobs.listed)} in all")
+            n = len(jobs.running) + sum(writing.is_running for writing in self._writings)
+            status.say(f"{n} running", f"{len(rows)} in all")
 
     _was_running = False
+    _writings: Sequence[Writing] = ()
 
     @on(VirtualTable.Moved)
     def _log(self) -> None:
         job = self._job()
-        text = "" if job is None else "\n".join(visible(line) for line in job.log[-6:])
+        lines = [_advice(self._writing())] if job is None else job.log[-6:]
+        text = "\n".join(visible(line) for line in lines)
         self.query_one("#job-log", Static).update(text)
 
     def _job(self) -> Job | None:
@@ -88,9 +109,19 @@ usable while it works, and it is started again if it dies.
         row = self.query_one("#jobs", VirtualTable).cursor_row
         return listed[len(listed) - 1 - row] if 0 <= row < len(listed) else None
 
+    def _writing(self) -> Writing | None:
+        place = self.query_one("#jobs", VirtualTable).cursor_row - len(self.workspace.jobs.listed)
+        return self._writings[place] if 0 <= place < len(self._writings) else None
+
     def action_cancel(self) -> None:
         """Stop the job under the cursor."""
         job = self._job()
+        if self._writing() is not None:
+            self.notify(
+                "another process writes this: Ctrl-C in its terminal keeps what is finished",
+                markup=False,
+            )
+            return
         if job is None or job.state != "running":
             self.notify("no job runs under the cursor", markup=False)
         else:
@@ -112,6 +143,33 @@ def _row(job: Job) -> tuple[str, ...]:
         clock(job.seconds),
         "" if job.eta is None else clock(job.eta),
     )
+
+
+def _row_of_writing(writing: Writing) -> tuple[str, ...]:
+    seconds, rate, eta = writing.seconds, "", ""
+    if seconds and writing.tokens:
+        rate = f"{writing.tokens / seconds:,.0f} tokens/s"
+    if seconds and writing.done and writing.is_running:
+        eta = clock(seconds * (writing.total - writing.done) / writing.done)
+    return (
+        "",
+        visible(f"{writing.what} {writing.run_id}"),
+        "running" if writing.is_running else "stopped",
+        f"{writing.done} of {writing.total} shards" if writing.total else "",
+        f"{100 * writing.done / writing.total:.0f} %" if writing.total else "",
+        rate,
+        "" if seconds is None else clock(seconds),
+        eta,
+    )
+
+
+def _advice(writing: Writing | None) -> str:
+    """What can be done about something another process writes."""
+    if writing is None:
+        return ""
+    if writing.is_running:
+        return "written by another process; open the store again once it is complete"
+    return "stopped before its end: the same ingest command goes on with it"
 
 
 def clock(seconds: float) -> str:

@@ -1,0 +1,69 @@
+"""What other processes write into a store just now, read from the disk alone."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.layout import RunLayout, StoreLayout
+from db.manifest import read_manifest
+from db.provenance import read_run
+from energylens.errors import EnergyLensError
+
+
+@dataclass(frozen=True)
+class Writing:
+    """An ingest that is not finished, or an index that is being made."""
+
+    what: str
+    """ingest or index."""
+    run_id: str
+    is_running: bool
+    """A living process of this machine holds a lock of it."""
+    done: int
+    total: int
+    """Shards; 0 of 0 for an index, which tells nothing of how far it is."""
+    tokens: int
+    """In complete shards."""
+    seconds: float | None
+    """From the run's beginning to its last complete shard; None before there is one."""
+
+
+def writings(path: Path) -> list[Writing]:
+    """Runs that are not complete, and indexes being made; runs that cannot be read are left out."""
+    found: list[Writing] = []
+    for run in StoreLayout(path).runs():
+        try:
+            found += _of_run(run)
+        except (EnergyLensError, OSError):
+            continue  # `energylens verify` tells what is wrong with it
+    return found
+
+
+def _of_run(run: RunLayout) -> list[Writing]:
+    info = read_run(run.run_json)
+    shards = run.complete_shards()
+    found = []
+    if len(shards) < info.n_shards:
+        rows = [entry.rows for s in shards for entry in read_manifest(s).files
+                if entry.table == "tokens"]  # fmt: skip
+        last = max(((s / "manifest.json").stat().st_mtime for s in shards), default=None)
+        began = run.run_json.stat().st_mtime
+        held = any(is_held(lock) for lock in run.shards.glob(".*.lock"))
+        seconds = None if last is None else max(last - began, 0.0)
+        found.append(
+            Writing("ingest", info.run_id, held, len(shards), info.n_shards, sum(rows), seconds)
+        )
+    if is_held(run.root / ".index.lock"):
+        found.append(Writing("index", info.run_id, True, 0, 0, info.n_tokens, None))
+    return found
+
+
+def is_held(lock: Path) -> bool:
+    """Whether the process that wrote a lock file lives; taking the lock to find out would stand in
+    a writer's way."""
+    try:
+        holder = lock.read_text().removeprefix("process ")
+        os.kill(int(holder), 0)
+    except (OSError, ValueError):
+        return False
+    return True
