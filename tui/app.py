@@ -20,6 +20,7 @@ from tui.jobs import Jobs
 from tui.jump import parse_jump, suggestions
 from tui.keymap import bindings_by_id
 from tui.modals.ask_line import AskLine
+from tui.modals.help import HelpModal
 from tui.modals.too_small import SMALLEST, TooSmall
 from tui.screens.coactivation import CoactivationScreen
 from tui.screens.efas import EfasScreen
@@ -122,11 +123,9 @@ class LensApp(App[None]):
             self.notify(str(error), severity="warning", markup=False, timeout=10)
 
     def action_help(self) -> None:
-        """Show or hide what the keys do here."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
+        """Show what the screen is about and what the keys do here."""
+        active = list(self.screen.active_bindings.values())
+        self.push_screen(HelpModal(self.screen.HELP or "", active))
 
     def on_resize(self) -> None:
         """Cover the screen with a message while the terminal is too small, and uncover it."""

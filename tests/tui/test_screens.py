@@ -16,6 +16,7 @@ from queries.catalog import named_queries
 from queries.contexts import feature_contexts
 from queries.features import best_features, feature
 from tests.conftest import make_store
+from tui.modals.help import HelpModal
 from tui.screens.feature import FeatureScreen
 from tui.screens.features import FeaturesScreen
 from tui.screens.sql import SqlScreen
@@ -318,10 +319,12 @@ async def test_help_tells_the_keys_of_the_screen(drive, keys) -> None:
     async with drive("large") as d:
         await d.press(*keys, "question_mark")
         screen = d.app.screen
-        assert screen.query("HelpPanel")
-        assert screen.HELP.splitlines()[0].removeprefix("# ") in d.text
+        assert isinstance(screen, HelpModal)
         await d.press("question_mark")
-        assert not screen.query("HelpPanel")
+        below = d.app.screen
+        assert below is not screen and below.HELP
+        await d.press("f1")
+        assert below.HELP.splitlines()[0].removeprefix("# ") in d.text
 
 
 async def test_an_empty_store_says_what_to_do(drive, tmp_path: Path) -> None:
