@@ -82,4 +82,4 @@ async def test_ten_thousand_keys_and_memory_stays_flat(
     monkeypatch.chdir(tmp_path)
     measured = await soak(rich_path, "small", 10_000, seed=2)
     print("resident MB at tenths of the way:", [round(m) for m in measured])  # noqa: T201
-    assert measured[-1] - measured[2] < 40, measured
+    assert measured[-1] - measured[6] < 25, f"caches are full by then: {measured}"
