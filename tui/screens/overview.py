@@ -165,29 +165,30 @@ def _routing(run: RunSummary) -> str:
 
 
 def _facts(run: RunSummary, store_name: str) -> Text:
+    """What is missing first, then what there is."""
     made = run.info
     text = Text()
     text.append(f"{made.run_id}\n", "bold")
+    if not run.is_complete:
+        text.append("The run is not finished; the same ingest command goes on with it.\n", "bold")
+    if run.index != "fresh":
+        text.append(f"The index is {run.index}: energylens index {store_name}\n", "bold")
     for name, value in (
         ("model", f"{made.model}"),
         ("class", f"{made.model_class}, {made.n_layers} layers, d_model {made.d_model}"),
         ("texts", f"{run.n_texts:,} of {made.n_texts:,} from {made.texts}"),
         ("tokens", f"{run.n_tokens:,} in contexts of {made.n_ctx}"),
-        ("BOS", "prepended" if made.prepend_bos else "not prepended"),
-        ("codes", f"{run.n_codes:,}"),
-        ("energy", f"{number(run.mean_energy)} nats a token"),
-        ("lens", f"{len(made.lens_layers)} layers" if made.lens_layers else "not computed"),
+        ("index", run.index),
         ("EFAS", ", ".join(made.efas) or "no gradients: energylens efas adds them"),
         ("routing", _routing(run)),
+        ("energy", f"{number(run.mean_energy)} nats a token"),
+        ("lens", f"{len(made.lens_layers)} layers" if made.lens_layers else "not computed"),
+        ("codes", f"{run.n_codes:,}"),
         ("kept", ", ".join(made.keep) or "no vectors"),
         ("shards", f"{run.n_shards_complete} of {made.n_shards}"),
-        ("index", run.index),
+        ("BOS", "prepended" if made.prepend_bos else "not prepended"),
         ("made", made.created),
     ):
         text.append(f"{name:>7}  ", "dim")
         text.append(f"{value}\n")
-    if not run.is_complete:
-        text.append("\nThe run is not finished; the same ingest command goes on with it.\n", "bold")
-    if run.index != "fresh":
-        text.append(f"\nThe index is {run.index}: energylens index {store_name}\n", "bold")
     return text
