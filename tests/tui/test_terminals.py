@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 RGB = re.compile(rb"[34]8;2;(\d+);(\d+);(\d+)")
 INDEXED = re.compile(rb"[34]8;5;(\d+)")
@@ -54,6 +55,11 @@ def drawn(store: Path, environment: dict[str, str], steps: Steps = FEATURES) -> 
     return out
 
 
+def also(*terms: str) -> list[ParameterSet]:
+    """Further terminals, of the same kind as the first: for a run that may take longer."""
+    return [pytest.param(term, marks=pytest.mark.slow) for term in terms]
+
+
 def is_grey(index: int) -> bool:
     """Whether an entry of the 256 colours has no hue."""
     if index >= 232 or index in (0, 7, 8, 15):
@@ -69,13 +75,13 @@ def test_a_terminal_of_24_bits_gets_them(store_path: Path) -> None:
     assert RGB.search(out)
 
 
-@pytest.mark.parametrize("term", ["xterm-256color", "screen-256color", "tmux-256color"])
+@pytest.mark.parametrize("term", ["xterm-256color", *also("screen-256color", "tmux-256color")])
 def test_plain_ssh_gets_256_colours(store_path: Path, term: str) -> None:
     out = drawn(store_path, {"TERM": term, "SSH_CONNECTION": "a 1 b 2"})
     assert INDEXED.search(out) and not RGB.search(out)
 
 
-@pytest.mark.parametrize("term", ["screen", "xterm", "linux"])
+@pytest.mark.parametrize("term", ["screen", *also("xterm", "linux")])
 def test_old_terminals_get_16_colours(store_path: Path, term: str) -> None:
     out = drawn(store_path, {"TERM": term})
     assert not INDEXED.search(out) and not RGB.search(out)
