@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
+
+from textual.dom import DOMNode
 
 from db.provenance import SaeInfo
 from db.store import Store
@@ -80,3 +83,8 @@ class Workspace:
     def watch(self, watcher: Callable[[], None]) -> None:
         """Be called when another SAE is in view."""
         self._watchers.append(watcher)
+
+
+def workspace_of(node: DOMNode) -> Workspace:
+    """The workspace of the app a screen belongs to."""
+    return cast("Workspace", node.app.workspace)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 from energylens.errors import EnergyLensError
 from queries.features import Feature, feature
 from tui.screens.feature_facts import facts
-from tui.state import Selection, Workspace
+from tui.state import Selection, Workspace, workspace_of
 
 
 class GoTo(ModalScreen[int | None]):
@@ -29,7 +29,7 @@ class GoTo(ModalScreen[int | None]):
     @property
     def workspace(self) -> Workspace:
         """The open store and what is in view."""
-        return self.app.workspace  # type: ignore[attr-defined]
+        return workspace_of(self)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):

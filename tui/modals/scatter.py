@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from queries.efas import efas_scatter
-from tui.state import FeaturePlace, Workspace
+from tui.state import FeaturePlace, Workspace, workspace_of
 from tui.widgets.scatter import scatter
 
 AXES = {
@@ -41,7 +41,7 @@ class ScatterModal(ModalScreen[None]):
     @property
     def workspace(self) -> Workspace:
         """The open store and what is in view."""
-        return self.app.workspace  # type: ignore[attr-defined]
+        return workspace_of(self)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):

@@ -3,16 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from textual import on
-
 from db.store import Session
-from tui.modals.cell import CellModal
 from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
 from tui.screens.sorting import SortingScreen
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.virtual_table import VirtualTable
 
 
 class AnalysisScreen(SortingScreen, SaeScreen):
@@ -55,7 +51,3 @@ class AnalysisScreen(SortingScreen, SaeScreen):
     def missing(self, what: str) -> str:
         """What to do where an analysis has no rows."""
         return f"no {what} for this SAE: energylens index {self.workspace.store.path}"
-
-    @on(VirtualTable.Peeked)
-    def _cell(self, event: VirtualTable.Peeked) -> None:
-        self.app.push_screen(CellModal(event.title, str(event.value)))

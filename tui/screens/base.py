@@ -1,14 +1,15 @@
 """What every screen has: the workspace, a width class, and a way back."""
 
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from tui.modals.cell import CellModal
 from tui.modals.choose_sae import ChooseSae
 from tui.modals.frequency import FrequencyModal, frequencies
-from tui.state import Selection, Workspace
+from tui.state import Selection, Workspace, workspace_of
 from tui.widgets.virtual_table import VirtualTable
 
 
@@ -27,7 +28,7 @@ class LensScreen(Screen[None]):
     @property
     def workspace(self) -> Workspace:
         """The open store and what is in view."""
-        return cast("Workspace", self.app.workspace)  # type: ignore[attr-defined]
+        return workspace_of(self)
 
     def action_side(self, by: int) -> None:
         """Scroll the panel beside what is in focus."""
@@ -46,6 +47,10 @@ class LensScreen(Screen[None]):
         from tui.export import export  # it works on screens of this kind
 
         export(self)
+
+    @on(VirtualTable.Peeked)
+    def _cell(self, event: VirtualTable.Peeked) -> None:
+        self.app.push_screen(CellModal(event.title, str(event.value)))
 
     @on(VirtualTable.FrequencyAsked)
     def _frequency(self, event: VirtualTable.FrequencyAsked) -> None:

@@ -59,7 +59,7 @@ def read(session: Session, place: FeaturePlace, with_masked: bool) -> Shown:
     return Shown(
         record=record,
         note=note_of(session, run, sae, wanted),
-        histogram=_masked_histogram(session, place) if with_masked else _histogram(record),
+        histogram=_masked_histogram(session, place) if with_masked else histogram_of(record),
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
         promoted=promoted_tokens(session, run, sae, wanted),
@@ -71,7 +71,8 @@ def read(session: Session, place: FeaturePlace, with_masked: bool) -> Shown:
     )
 
 
-def _histogram(record: Feature) -> tuple[list[int], float, float]:
+def histogram_of(record: Feature) -> tuple[list[int], float, float]:
+    """The stored histogram: counts of equal bins, the lowest and the highest activation."""
     return record.histogram or [], record.min_activation or 0.0, record.max_activation or 0.0
 
 

@@ -13,11 +13,10 @@ from energylens.errors import EnergyLensError
 from queries.display import number, visible
 from queries.features import feature
 from queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
-from tui.modals.cell import CellModal
 from tui.modals.goto import GoTo
 from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
-from tui.screens.feature_facts import facts
+from tui.screens.feature_facts import facts, histogram_of
 from tui.screens.marking import MarkingScreen
 from tui.sources import FeatureRows
 from tui.state import FeaturePlace
@@ -258,17 +257,11 @@ Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
 
     def _peeked(self, record: Any) -> None:
         self.query_one("#peek-facts", Static).update(facts(record))
-        self.query_one("#peek-histogram", Histogram).show(
-            record.histogram or (), record.min_activation or 0.0, record.max_activation or 0.0
-        )
+        self.query_one("#peek-histogram", Histogram).show(*histogram_of(record))
 
     def _row(self, index: int) -> Any:
         source = self.table.source
         return source.row(index) if source is not None and source.n_rows else None
-
-    @on(VirtualTable.Peeked)
-    def _cell(self, event: VirtualTable.Peeked) -> None:
-        self.app.push_screen(CellModal(event.title, str(event.value)))
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:

@@ -15,7 +15,6 @@ from queries.catalog import named_queries
 from queries.completion import Vocabulary, vocabulary
 from queries.display import visible
 from tui.modals.ask_line import AskLine
-from tui.modals.cell import CellModal
 from tui.modals.choose import Choose
 from tui.modals.choose_query import ChooseQuery
 from tui.screens.columns import columns_of
@@ -222,10 +221,6 @@ letter. Saved statements lie in the configuration directory, a file each.
                 value = f"'{quoted}'"
             arguments.append(f"{parameter.name} := {value or '?'}")
         return f"-- {query.doc}\nFROM {name}({', '.join(arguments)})"
-
-    @on(VirtualTable.Peeked)
-    def _cell(self, event: VirtualTable.Peeked) -> None:
-        self.app.push_screen(CellModal(event.title, str(event.value)))
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:

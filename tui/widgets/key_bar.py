@@ -7,7 +7,6 @@ of them: after some thousand keys that is hundreds of megabytes. This one draws 
 from collections.abc import Iterator
 from typing import ClassVar
 
-from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding
@@ -38,7 +37,7 @@ class KeyBar(Widget):
             if left < 0:
                 break
             text.append(f" {shown}", key_style)
-            text.append(f" {binding.description}", Style())
+            text.append(f" {binding.description}")
         return text
 
     def _entries(self) -> Iterator[tuple[str, Binding]]:
