@@ -37,6 +37,30 @@ def create_catalogue(
 
 
 @dataclass(frozen=True)
+class _Mask:
+    """A column of the view tokens that follows from stored ones."""
+
+    name: str
+    sql: str
+    doc: str
+
+
+_MASKS = (
+    _Mask("is_first", "(pos = 0)", "first in its context"),
+    _Mask(
+        "is_sink",
+        f"(coalesce(norm_ratio, 0) > {SINK_NORM_RATIO})",
+        f"an attention sink: norm_ratio above {SINK_NORM_RATIO:g}",
+    ),
+    _Mask(
+        "is_masked",
+        "(is_special OR is_first OR is_sink)",
+        "left out of statistics by default: special, first in its context, or a sink",
+    ),
+)
+
+
+@dataclass(frozen=True)
 class _IndexFile:
     """A file of the index: all its rows are of one run, and of one SAE where they have one."""
 
@@ -84,9 +108,7 @@ def _listed(directory: Path) -> Iterator[tuple[FileEntry, Path]]:
 def _select(table: Table, files: list[Path]) -> str:
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
     if table.name == "tokens":
-        columns += (
-            f", (is_special OR pos = 0 OR coalesce(norm_ratio, 0) > {SINK_NORM_RATIO}) AS is_masked"
-        )
+        columns += "".join(f", {mask.sql} AS {mask.name}" for mask in _MASKS)
     if not files:
         return _select_nothing(table, columns)
     listed = ", ".join(quote(str(path.resolve())) for path in files)
@@ -122,11 +144,8 @@ def _comment(con: duckdb.DuckDBPyConnection, table: Table, kind: str) -> None:
     for column in table.columns:
         con.execute(f'COMMENT ON COLUMN {table.name}."{column.name}" IS {quote(column.doc)}')
     if table.name == "tokens":
-        doc = (
-            "left out of statistics by default: special, first in its context, or a sink "
-            f"(norm_ratio above {SINK_NORM_RATIO:g})"
-        )
-        con.execute(f"COMMENT ON COLUMN tokens.is_masked IS {quote(doc)}")
+        for mask in _MASKS:
+            con.execute(f"COMMENT ON COLUMN tokens.{mask.name} IS {quote(mask.doc)}")
 
 
 def sql_type(kind: pa.DataType) -> str:

@@ -1,18 +1,19 @@
 """Where features are active, token by token: typed calls of the named queries."""
 
+from typing import Unpack
+
 import polars as pl
 
 from db.store import Reader
 from queries.catalog import call
+from queries.masks import WithMasked
 
 
 def top_activations(
-    store: Reader, run: str, sae: str, feature: int, k: int = 20, with_masked: bool = False
+    store: Reader, run: str, sae: str, feature: int, k: int = 20, **shown: Unpack[WithMasked]
 ) -> pl.DataFrame:
     """The `k` tokens on which a feature is strongest, with the text around them."""
-    return call(
-        store, "top_activations", run=run, sae=sae, feature=feature, k=k, with_masked=with_masked
-    )
+    return call(store, "top_activations", run=run, sae=sae, feature=feature, k=k, **shown)
 
 
 def feature_contexts(store: Reader, run: str, sae: str, feature: int, k: int = 20) -> pl.DataFrame:
@@ -21,7 +22,13 @@ def feature_contexts(store: Reader, run: str, sae: str, feature: int, k: int = 2
 
 
 def activation_samples(
-    store: Reader, run: str, sae: str, feature: int, n_intervals: int = 5, k: int = 2
+    store: Reader,
+    run: str,
+    sae: str,
+    feature: int,
+    n_intervals: int = 5,
+    k: int = 2,
+    **shown: Unpack[WithMasked],
 ) -> pl.DataFrame:
     """`k` tokens from each of `n_intervals` intervals of a feature's activation."""
     return call(
@@ -32,6 +39,7 @@ def activation_samples(
         feature=feature,
         n_intervals=n_intervals,
         k=k,
+        **shown,
     )
 
 

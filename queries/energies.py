@@ -1,9 +1,12 @@
 """Energies of texts, layers and categories: typed calls of the named queries."""
 
+from typing import Unpack
+
 import polars as pl
 
 from db.store import Reader
 from queries.catalog import call
+from queries.masks import WithMasked
 
 
 def text_energies(
@@ -13,27 +16,25 @@ def text_energies(
     return call(store, "text_energies", run=run, in_text=in_text, at_layer=at_layer)
 
 
-def energy_by_layer(store: Reader, run: str, with_masked: bool = False) -> pl.DataFrame:
+def energy_by_layer(store: Reader, run: str, **shown: Unpack[WithMasked]) -> pl.DataFrame:
     """Mean energy and entropy after each layer, by category and over all (is_all)."""
-    return call(store, "energy_by_layer", run=run, with_masked=with_masked)
+    return call(store, "energy_by_layer", run=run, **shown)
 
 
-def category_summary(store: Reader, run: str, with_masked: bool = False) -> pl.DataFrame:
+def category_summary(store: Reader, run: str, **shown: Unpack[WithMasked]) -> pl.DataFrame:
     """How many texts a category has, how long they are, and how hard for the model."""
-    return call(store, "category_summary", run=run, with_masked=with_masked)
+    return call(store, "category_summary", run=run, **shown)
 
 
 def text_behaviour(
     store: Reader,
     run: str,
     in_category: str | None = None,
-    with_masked: bool = False,
     k: int = 1000,
+    **shown: Unpack[WithMasked],
 ) -> pl.DataFrame:
     """How the model does on each text, the hardest first."""
-    return call(
-        store, "text_behaviour", run=run, in_category=in_category, with_masked=with_masked, k=k
-    )
+    return call(store, "text_behaviour", run=run, in_category=in_category, **shown, k=k)
 
 
 def energy_trajectory(store: Reader, run: str, in_text: int) -> pl.DataFrame:

@@ -1,12 +1,14 @@
 """Lists of features, and what is known of one: typed calls of the named queries."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import polars as pl
 
 from db.store import Reader
 from energylens.errors import QueryError
 from queries.catalog import call
+from queries.masks import WithMasked
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def feature_histogram(
     sae: str,
     feature: int,
     n_bins: int = 24,
-    with_masked: bool = False,
+    **shown: Unpack[WithMasked],
 ) -> pl.DataFrame:
     """All activations of one feature in equal bins."""
     return call(
@@ -106,7 +108,7 @@ def feature_histogram(
         sae=sae,
         feature=feature,
         n_bins=n_bins,
-        with_masked=with_masked,
+        **shown,
     )
 
 

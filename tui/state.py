@@ -8,6 +8,7 @@ from textual.dom import DOMNode
 
 from db.provenance import SaeInfo
 from db.store import Store
+from queries.masks import Unmasked
 from tui.jobs import Jobs
 from tui.tasks import Tasks
 
@@ -45,8 +46,8 @@ class Workspace:
         self.marked_feature: FeaturePlace | None = None
         self.marked_sae: Selection | None = None
         """What the next comparison holds another one against."""
-        self.with_masked = False
-        """Special tokens, first ones and sinks are shown where they are left out else."""
+        self.unmasked = Unmasked()
+        """Masked tokens that are shown where they are left out else."""
         self._watchers: list[Callable[[], None]] = []
         self._note_watchers: list[Callable[[], None]] = []
 

@@ -1,14 +1,17 @@
 -- Tokens of one feature from intervals of its activation, all of equal width, the strongest one
 -- first: what it is active on when it is not at its strongest. Which tokens is settled by a hash of
--- their numbers, so that asking again gives the same. Masked tokens are left out.
+-- their numbers, so that asking again gives the same. Masked tokens are left out unless asked for.
 CREATE OR REPLACE MACRO activation_samples(
-    run VARCHAR, sae VARCHAR, feature BIGINT, n_intervals BIGINT := 5, k BIGINT := 2
+    run VARCHAR, sae VARCHAR, feature BIGINT, n_intervals BIGINT := 5, k BIGINT := 2,
+    with_special BOOLEAN := false, with_first BOOLEAN := false, with_sinks BOOLEAN := false
 ) AS TABLE
 WITH own AS (
     SELECT c.token_index, c.activation, t.context_id
     FROM feature_codes AS c
     JOIN tokens AS t ON t.run_id = run AND t.token_index = c.token_index
-    WHERE c.run_id = run AND c.sae_id = sae AND c.feature_id = feature AND NOT t.is_masked
+    WHERE c.run_id = run AND c.sae_id = sae AND c.feature_id = feature
+        AND (with_special OR NOT t.is_special)
+        AND (with_first OR NOT t.is_first) AND (with_sinks OR NOT t.is_sink)
 ),
 shape AS (
     SELECT min(o.activation)::DOUBLE AS low,

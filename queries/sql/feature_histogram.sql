@@ -1,13 +1,15 @@
 -- All activations of one feature in equal bins from its lowest to its highest.
 CREATE OR REPLACE MACRO feature_histogram(
-    run VARCHAR, sae VARCHAR, feature BIGINT, n_bins BIGINT := 24, with_masked BOOLEAN := false
+    run VARCHAR, sae VARCHAR, feature BIGINT, n_bins BIGINT := 24,
+    with_special BOOLEAN := false, with_first BOOLEAN := false, with_sinks BOOLEAN := false
 ) AS TABLE
 WITH values_of AS (
     SELECT c.activation
     FROM feature_codes AS c
     JOIN tokens AS t ON t.run_id = run AND t.token_index = c.token_index
     WHERE c.run_id = run AND c.sae_id = sae AND c.feature_id = feature
-        AND (with_masked OR NOT t.is_masked)
+        AND (with_special OR NOT t.is_special)
+        AND (with_first OR NOT t.is_first) AND (with_sinks OR NOT t.is_sink)
 ),
 bounds AS (
     SELECT e.low, e.high, n_bins AS n_equal

@@ -1,13 +1,15 @@
 -- The tokens on which one feature is strongest, each with the text around it.
 CREATE OR REPLACE MACRO top_activations(
-    run VARCHAR, sae VARCHAR, feature BIGINT, k BIGINT := 20, with_masked BOOLEAN := false
+    run VARCHAR, sae VARCHAR, feature BIGINT, k BIGINT := 20,
+    with_special BOOLEAN := false, with_first BOOLEAN := false, with_sinks BOOLEAN := false
 ) AS TABLE
 WITH strongest AS (
     SELECT c.token_index, c.activation, t.context_id, t.pos, t.token, t.char_start, t.char_end
     FROM feature_codes AS c
     JOIN tokens AS t ON t.run_id = run AND t.token_index = c.token_index
     WHERE c.run_id = run AND c.sae_id = sae AND c.feature_id = feature
-        AND (with_masked OR NOT t.is_masked)
+        AND (with_special OR NOT t.is_special)
+        AND (with_first OR NOT t.is_first) AND (with_sinks OR NOT t.is_sink)
     ORDER BY abs(c.activation) DESC, c.token_index
     LIMIT k
 )

@@ -12,6 +12,7 @@ from ingest.plan import IngestConfig
 from queries.catalog import open_catalog
 from queries.contexts import activation_samples
 from queries.features import best_features
+from queries.masks import Unmasked
 from queries.specialists import layer_progression
 from tests.conftest import make_store
 from tests.tui.conftest import Open
@@ -135,13 +136,18 @@ async def test_all_strengths_and_masked_tokens(drive: Open, store, run_id, size)
         assert len(drawn) == len(found)
         assert size == "small" or "from all strengths" in d.lines[-2]
         await d.press("i", "M")
+        for said in ("special", "first", "sinks"):
+            assert said in d.text, said
+        await d.press("M", "escape")
+        assert d.app.workspace.unmasked == Unmasked(True, True, True)
         rows = store.cursor().execute(
             "SELECT count(*) FROM codes WHERE sae_id = 'mlp' AND feature_id = $f",
             {"f": feature_id},
         )
         assert f"{rows.fetchall()[0][0]:,} activations" in d.text, "masked ones are counted"
-        await d.press("M")
-        assert not d.app.workspace.with_masked
+        await d.press("M", "M", "down", "space", "escape")
+        assert d.app.workspace.unmasked == Unmasked(first=True)
+        assert size == "small" or "with first tokens" in d.lines[-2]
 
 
 async def test_energies_are_shaded_too(drive: Open) -> None:

@@ -21,6 +21,7 @@ from queries.energies import (
 from tui.modals.choose import Choose
 from tui.screens.analysis import AnalysisScreen
 from tui.screens.columns import numeric, text, whole
+from tui.screens.masking import MaskingScreen
 from tui.screens.text import TextScreen
 from tui.state import Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
@@ -46,15 +47,12 @@ _TEXTS = (
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-class EnergyScreen(AnalysisScreen):
+class EnergyScreen(MaskingScreen, AnalysisScreen):
     """Texts, hardest first; entering one draws its energies, a row for each layer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "tokens", "Tokens", id="energy.tokens", tooltip="The text with its features"),
         Binding("f", "category", "Category", id="energy.category", tooltip="Texts of one kind"),
-        Binding(
-            "M", "masked", "Masked", show=False, id="energy.masked", tooltip="Masked tokens too"
-        ),
         Binding("n", "hardest(1)", "Next peak", id="energy.next", tooltip="Next hardest token"),
     ]
     HELP = """# Energy
@@ -64,8 +62,8 @@ column for each token, a row for each layer of the lens, dark low and light high
 each cell. The lines under it follow the token under the cursor through the layers, and say where
 its likeliest next token settles. **t** shows the text with the features active at each token, **f**
 lists the texts of one category. **n** goes to the next hardest token, **esc** back. **s** and **S**
-sort the list by the column under the cursor. **M** counts masked tokens too (special, first ones,
-sinks) in the means of the list.
+sort the list by the column under the cursor. **M** chooses which masked tokens (special, first
+ones, sinks) count in the means of the list.
 """
 
     def compose(self) -> ComposeResult:
@@ -88,10 +86,10 @@ sinks) in the means of the list.
 
     def open(self, selection: Selection) -> None:
         self._show_text(False)
-        run, wanted, with_masked = selection.run, self._category, self.workspace.with_masked
+        run, wanted, shown = selection.run, self._category, self.workspace.unmasked.asked
         self.ask(
             "texts",
-            lambda session: text_behaviour(session, run, wanted, with_masked, MOST_TEXTS),
+            lambda session: text_behaviour(session, run, wanted, MOST_TEXTS, **shown),
             self._listed,
         )
 
@@ -114,7 +112,7 @@ sinks) in the means of the list.
         self.say(
             f"{shown} texts, hardest first",
             self._category or "",
-            "masked tokens too" if self.workspace.with_masked else "",
+            self.workspace.unmasked.title,
             "enter draws, t shows features",
         )
 
@@ -199,9 +197,7 @@ sinks) in the means of the list.
 
         self.ask("categories", lambda session: category_summary(session, run), choose)
 
-    def action_masked(self) -> None:
-        """Count masked tokens in the list, or leave them out."""
-        self.workspace.with_masked = not self.workspace.with_masked
+    def masks_changed(self) -> None:
         if self.workspace.selection is not None:
             self.open(self.workspace.selection)
 

@@ -23,6 +23,7 @@ from tui.screens.feature_facts import Shown, facts, more_facts, read
 from tui.screens.feature_texts import FeatureTextsScreen
 from tui.screens.lab import LabScreen
 from tui.screens.marking import MarkingScreen
+from tui.screens.masking import MaskingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.key_bar import KeyBar
@@ -36,7 +37,7 @@ MORE_CONTEXTS = 15
 N_INTERVALS = 5
 
 
-class FeatureScreen(MarkingScreen):
+class FeatureScreen(MarkingScreen, MaskingScreen):
     """Facts on one side, contexts on the other; on a narrow screen below each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,9 +54,6 @@ class FeatureScreen(MarkingScreen):
             "i", "intervals", "Intervals", show=False, id="feature.intervals", tooltip="Weaker ones"
         ),
         Binding("u", "energies", "Energy", show=False, id="feature.energies", tooltip="Shade by"),
-        Binding(
-            "M", "masked", "Masked", show=False, id="feature.masked", tooltip="Masked tokens too"
-        ),
         Binding("v", "digits", "Digits", show=False, id="feature.digits", tooltip="Digits too"),
         Binding("y", "copy_link", "Link", show=False, id="feature.link", tooltip="Neuronpedia"),
     ]
@@ -65,8 +63,8 @@ Shades go from dark (weak) to light (the feature's strongest); **v** writes a di
 beside each, **u** shades by energy instead. **up** and **down** go from context to context,
 **left** and **right** from token to token: the status line gives the exact value under the cursor.
 **page down** and **page up** scroll, **J** and **K** scroll the facts beside. **space** shows the
-whole context, **m** more contexts, **i** samples from all strengths, **M** masked tokens too
-(special, first ones, sinks).
+whole context, **m** more contexts, **i** samples from all strengths, **M** counts masked tokens
+(special, first ones, sinks) too.
 
 **t** lists every text by category, **a** runs the context without the feature, `*` stars it, **n**
 notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia link.
@@ -119,22 +117,24 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         self._load_contexts()
 
     def _load_facts(self) -> None:
-        place, with_masked = self.feature_in_view(), self.workspace.with_masked
+        place, unmasked = self.feature_in_view(), self.workspace.unmasked
         if place is not None and self.is_running:
             self.workspace.tasks.ask(
-                self, "facts", lambda session: read(session, place, with_masked), self._show
+                self, "facts", lambda session: read(session, place, unmasked), self._show
             )
 
     def _load_contexts(self) -> None:
         run, sae, feature_id = self._selection.run, self._selection.sae.sae_id, self._feature_id
-        n, with_masked = self._n_contexts, self.workspace.with_masked
+        n, unmasked = self._n_contexts, self.workspace.unmasked
         with_intervals = self._with_intervals
 
         def question(session: Session) -> list[tuple[dict, pl.DataFrame]]:
             if with_intervals:
-                listed = activation_samples(session, run, sae, feature_id, N_INTERVALS, n // 5 + 1)
-            elif with_masked:
-                tokens = top_activations(session, run, sae, feature_id, 20 * n, with_masked=True)
+                listed = activation_samples(
+                    session, run, sae, feature_id, N_INTERVALS, n // 5 + 1, **unmasked.asked
+                )
+            elif unmasked:
+                tokens = top_activations(session, run, sae, feature_id, 20 * n, **unmasked.asked)
                 contexts = tokens.unique("context_id", keep="first", maintain_order=True)
                 listed = contexts.head(n).with_row_index("rank")
             else:
@@ -176,7 +176,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
     def _way(self) -> str:
         """What else than the usual is shown."""
         said = ("from all strengths" if self._with_intervals else "",)
-        said += ("masked tokens too" if self.workspace.with_masked else "",)
+        said += (self.workspace.unmasked.title,)
         return ", ".join(part for part in said if part)
 
     @on(TokenText.Moved)
@@ -224,9 +224,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         self._say_place()
         self._load_contexts()
 
-    def action_masked(self) -> None:
-        """Count masked tokens too, or leave them out."""
-        self.workspace.with_masked = not self.workspace.with_masked
+    def masks_changed(self) -> None:
         self._say_place()
         self._load_facts()
         self._load_contexts()

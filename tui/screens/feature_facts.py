@@ -20,6 +20,7 @@ from queries.features import (
     promoted_tokens,
     similar_features,
 )
+from queries.masks import Unmasked
 from queries.notes import note_of
 from queries.routing import feature_anchors
 from tui.state import FeaturePlace
@@ -47,19 +48,19 @@ class Shown:
     anchors: pl.DataFrame
 
 
-def read(session: Session, place: FeaturePlace, with_masked: bool) -> Shown:
-    """All of it; `with_masked` counts masked tokens in the histogram and among the strongest.
+def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
+    """All of it; `unmasked` tokens count in the histogram and among the strongest.
 
     Raises:
         QueryError: the index has no such feature.
     """
     run, sae, wanted = place.selection.run, place.selection.sae.sae_id, place.feature_id
     record = feature(session, run, sae, wanted)
-    strongest = top_activations(session, run, sae, wanted, _N_STRONGEST, with_masked)
+    strongest = top_activations(session, run, sae, wanted, _N_STRONGEST, **unmasked.asked)
     return Shown(
         record=record,
         note=note_of(session, run, sae, wanted),
-        histogram=_masked_histogram(session, place) if with_masked else histogram_of(record),
+        histogram=_histogram(session, place, unmasked) if unmasked else histogram_of(record),
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
         promoted=promoted_tokens(session, run, sae, wanted),
@@ -76,9 +77,11 @@ def histogram_of(record: Feature) -> tuple[list[int], float, float]:
     return record.histogram or [], record.min_activation or 0.0, record.max_activation or 0.0
 
 
-def _masked_histogram(session: Session, place: FeaturePlace) -> tuple[list[int], float, float]:
+def _histogram(
+    session: Session, place: FeaturePlace, unmasked: Unmasked
+) -> tuple[list[int], float, float]:
     run, sae = place.selection.run, place.selection.sae.sae_id
-    rows = feature_histogram(session, run, sae, place.feature_id, with_masked=True)
+    rows = feature_histogram(session, run, sae, place.feature_id, **unmasked.asked)
     if rows.is_empty():
         return [], 0.0, 0.0
     return rows["n"].to_list(), float(rows["bin_low"][0]), float(rows["bin_high"][-1])

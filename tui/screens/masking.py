@@ -1,0 +1,38 @@
+"""Screens whose figures may count masked tokens."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from queries.masks import MaskCounts, Unmasked, mask_counts
+from tui.modals.masks import MasksModal
+from tui.screens.base import LensScreen
+
+
+class MaskingScreen(LensScreen):
+    """`M` asks which masked tokens count; the answer holds on every screen of this kind."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("M", "masks", "Masks", show=False, id="app.masks", tooltip="Masked tokens too"),
+    ]
+
+    def masks_changed(self) -> None:
+        """Show everything again with `workspace.unmasked`."""
+
+    def action_masks(self) -> None:
+        """Choose which masked tokens are counted too."""
+        selection = self.workspace.selection
+        if selection is None:
+            return
+
+        def chosen(unmasked: Unmasked | None) -> None:
+            if unmasked is not None and unmasked != self.workspace.unmasked:
+                self.workspace.unmasked = unmasked
+                self.masks_changed()
+
+        def ask(counts: MaskCounts) -> None:
+            self.app.push_screen(MasksModal(self.workspace.unmasked, counts), chosen)
+
+        self.workspace.tasks.ask(
+            self, "masks", lambda session: mask_counts(session, selection.run), ask
+        )
