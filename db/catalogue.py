@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from db.derived import INDEX_TABLES
+from db.explanations import EXPLANATIONS
 from db.layout import RunLayout, file_name
 from db.manifest import FileEntry, read_manifest
 from db.notes import NOTES
@@ -30,8 +31,12 @@ def create_catalogue(
     for table in INDEX_TABLES:
         select = _select_index(table, parts[table.name])
         con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
-    notes = [layout.notes for layout, _ in listed if layout.notes.is_file()]
-    con.execute(f"CREATE OR REPLACE VIEW {NOTES.name} AS {_select(NOTES, notes)}")
+    for table, places in (
+        (NOTES, [layout.notes for layout, _ in listed]),
+        (EXPLANATIONS, [layout.explanations for layout, _ in listed]),
+    ):
+        there = [path for path in places if path.is_file()]
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, there)}")
     for table in TABLES.values():
         _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
 

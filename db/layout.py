@@ -32,6 +32,11 @@ class RunLayout:
         """What a person has noted about the run's features; there from the first note on."""
         return self.root / "notes.parquet"
 
+    @property
+    def explanations(self) -> Path:
+        """What the run's features are said to stand for; there once some were read."""
+        return self.root / "explanations.parquet"
+
     def shard(self, number: int) -> Path:
         """The directory of one shard."""
         return self.shards / f"{number:06d}"

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from db.explanations import merge_explanations
 from db.layout import RunLayout, StoreLayout
 from db.manifest import read_manifest, sync
 from db.notes import merge_notes
@@ -56,6 +57,7 @@ def _merge_run(run: RunLayout, into: RunLayout) -> int:
         _copy_shard(shard, final)
         added += 1
     merge_notes(run, into)
+    merge_explanations(run, into)
     return added
 
 

@@ -7,6 +7,7 @@ The documentation strings here are the only ones: they become `COMMENT ON` in th
 import pyarrow as pa
 
 from db.derived import INDEX_TABLES
+from db.explanations import EXPLANATIONS
 from db.notes import NOTES
 from db.table import (
     ACTIVATION,
@@ -355,7 +356,9 @@ SHARD_TABLES = (
     ROUTING,
     ROUTING_TOKENS,
 )
-TABLES = {table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *INDEX_TABLES, NOTES)}
+TABLES = {
+    table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *INDEX_TABLES, NOTES, EXPLANATIONS)
+}
 """Every table of a store, by name."""
 
 SINK_NORM_RATIO = 10.0

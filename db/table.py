@@ -5,9 +5,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-Place = Literal["run", "shard", "index", "notes"]
-"""Where rows of a table lie: in run.json, in every shard (truth), in the index (derived), or in the
-file of notes beside them (written by hand)."""
+Place = Literal["run", "shard", "index", "beside"]
+"""Where rows of a table lie: in run.json, in every shard (truth), in the index (derived), or in a
+file beside them (what people know of the run)."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from db.explanations import read_explanations
 from db.index_files import index_state
 from db.layout import RunLayout, StoreLayout
 from db.manifest import entry_of, read_manifest
@@ -76,10 +77,11 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         for stray in directory.rglob("*.parquet"):
             if stray.relative_to(directory).as_posix() not in listed:
                 yield Problem(str(stray), "no manifest lists this file", "delete the file")
-    try:
-        read_notes(run.notes)
-    except EnergyLensError as error:
-        yield Problem(str(run.notes), str(error), "restore the file from a copy")
+    for path, read in ((run.notes, read_notes), (run.explanations, read_explanations)):
+        try:
+            read(path)
+        except EnergyLensError as error:
+            yield Problem(str(path), str(error), "restore the file from a copy")
     if _index_is_stale(run):
         yield Problem(str(run.index), "computed from other shards", "run: energylens index")
 

@@ -3,7 +3,7 @@
     max_activation > 5          a comparison: = != < <= > >=
     top_category:math           contains, whatever the case
     top_category~"^non_"        matches a regular expression
-    word                        contains, in any text column
+    word                        contains, in any text column; in any at all where none is text
     -term                       not
 
 Terms stand side by side and must all hold. Column names may be cut short while they are clear:
@@ -31,12 +31,16 @@ class Condition:
     values: dict[str, object]
 
 
-def parse_filter(text: str, columns: dict[str, str]) -> Condition:
-    """The condition a filter text stands for; `columns` maps names to DuckDB types.
+def parse_filter(
+    text: str, columns: dict[str, str], titles: dict[str, str] | None = None
+) -> Condition:
+    """The condition a filter text stands for; `columns` maps names to DuckDB types, `titles` the
+    headings they are shown under to names.
 
     Raises:
         QueryError: a term cannot be read; the message quotes it.
     """
+    headings = {title.lower(): name for title, name in (titles or {}).items()}
     terms: list[str] = []
     values: dict[str, object] = {}
     place = 0
@@ -46,19 +50,21 @@ def parse_filter(text: str, columns: dict[str, str]) -> Condition:
             raise QueryError(f"the filter cannot be read from here on: {text[place:].strip()}")
         place = found.end()
         name = f"filter_{len(values)}"
-        sql, value = _term(found, columns, name)
+        sql, value = _term(found, columns, headings, name)
         values[name] = value
         terms.append(f"NOT coalesce({sql}, false)" if found["not"] else sql)
     return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
 
 
-def _term(found: re.Match[str], columns: dict[str, str], name: str) -> tuple[str, object]:
+def _term(
+    found: re.Match[str], columns: dict[str, str], headings: dict[str, str], name: str
+) -> tuple[str, object]:
     value, operator = found["value"].strip('"'), found["operator"]
     if operator is None:
         texts = [column for column, kind in columns.items() if kind == "VARCHAR"]
-        checks = " OR ".join(f'contains(lower("{column}"), lower(${name}))' for column in texts)
-        return checks or "false", value
-    column = _column(found["column"], columns)
+        checks = [f'contains(lower("{c}"::VARCHAR), lower(${name}))' for c in texts or columns]
+        return " OR ".join(checks), value
+    column = _column(found["column"], columns, headings)
     if operator == ":":
         return f'contains(lower("{column}"::VARCHAR), lower(${name}))', value
     if operator == "~":
@@ -74,9 +80,11 @@ def _term(found: re.Match[str], columns: dict[str, str], name: str) -> tuple[str
         raise QueryError(f"{column} {operator} takes a number, not '{value}'") from None
 
 
-def _column(name: str, columns: dict[str, str]) -> str:
+def _column(name: str, columns: dict[str, str], headings: dict[str, str]) -> str:
     if name in columns:
         return name
+    if name.lower() in headings:
+        return headings[name.lower()]
     matching = [
         column
         for column in columns

@@ -19,6 +19,7 @@ FEATURE_COLUMNS = {
     "top_category": "VARCHAR",
     "selectivity": "DOUBLE",
     "is_dense": "BOOLEAN",
+    "label": "VARCHAR",
     "is_starred": "BOOLEAN",
     "note": "VARCHAR",
 }
@@ -61,9 +62,12 @@ class FeatureList:
             SELECT row_number() OVER (ORDER BY "{sort.column}" {way} NULLS LAST, feature_id) - 1
                 AS row_number, {_LISTED}
             FROM (
-                SELECT f.*, coalesce(n.is_starred, false) AS is_starred, n.note
+                SELECT f.*, e.description AS label, coalesce(n.is_starred, false) AS is_starred,
+                    n.note
                 FROM features AS f
                 LEFT JOIN notes AS n USING (run_id, sae_id, feature_id)
+                LEFT JOIN (FROM explanations WHERE is_label) AS e
+                    USING (run_id, sae_id, feature_id)
                 WHERE f.run_id = $run AND f.sae_id = $sae
             ) WHERE {condition.sql} ORDER BY 1"""  # noqa: S608 - columns are ours, values are bound
         with self._turn:

@@ -32,6 +32,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from db.explanations import Explanation, write_explanations
 from db.index_files import extend_index
 from db.layout import StoreLayout
 from db.notes import Note, write_note
@@ -274,6 +275,7 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
     write_effects(root / "rich.lens")
     run = StoreLayout(root / "rich.lens").runs()[0]
     write_note(run, Note(run.root.name, "one", 7, is_starred=True, note="goes with feature 8"))
+    write_explanations(run, "one", [Explanation(run.root.name, "one", 3, "even numbers")])
     return root / "rich.lens"
 
 

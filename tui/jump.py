@@ -4,7 +4,7 @@ features, specialists, sql ...   a view, by its name, its first letters or its k
 1234, feature 1234               a feature of the SAE in view
 text 12                          a text of its run, token by token
 sae blocks.2                     another SAE, by a part of its name
-starred, notes                   features with a star, with a note
+starred, notes, labels           features with a star, with a note, with an explanation
 prompt, compute, help, quit      what their keys do
 """
 
@@ -15,7 +15,7 @@ from typing import Literal
 from energylens.errors import QueryError
 from tui.widgets.view_bar import VIEWS
 
-FILTERS = {"starred": "is_starred=yes", "notes": 'note~"."'}
+FILTERS = {"starred": "is_starred=yes", "notes": 'note~"."', "labels": 'label~"."'}
 ACTIONS = {
     "prompt": "app.prompt",
     "compute": "screen.recompute",

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 import energylens
 from energylens.cli import (
     analyses,
+    explain,
     ingest,
     interact,
     programs,
@@ -95,6 +96,7 @@ app.command()(programs.keys)
 app.command()(sql.sql)
 app.command()(sql.queries)
 app.command()(sql.query)
+app.command()(explain.explain)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
 app.command()(analyses.causality)

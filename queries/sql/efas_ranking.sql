@@ -6,9 +6,11 @@ CREATE OR REPLACE MACRO efas_ranking(
 ) AS TABLE
 SELECT e.feature_id, e.efas, e.within, e.within_low, e.within_high, e.t, e.p, e.q, e.p_flip,
     e.p_familywise, e.gate, e.dose, e.smd, e.attribution, e.adjusted, e.n_active, e.n_windows,
-    f.top_category, f.is_dense
+    f.top_category, f.is_dense, l.description AS label
 FROM efas AS e
 JOIN features AS f ON f.run_id = run AND f.sae_id = sae AND f.feature_id = e.feature_id
+LEFT JOIN explanations AS l
+    ON l.run_id = run AND l.sae_id = sae AND l.feature_id = e.feature_id AND l.is_label
 WHERE e.run_id = run AND e.sae_id = sae AND e.variant = of_variant AND e.t IS NOT NULL
 ORDER BY e.q, abs(e.t) DESC, e.feature_id
 LIMIT k;

@@ -8,9 +8,11 @@ WITH active AS (
     WHERE c.run_id = run AND c.token_index = at_token AND (sae IS NULL OR c.sae_id = sae)
 )
 SELECT a.sae_id, a.feature_id, a.activation, a.activation / f.max_activation AS share_of_max,
-    f.density, f.top_category
+    f.density, f.top_category, l.description AS label
 FROM active AS a
 LEFT JOIN features AS f
     ON f.run_id = run AND f.sae_id = a.sae_id AND f.feature_id = a.feature_id
+LEFT JOIN explanations AS l
+    ON l.run_id = run AND l.sae_id = a.sae_id AND l.feature_id = a.feature_id AND l.is_label
 ORDER BY abs(a.activation) DESC, a.sae_id, a.feature_id
 LIMIT k;

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 import torch
@@ -31,6 +32,7 @@ def test_help_lists_every_command_with_its_purpose() -> None:
         "demo", "ingest", "index", "info", "verify", "merge", "tui", "keys", "sql", "queries",
         "query", "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
         "recompute", "worker", "compare", "efas",
+        "explain", "routing",
     ):  # fmt: skip
         assert f"  {command}" in shown
         assert "Usage" in run(command, "--help").stdout
@@ -270,6 +272,25 @@ def test_two_runs_are_compared(rich_path: Path) -> None:
     }  # fmt: skip
     assert "several tables" in run("compare", rich_path, run_id, run_id, "-f", "csv", code=2).stderr
     assert "has no run 'x'" in run("compare", rich_path, run_id, "x", code=1).stderr
+
+
+def test_explanations_are_taken_in(made: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(made, tmp_path / "explained.lens"))
+    file = tmp_path / "own.csv"
+    file.write_text("feature_id,description\n3,opening brackets\n", encoding="utf-8")
+    done = run("explain", store, "first", file, "--sae", "resid")
+    assert "1 explanations of 1 features of 'resid'" in done.stderr
+    told = json.loads(
+        run("explain", store, "first", file, "--sae", "mlp", "--replace", "--json").stdout
+    )
+    assert told["n_features"] == 1
+    assert "opening brackets" in run("query", store, "explained_features", "pattern=BRACKET").stdout
+    with duckdb.connect(store / "catalog.duckdb", read_only=True) as con:
+        labels = con.execute("SELECT feature_id FROM explanations WHERE is_label").fetchall()
+    assert labels == [(3,), (3,)]
+    assert "say with --sae" in run("explain", store, "first", file, code=2).stderr
+    assert "no SAE 'x'" in run("explain", store, "first", file, "--sae", "x", code=2).stderr
+    assert "no run 'x'" in run("explain", store, "x", file, code=1).stderr
 
 
 def test_efas_beyond_the_ingest(rich_path: Path, tmp_path: Path) -> None:

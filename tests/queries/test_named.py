@@ -53,6 +53,7 @@ MODULES = (
     "routing",
     "compare",
     "notes",
+    "explanations",
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from textual.widgets import Input
 
 from db.layout import StoreLayout
 from db.provenance import read_run, write_run
@@ -90,7 +91,7 @@ async def test_filter_counts_live_and_esc_clears(drive, store, run_id, size) -> 
 async def test_a_filter_that_cannot_be_read_says_so_and_keeps_the_rows(drive) -> None:
     async with drive() as d:
         await d.press("2", "slash")
-        d.app.screen.query_one("#filter").value = "nothing > 3"
+        d.app.screen.query_one("#filter Input", Input).value = "nothing > 3"
         await d.settle()
         assert "no column 'nothing'" in d.text
         assert len([line for line in d.lines[2:18] if line.strip()[:1].isdigit()]) > 5

@@ -6,12 +6,12 @@ from typing import Any
 from db.store import Session
 from tui.screens.base import SaeScreen
 from tui.screens.feature import FeatureScreen
-from tui.screens.sorting import SortingScreen
+from tui.screens.listing import ListingScreen
 from tui.state import Selection
 from tui.widgets.status_bar import StatusBar
 
 
-class AnalysisScreen(SortingScreen, SaeScreen):
+class AnalysisScreen(ListingScreen, SaeScreen):
     """A screen about the SAE in view; asks again when another one is."""
 
     def on_mount(self) -> None:

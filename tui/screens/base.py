@@ -68,7 +68,13 @@ class LensScreen(Screen[None]):
 
         self.workspace.tasks.ask(self, "frequency", count, show)
 
+    def step_back(self) -> bool:
+        """One step back within the screen; False where there is none left."""
+        return False
+
     def action_back(self) -> None:
+        if self.step_back():
+            return
         if len(self.app.screen_stack) > 1:
             self.app.pop_screen()
         else:

@@ -1,6 +1,6 @@
 """Co-activation: pairs, partners followed from feature to feature, and clusters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import polars as pl
@@ -11,7 +11,8 @@ from textual.binding import Binding, BindingType
 from db.store import Session
 from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import MOST_ROWS, mark, numeric, probability, text, whole
+from tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
+from tui.screens.listing import Kept
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.key_bar import KeyBar
@@ -39,6 +40,7 @@ _PARTNERS = (
     *_COUNTS,
     text("top_category", "category", 13),
     mark("partner_is_dense", "dense", 5),
+    LABEL,
 )
 _CLUSTERS = (
     whole("cluster_id", "cluster", 8),
@@ -56,8 +58,8 @@ class _Place:
 
     kind: Literal["pairs", "clusters", "partners"]
     feature_id: int | None = None
-    row: int = 0
-    """Row of the cursor when it was left."""
+    kept: Kept | None = None
+    """The table when it was left."""
 
 
 class CoactivationScreen(MarkingScreen, AnalysisScreen):
@@ -116,14 +118,17 @@ chance gives (Fisher, Benjamini-Hochberg over all pairs).
     def _shown(self, place: _Place, rows: pl.DataFrame) -> None:
         columns = {"pairs": _PAIRS, "clusters": _CLUSTERS, "partners": _PARTNERS}[place.kind]
         self.show_rows(self.table, rows, columns)
-        self.table.move_to(place.row)
+        self._say_place()
+
+    def _say_place(self) -> None:
+        n_rows = self.n_all("together")
         trail = " > ".join(
             f"feature {p.feature_id}" if p.feature_id is not None else p.kind for p in self._path
         )
         selection = self.workspace.selection
-        n = f"first {len(rows):,}" if len(rows) == MOST_ROWS else f"{len(rows):,}"
+        n = f"first {n_rows:,}" if n_rows == MOST_ROWS else f"{n_rows:,}"
         self.say(
-            trail if len(rows) else f"{trail}: none found",
+            trail if n_rows else f"{trail}: none found",
             f"{n} rows by {self._unit}s",
             selection.title if selection else "",
         )
@@ -132,8 +137,7 @@ chance gives (Fisher, Benjamini-Hochberg over all pairs).
     def _follow(self, event: VirtualTable.Chosen) -> None:
         feature_id = self._feature_at(event.row)
         if feature_id is not None:
-            here = self._path[-1]
-            self._path[-1] = _Place(here.kind, here.feature_id, event.row)
+            self._path[-1] = replace(self._path[-1], kept=self.keep(self.table))
             self._path.append(_Place("partners", feature_id))
             self._load()
 
@@ -154,17 +158,23 @@ chance gives (Fisher, Benjamini-Hochberg over all pairs).
             name = "partner_id"
         return int(found[name])
 
-    def action_back(self) -> None:
+    def step_back(self) -> bool:
         """One step back along the path."""
-        if len(self._path) > 1:
-            self._path.pop()
+        if len(self._path) == 1:
+            return False
+        self._path.pop()
+        kept = self._path[-1].kept
+        if kept is None:
             self._load()
         else:
-            super().action_back()
+            self.restore(self.table, kept)
+            self._say_place()
+        return True
 
     def action_unit(self) -> None:
         """Count by texts instead of tokens, and back."""
         self._unit = "text" if self._unit == "token" else "token"
+        self._path = [replace(place, kept=None) for place in self._path]
         self._load()
 
     def action_clusters(self) -> None:

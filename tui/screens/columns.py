@@ -35,6 +35,10 @@ def mark(name: str, title: str, width: int) -> TableColumn:
     return TableColumn(name, title, width, lambda v: "yes" if v else "")
 
 
+LABEL = TableColumn("label", "label", 40, lambda v: "" if v is None else visible(str(v)))
+"""What an explanation says a feature stands for; most features have none."""
+
+
 def columns_of(rows: pl.DataFrame) -> list[TableColumn]:
     """Columns for any frame: as wide as its first rows need, up to a limit."""
     sample = rows.head(100)

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 
 from queries.compare import Comparison, compare_runs
 from tui.screens.columns import columns_of
-from tui.screens.sorting import SortingScreen
+from tui.screens.listing import ListingScreen
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
@@ -17,7 +17,7 @@ from tui.widgets.virtual_table import TableColumn, VirtualTable
 _PARTS = ("energies", "saes", "features", "specialists")
 
 
-class CompareRunsScreen(SortingScreen):
+class CompareRunsScreen(ListingScreen):
     """One table of four; t turns to the next."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -14,7 +14,7 @@ from queries.efas import efas_by_layer
 from queries.specialists import layer_progression
 from tui.screens.columns import MOST_ROWS, numeric, text, whole
 from tui.screens.compare_features import SIDES, CompareFeaturesScreen, sides
-from tui.screens.sorting import SortingScreen
+from tui.screens.listing import ListingScreen
 from tui.sources import string_rows
 from tui.state import FeaturePlace, Selection
 from tui.widgets.key_bar import KeyBar
@@ -50,7 +50,7 @@ class _Side:
     efas: dict
 
 
-class CompareSaesScreen(SortingScreen):
+class CompareSaesScreen(ListingScreen):
     """Figures above; below, features that are active together in both, the closest first."""
 
     HELP = """# Two SAEs side by side

@@ -23,7 +23,7 @@ from queries.efas import (
 from tui.modals.choose import Choose
 from tui.modals.scatter import ScatterModal, drawn
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import MOST_ROWS, numeric, probability, text, whole
+from tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
 from tui.screens.features import PEEK_AFTER
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
@@ -55,6 +55,7 @@ _COLUMNS = (
     numeric("smd", "smd", 7),
     whole("n_active", "active", 8),
     text("top_category", "category", 13),
+    LABEL,
     probability("p_familywise", "p fw"),
     numeric("within_low", "low", 8),
     numeric("within_high", "high", 8),

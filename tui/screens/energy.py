@@ -104,7 +104,7 @@ ones, sinks) count in the means of the list.
         self._say_list()
 
     def _say_list(self) -> None:
-        n = len(self.frame("texts"))
+        n = self.n_all("texts")
         if n == 0:
             self.say("this run has no energies: ingest without --energies none")
             return
@@ -212,13 +212,13 @@ ones, sinks) count in the means of the list.
         if peaks:
             landscape.move_to(landscape.cursor[0], (later or peaks)[0])
 
-    def action_back(self) -> None:
+    def step_back(self) -> bool:
         """From a text back to the list."""
-        if self.query_one("#landscape").display:
-            self._show_text(False)
-            self._say_list()
-        else:
-            super().action_back()
+        if not self.query_one("#landscape").display:
+            return False
+        self._show_text(False)
+        self._say_list()
+        return True
 
 
 def _cell(energy: float | None, top: float) -> HeatCell:

@@ -147,7 +147,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         self.workspace.tasks.ask(self, "contexts", question, self._show_contexts)
 
     def _show(self, shown: Shown) -> None:
-        self.query_one("#facts", Static).update(facts(shown.record, shown.note))
+        self.query_one("#facts", Static).update(facts(shown.record, shown.note, shown.explanations))
         self.query_one("#histogram", Histogram).show(*shown.histogram)
         for place in self.query(".more-facts").results(Static):
             place.update(more_facts(shown))

@@ -12,6 +12,7 @@ from queries.coactivation import coactivation_partners, feature_evolution
 from queries.contexts import top_activations
 from queries.display import number, show_probability, visible, visible_token
 from queries.efas import feature_efas
+from queries.explanations import feature_explanations
 from queries.features import (
     Feature,
     feature,
@@ -25,6 +26,7 @@ from queries.notes import note_of
 from queries.routing import feature_anchors
 from tui.state import FeaturePlace
 
+_N_EXPLANATIONS = 3
 _N_STRONGEST = 100
 """Tokens looked at to say on which ones a feature is strongest."""
 
@@ -35,6 +37,7 @@ class Shown:
 
     record: Feature
     note: Note
+    explanations: pl.DataFrame
     histogram: tuple[list[int], float, float]
     """Counts of equal bins, with the lowest and the highest activation."""
     strongest: list[str]
@@ -60,6 +63,7 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
     return Shown(
         record=record,
         note=note_of(session, run, sae, wanted),
+        explanations=feature_explanations(session, run, sae, wanted),
         histogram=_histogram(session, place, unmasked) if unmasked else histogram_of(record),
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
@@ -87,12 +91,19 @@ def _histogram(
     return rows["n"].to_list(), float(rows["bin_low"][0]), float(rows["bin_high"][-1])
 
 
-def facts(found: Feature, note: Note | None = None) -> Text:
+def facts(
+    found: Feature, note: Note | None = None, explanations: pl.DataFrame | None = None
+) -> Text:
     """A few lines: how often, how strong, where."""
     text = Text()
     text.append(f"Feature {found.feature_id}", "bold")
     text.append(" ★" if note is not None and note.is_starred else "")
     text.append(f"  {found.sae_id}\n", "dim")
+    if explanations is not None:
+        for row in explanations.head(_N_EXPLANATIONS).iter_rows(named=True):
+            text.append(f"{'said to be':>10}  ", "dim")
+            text.append(f"{visible(row['description'])}")
+            text.append(f"{_origin(row)}\n", "dim")
     if note is not None and note.note:
         text.append(f"{'note':>10}  ", "dim")
         text.append(f"{visible(note.note)}\n", "italic")
@@ -111,6 +122,13 @@ def facts(found: Feature, note: Note | None = None) -> Text:
         text.append(f"{name:>10}  ", "dim")
         text.append(f"{value}\n")
     return text
+
+
+def _origin(explanation: dict) -> str:
+    """Who says so, and how well it was scored."""
+    score = explanation["score"]
+    said = [explanation["model"], "" if score is None else f"score {number(score)}"]
+    return "".join(f"  {part}" for part in said if part)
 
 
 def _quantiles(found: Feature) -> str:
@@ -148,7 +166,7 @@ def more_facts(shown: Shown) -> Text:
 
 
 def _strongest(tokens: list[str]) -> str:
-    """The commonest of the tokens it is strongest on: the nearest there is to an explanation."""
+    """The commonest of the tokens it is strongest on."""
     counted = Counter(tokens).most_common(4)
     total = f" of its top {len(tokens)}"
     return "  ".join(

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 
 from queries.contexts import feature_text_means
 from tui.screens.columns import numeric, text, whole
-from tui.screens.sorting import SortingScreen
+from tui.screens.listing import ListingScreen
 from tui.state import FeaturePlace
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
@@ -24,7 +24,7 @@ _COLUMNS = (
 )
 
 
-class FeatureTextsScreen(SortingScreen):
+class FeatureTextsScreen(ListingScreen):
     """A specialist is inspected here: is it strong in all of its category, and nowhere else?"""
 
     HELP = """# Texts of a feature

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
 from queries.display import number, visible
@@ -20,6 +20,7 @@ from tui.screens.feature_facts import facts, histogram_of
 from tui.screens.marking import MarkingScreen
 from tui.sources import FeatureRows
 from tui.state import FeaturePlace
+from tui.widgets.filter_bar import FilterBar
 from tui.widgets.histogram import Histogram
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
@@ -40,6 +41,7 @@ _TITLES = {
     "top_category": ("category", 13),
     "selectivity": ("select.", 7),
     "is_dense": ("dense", 5),
+    "label": ("label", 30),
     "is_starred": ("star", 4),
     "note": ("note", 30),
 }
@@ -47,6 +49,7 @@ _SHOW = {
     "feature_id": str,
     "top_category": lambda v: "·" if v is None else visible(v),
     "is_starred": lambda v: "★" if v else "",
+    "label": lambda v: "" if v is None else visible(v),
     "note": lambda v: "" if v is None else visible(v),
 }
 """How the values read that are no figures."""
@@ -74,7 +77,8 @@ the two side by side.
 
 **/** filters: `max_activation > 5 category:math -is_dense=yes selectivity>=0.5`. Terms stand side
 by side and must all hold; `:` means contains, `~` matches a regular expression, `-` means not.
-Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
+Column names may be cut short while they are clear: `star=yes`, `note:bracket`. `label` is what an
+explanation says that `energylens explain` has read.
 """
 
     def compose(self) -> ComposeResult:
@@ -84,7 +88,7 @@ Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
             with VerticalScroll(id="peek", classes="side", can_focus=False):
                 yield Static("", id="peek-facts", markup=False)
                 yield Histogram(lines=5, id="peek-histogram")
-        yield Input(placeholder="max_activation > 5 category:math", id="filter")
+        yield FilterBar("max_activation > 5 category:math", id="filter")
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -172,30 +176,28 @@ Column names may be cut short while they are clear: `star=yes`, `note:bracket`.
 
     def action_filter(self) -> None:
         """Open the filter bar."""
-        bar = self.query_one("#filter", Input)
-        bar.display = True
-        bar.value = self._filter
-        bar.focus()
+        self.query_one(FilterBar).open(self._filter)
 
-    @on(Input.Changed, "#filter")
-    def _filter_typed(self, event: Input.Changed) -> None:
-        if event.input.has_focus:
-            self._arrange(event.value)
+    @on(FilterBar.Typed)
+    def _filter_typed(self, event: FilterBar.Typed) -> None:
+        self._arrange(event.text)
 
-    @on(Input.Submitted, "#filter")
+    @on(FilterBar.Done)
     def _filter_done(self) -> None:
-        self.query_one("#filter").display = False
+        self.query_one(FilterBar).display = False
         self.table.focus()
 
-    def action_back(self) -> None:
-        """Leave the filter bar; then clear the filter; then go back."""
-        bar = self.query_one("#filter", Input)
-        if bar.display or self._filter:
-            bar.display = False
-            self._arrange("")
-            self.table.focus()
-        else:
-            super().action_back()
+    @on(FilterBar.Cleared)
+    def _filter_cleared(self) -> None:
+        self._arrange("")
+        self._filter_done()
+
+    def step_back(self) -> bool:
+        """Clear the filter."""
+        is_filtered = bool(self._filter)
+        if is_filtered:
+            self._filter_cleared()
+        return is_filtered
 
     def action_sort(self, descending: bool) -> None:
         """Sort by the column under the cursor; again turns round."""

@@ -23,7 +23,7 @@ from queries.routing import (
     routing_paths,
 )
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import MOST_ROWS, numeric, probability, text, whole
+from tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
 from tui.state import Selection
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
@@ -69,6 +69,7 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         numeric("phi", "phi", 7),
         probability("q", "q"),
         text("top_category", "category", 14),
+        LABEL,
     ),
 }
 

@@ -13,7 +13,7 @@ from db.store import Session
 from queries.display import number, show_probability
 from queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import MOST_ROWS, mark, numeric, probability, text, whole
+from tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
 from tui.screens.marking import MarkingScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.heatmap import HeatCell, Heatmap
@@ -32,6 +32,7 @@ _COLUMNS = (
     numeric("mean_difference", "diff", 8),
     numeric("log_odds", "odds", 7),
     mark("is_dense", "dense", 5),
+    LABEL,
 )
 
 
@@ -154,12 +155,12 @@ padding would do: `find_specialists`, `padding_effect` in 8.
             return None
         return FeaturePlace(self._at[0], int(self.frame("ranked")["feature_id"][row]))
 
-    def action_back(self) -> None:
-        """Out of the list first."""
-        if self.query_one("#ranked").has_focus or self.query_one("#layers").has_focus:
+    def step_back(self) -> bool:
+        """Out of the list."""
+        is_inside = self.query_one("#ranked").has_focus or self.query_one("#layers").has_focus
+        if is_inside:
             self.query_one("#matrix").focus()
-        else:
-            super().action_back()
+        return is_inside
 
 
 def _with_bars(rows: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from tui.modals.choose import Choose
 from tui.modals.choose_query import ChooseQuery
 from tui.screens.columns import columns_of
 from tui.screens.feature import FeatureScreen
-from tui.screens.sorting import SortingScreen
+from tui.screens.listing import ListingScreen
 from tui.screens.text import TextScreen
 from tui.state import Selection
 from tui.statements import history, remember, save, saved
@@ -36,7 +36,7 @@ _FIRST = """SELECT category, count(*) AS texts, sum(n_tokens) AS tokens
 FROM texts GROUP BY ALL ORDER BY ALL"""
 
 
-class SqlScreen(SortingScreen):
+class SqlScreen(ListingScreen):
     """Write, run with F5, walk through the rows; esc stops a query, then leaves the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -145,8 +145,8 @@ letter. Saved statements lie in the configuration directory, a file each.
         message.update(str(error))
         self.query_one(StatusBar).say("the statement did not run")
 
-    def action_back(self) -> None:
-        """Stop the query; else leave the editor; else go back."""
+    def step_back(self) -> bool:
+        """Stop the query; else leave the editor."""
         if self._is_running:
             self._is_running = False
             self.workspace.tasks.cancel(self, "sql")
@@ -154,7 +154,8 @@ letter. Saved statements lie in the configuration directory, a file each.
         elif self.editor.has_focus:
             self.query_one("#rows").focus()
         else:
-            super().action_back()
+            return False
+        return True
 
     def action_other_pane(self) -> None:
         """From the editor to the rows and back."""

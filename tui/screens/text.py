@@ -12,7 +12,7 @@ from db.store import Session
 from queries.contexts import context_tokens, text_contexts, token_features
 from queries.display import number, visible_token
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import numeric, text, whole
+from tui.screens.columns import LABEL, numeric, text, whole
 from tui.screens.marking import MarkingScreen
 from tui.screens.prompt import PromptScreen
 from tui.state import FeaturePlace, Selection
@@ -28,6 +28,7 @@ _FEATURES = (
     numeric("share_of_max", "of max", 6, 2),
     text("top_category", "category", 12),
     text("sae_id", "SAE", 24),
+    LABEL,
 )
 MOST_CONTEXTS = 12
 """Contexts of a text that are drawn; the status line says when there are more."""

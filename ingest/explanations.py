@@ -1,0 +1,170 @@
+"""Read explanations of features from files: Neuronpedia's exports, or any table with an id and a
+description."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from db.explanations import Explanation, write_explanations
+from db.layout import RunLayout
+from db.provenance import RunInfo, SaeInfo
+from energylens.errors import UsageError
+
+_READERS = {
+    ".jsonl": "read_json",
+    ".json": "read_json",
+    ".csv": "read_csv",
+    ".parquet": "read_parquet",
+}
+_NAMES = {
+    "feature_id": ("feature_id", "index", "feature", "feature_index", "feature_idx"),
+    "description": ("description", "explanation", "label"),
+    "method": ("method", "typename"),
+    "model": ("model", "explanationmodelname", "model_name"),
+    "score": ("score",),
+    "score_type": ("score_type",),
+    "scores": ("scores",),
+    "of_model": ("modelid",),
+    "of_layer": ("layer",),
+}
+"""Columns of an explanation by the names they go by in lower case: ours, Neuronpedia's, others'."""
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What became of a file's explanations."""
+
+    sae_id: str
+    n_explanations: int
+    n_features: int
+    n_elsewhere: int
+    """Rows about another SAE of Neuronpedia than this one; they were left out."""
+
+
+def explain(
+    run: RunLayout, info: RunInfo, files: list[Path], sae_id: str | None, is_replacing: bool
+) -> TakenIn:
+    """Take the explanations of files into a run; nothing is written unless all can be read.
+
+    sae_id None is the only SAE of the run, or the one whose neuronpedia_id the files name.
+
+    Raises:
+        UsageError: a file or a row of it cannot be read, or fits no SAE of the run.
+        StoreError: the store cannot be written.
+    """
+    rows = [(file, number, row) for file in files for number, row in enumerate(_rows(file), 1)]
+    sae = _sae(info, sae_id, {_source(row) for _, _, row in rows} - {None})
+    own = [(f, n, row) for f, n, row in rows if _is_of(row, sae)]
+    if not own:
+        raise UsageError(
+            f"no row of {', '.join(str(file) for file in files)} is about '{sae.sae_id}'"
+            + (f" ({sae.neuronpedia_id} in Neuronpedia)" if sae.neuronpedia_id else "")
+        )
+    found = [
+        _explanation(row, info.run_id, sae, f"{file}, row {number},") for file, number, row in own
+    ]
+    write_explanations(run, sae.sae_id, found, is_replacing)
+    n_features = len({one.feature_id for one in found})
+    return TakenIn(sae.sae_id, len(found), n_features, len(rows) - len(own))
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file with the columns that are known, by our names."""
+    kind = Path(file.name.removesuffix(".gz")).suffix
+    if kind not in _READERS:
+        raise UsageError(f"'{file}' is none of {', '.join(_READERS)}, plain or with .gz")
+    if not file.is_file():
+        raise UsageError(f"there is no file '{file}'")
+    with duckdb.connect() as con:
+        try:
+            table = con.sql(f"FROM {_READERS[kind]}($path)", params={"path": str(file)})
+            named = _known(table.columns)
+            picked = ", ".join(f'"{there}" AS {ours}' for ours, there in named.items())
+            missing = {"feature_id", "description"} - named.keys()
+            if missing:
+                raise UsageError(
+                    f"'{file}' has no column for {' and '.join(sorted(missing))} "
+                    f"(its columns: {', '.join(table.columns)}); name them so"
+                )
+            return table.project(picked).to_arrow_table().to_pylist()
+        except duckdb.Error as error:
+            raise UsageError(f"cannot read '{file}': {error}") from error
+
+
+def _known(columns: list[str]) -> dict[str, str]:
+    """The file's column for each of ours it has."""
+    lower = {column.lower(): column for column in reversed(columns) if '"' not in column}
+    found = {
+        ours: next((lower[name] for name in names if name in lower), None)
+        for ours, names in _NAMES.items()
+    }
+    return {ours: there for ours, there in found.items() if there is not None}
+
+
+def _source(row: dict[str, Any]) -> str | None:
+    """The SAE a row of Neuronpedia is about, as `model/source`."""
+    model, layer = row.get("of_model"), row.get("of_layer")
+    return f"{model}/{layer}" if model is not None and layer is not None else None
+
+
+def _is_of(row: dict[str, Any], sae: SaeInfo) -> bool:
+    return sae.neuronpedia_id is None or _source(row) in (None, sae.neuronpedia_id)
+
+
+def _sae(info: RunInfo, sae_id: str | None, sources: set[str | None]) -> SaeInfo:
+    known = {sae.sae_id: sae for sae in info.saes}
+    if sae_id is not None:
+        if sae_id not in known:
+            raise UsageError(
+                f"the run '{info.run_id}' has no SAE '{sae_id}'; it has: {', '.join(known)}"
+            )
+        return known[sae_id]
+    fitting = [sae for sae in info.saes if sae.neuronpedia_id in sources]
+    if not fitting and len(known) == 1:
+        fitting = list(info.saes)
+    if len(fitting) != 1:
+        raise UsageError(f"say with --sae which SAE is explained: {', '.join(known)}")
+    return fitting[0]
+
+
+def _explanation(row: dict[str, Any], run_id: str, sae: SaeInfo, where: str) -> Explanation:
+    description = str(row["description"] or "").strip()
+    if not description:
+        raise UsageError(f"{where} has no description")
+    try:
+        feature_id = int(row["feature_id"])
+    except (TypeError, ValueError):
+        raise UsageError(f"{where} has no feature's number: {row['feature_id']!r}") from None
+    if not 0 <= feature_id < sae.d_sae:
+        raise UsageError(
+            f"{where} is about feature {feature_id}, but '{sae.sae_id}' has {sae.d_sae} features: "
+            "these explanations are of another SAE"
+        )
+    score, score_type = _score(row, where)
+    return Explanation(
+        run_id,
+        sae.sae_id,
+        feature_id,
+        description,
+        str(row.get("method") or ""),
+        str(row.get("model") or ""),
+        score,
+        score_type,
+    )
+
+
+def _score(row: dict[str, Any], where: str) -> tuple[float | None, str | None]:
+    """The score of a row; of Neuronpedia's list of scores, the first."""
+    value, kind = row.get("score"), row.get("score_type")
+    scores = row.get("scores")
+    if isinstance(scores, str):  # CSV and Parquet may hold the list as JSON
+        scores = json.loads(scores) if scores.strip().startswith("[") else None
+    if value is None and isinstance(scores, list) and scores and isinstance(scores[0], dict):
+        value, kind = scores[0].get("value"), scores[0].get("explanationScoreTypeName")
+    try:
+        return (None if value in (None, "") else float(value)), (str(kind) if kind else None)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where} has a score that is no number: {value!r}") from None

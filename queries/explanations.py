@@ -1,0 +1,19 @@
+"""What features are said to stand for."""
+
+import polars as pl
+
+from db.store import Reader
+from queries.catalog import call
+
+
+def feature_explanations(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+    """The explanations of one feature, the one that is its label first."""
+    return call(store, "feature_explanations", run=run, sae=sae, feature=feature)
+
+
+def explained_features(
+    store: Reader, run: str, pattern: str = "", in_sae: str | None = None, k: int = 1000
+) -> pl.DataFrame:
+    """Features whose explanation matches a regular expression, the best scored first; in_sae None
+    is every SAE."""
+    return call(store, "explained_features", run=run, pattern=pattern, in_sae=in_sae, k=k)

@@ -1,0 +1,207 @@
+"""Screens with tables of frames in memory: each can be filtered, and sorted by any column."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+from textual import on
+from textual.binding import Binding, BindingType
+
+from energylens.errors import EnergyLensError
+from queries.frames import filtered
+from tui.screens.base import LensScreen
+from tui.sources import FrameRows
+from tui.widgets.filter_bar import FilterBar
+from tui.widgets.virtual_table import TableColumn, VirtualTable
+
+_HINT = "words, or: q < 0.05 category:math -dense=yes"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A table as it was left: its rows, how they were sorted and filtered, and the cursor."""
+
+    whole: pl.DataFrame
+    shown: pl.DataFrame
+    columns: tuple[TableColumn, ...]
+    arrow: tuple[str, bool] | None
+    filter: str
+    row: int
+
+
+class ListingScreen(LensScreen):
+    """Holds the frame behind each table, in the order it is shown in.
+
+    One table at a time is filtered. A frame that comes anew is shown whole, in its own order.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "sort(True)", "Sort", show=False, id="table.sort", tooltip="By this column"),
+        Binding("S", "sort(False)", "Sort up", show=False, id="table.sort_up"),
+        Binding("slash", "filter", "Filter", show=False, id="table.filter", tooltip="The list"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole: dict[str, pl.DataFrame] = {}
+        self._frames: dict[str, pl.DataFrame] = {}
+        self._filtered: VirtualTable | None = None
+        self._filter = ""
+
+    def frame(self, table_id: str) -> pl.DataFrame:
+        """What a table shows, row by row; empty before it shows anything."""
+        return self._frames.get(table_id, pl.DataFrame())
+
+    def n_all(self, table_id: str) -> int:
+        """How many rows a table has without its filter."""
+        return len(self._whole.get(table_id, pl.DataFrame()))
+
+    def show_rows(
+        self, table: VirtualTable, rows: pl.DataFrame, columns: Sequence[TableColumn] | None = None
+    ) -> None:
+        """Show a frame in the order it comes in."""
+        table.arrow = None
+        self._whole[table.id or ""] = rows
+        if table is self._filtered:
+            self._close_filter()
+        self._put(table, rows, tuple(columns) if columns is not None else table.columns)
+
+    def keep(self, table: VirtualTable) -> Kept:
+        """What `restore` brings back."""
+        return Kept(
+            self._whole[table.id or ""],
+            self.frame(table.id or ""),
+            table.columns,
+            table.arrow,
+            self._filter if table is self._filtered else "",
+            table.cursor_row,
+        )
+
+    def restore(self, table: VirtualTable, kept: Kept) -> None:
+        """Show a table again as it was left."""
+        self.show_rows(table, kept.whole, kept.columns)
+        table.arrow = kept.arrow
+        self._put(table, kept.shown, kept.columns)
+        table.move_to(kept.row)
+        if kept.filter:
+            self._filtered, self._filter = table, kept.filter
+            self.query_one(FilterBar).show(kept.filter)
+            self._say_left(table)
+
+    def action_sort(self, descending: bool) -> None:
+        """Sort the table in focus by the column under its cursor; again turns round."""
+        table = self._table_in_focus()
+        if table is not None:
+            self._sort(table, table.column.name, descending)
+
+    @on(VirtualTable.HeadingClicked)
+    def _heading(self, event: VirtualTable.HeadingClicked) -> None:
+        self._sort(event.table, event.column, descending=True)
+
+    def _table_in_focus(self) -> VirtualTable | None:
+        """The table in focus, else the first one that can be seen."""
+        tables = list(self.query(VirtualTable))
+        focused = next((table for table in tables if table.has_focus), None)
+        return focused or next((table for table in tables if table.display), None)
+
+    def _sort(self, table: VirtualTable, column: str, descending: bool) -> None:
+        name = table.id or ""
+        rows = self.frame(name)
+        if column not in rows.columns:
+            return
+        if descending and table.arrow == (column, True):
+            descending = False
+
+        def ordered(frame: pl.DataFrame) -> pl.DataFrame:
+            return frame.sort(column, descending=descending, nulls_last=True, maintain_order=True)
+
+        try:
+            self._whole[name], rows = ordered(self._whole[name]), ordered(rows)
+        except pl.exceptions.PolarsError:
+            self.notify(f"{column} holds lists, which have no order", markup=False)
+            return
+        table.arrow = (column, descending)
+        self._put(table, rows, table.columns)
+
+    def _put(
+        self, table: VirtualTable, rows: pl.DataFrame, columns: tuple[TableColumn, ...]
+    ) -> None:
+        self._frames[table.id or ""] = rows
+        names = [column.name for column in columns]
+        table.show(FrameRows(rows.select(names) if rows.width else rows), columns)
+
+    async def action_filter(self) -> None:
+        """Filter the table in focus, letter by letter."""
+        table = self._table_in_focus()
+        if table is None or not self.n_all(table.id or ""):
+            return
+        if self._filtered is not table:
+            self._show_all()
+            self._filtered = table
+        if not self.query(FilterBar):
+            await self.mount(FilterBar(_HINT), before="#status")
+        self.query_one(FilterBar).open(self._filter)
+        self._apply(self._filter)
+
+    def _apply(self, text: str) -> None:
+        table = self._filtered
+        if table is None:
+            return
+        whole = self._whole[table.id or ""]
+        titles = {column.title: column.name for column in table.columns}
+
+        def show(rows: pl.DataFrame) -> None:
+            if self._filtered is table:
+                self._filter = text
+                self._put(table, rows, table.columns)
+                self._say_left(table)
+
+        def refused(error: EnergyLensError) -> None:
+            self.query_one(FilterBar).say(str(error))
+
+        self.workspace.tasks.ask(
+            self, "filter", lambda session: filtered(session, whole, text, titles), show, refused
+        )
+
+    def _say_left(self, table: VirtualTable) -> None:
+        left, whole = len(self.frame(table.id or "")), self.n_all(table.id or "")
+        self.query_one(FilterBar).say(f"{left:,} of {whole:,}")
+
+    @on(FilterBar.Typed)
+    def _filter_typed(self, event: FilterBar.Typed) -> None:
+        self._apply(event.text)
+
+    @on(FilterBar.Done)
+    def _filter_done(self) -> None:
+        if self._filtered is not None:
+            self._filtered.focus()
+        if not self._filter:
+            self._close_filter()
+
+    @on(FilterBar.Cleared)
+    def _filter_cleared(self) -> None:
+        table = self._filtered
+        self._show_all()
+        if table is not None:
+            table.focus()
+
+    def _show_all(self) -> None:
+        """Take the filter away."""
+        table = self._filtered
+        self._close_filter()
+        if table is not None:
+            self._put(table, self._whole[table.id or ""], table.columns)
+
+    def _close_filter(self) -> None:
+        self.workspace.tasks.cancel(self, "filter")
+        self._filtered, self._filter = None, ""
+        for bar in self.query(FilterBar):
+            bar.display = False
+
+    def action_back(self) -> None:
+        """Clear the filter; then step back."""
+        if self._filtered is not None:
+            self._filter_cleared()
+        else:
+            super().action_back()
