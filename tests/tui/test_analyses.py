@@ -8,7 +8,6 @@ import pytest
 from db.store import Store
 from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
 from queries.efas import efas_by_layer, efas_ranking
-from queries.energies import energy_trajectory, settling_layers, text_behaviour
 from queries.routing import (
     anchor_features,
     anchor_load,
@@ -125,34 +124,6 @@ async def test_partners_are_followed_and_the_way_back_is_kept(
         assert "clusters" in d.text and str(clusters["n_features"][0]) in d.text
         await d.press("o")
         assert isinstance(d.app.screen, FeatureScreen)
-
-
-@BOTH
-async def test_the_energies_of_a_text_are_a_landscape(
-    drive, rich: Store, rich_path: Path, run: str, size: str
-) -> None:
-    texts = text_behaviour(rich, run)
-    async with drive(size, rich_path) as d:
-        await d.press("7")
-        assert "40 texts, hardest first" in d.text
-        assert f"{texts['mean_energy'][0]:.3f}" in d.lines[2]
-        await d.press("down", "enter")
-        text_id = texts["text_id"][1]
-        lens = energy_trajectory(rich, run, text_id)
-        first = lens.filter(lens["token_index"] == lens["token_index"].min()).sort("layer")
-        assert f"text {text_id}, " in d.text
-        for layer, energy in first.select("layer", "energy").iter_rows():
-            name = f"L{layer}" if layer >= 0 else "embed"
-            line = next(line for line in d.lines[2:] if line.startswith(name))
-            assert f"{energy:.1f}" in line
-        await d.press("right")
-        second = settling_layers(rich, run, text_id).row(1, named=True)
-        assert f"settles at layer {second['settling_layer']}" in d.text
-        assert f" at {second['pos']}" in d.lines[-2]
-        await d.press("n")
-        assert d.app.screen.query_one(Heatmap).cursor[1] != 1
-        await d.press("escape")
-        assert "40 texts, hardest first" in d.text
 
 
 @BOTH

@@ -75,9 +75,9 @@ class CoactivationScreen(MarkingScreen, AnalysisScreen):
 Pairs of features that are active together, by phi (the correlation of being active). **enter**
 follows a feature to its partners, and a partner to its own; **esc** goes back. **u** counts by
 texts instead of tokens, **t** shows clusters (phi of at least 0.5 along the chain), **o** opens the
-feature. **s** and **S** sort; `*`, **n** and **=** star, note and compare the one under the cursor.
-Jaccard is won by dense features, lift by rare ones; q says whether the two share more texts than
-chance gives (Fisher, Benjamini-Hochberg over all pairs).
+feature. **/** filters, **s** and **S** sort; `*`, **n** and **=** star, note and compare the one
+under the cursor. Jaccard is won by dense features, lift by rare ones; q says whether the two share
+more texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
 """
 
     def compose(self) -> ComposeResult:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from queries.display import number, show_probability, visible
+from queries.display import number, show_probability, visible, visible_token
 from tui.widgets.virtual_table import TableColumn
 
 MOST_ROWS = 2_000
@@ -28,6 +28,11 @@ def probability(name: str, title: str, width: int = 8) -> TableColumn:
 def text(name: str, title: str, width: int) -> TableColumn:
     """A column of words."""
     return TableColumn(name, title, width, lambda v: "·" if v is None else visible(str(v)))
+
+
+def token(name: str, title: str, width: int) -> TableColumn:
+    """A column of tokens, whose spaces and line breaks are seen."""
+    return TableColumn(name, title, width, lambda v: "·" if v is None else visible_token(v))
 
 
 def mark(name: str, title: str, width: int) -> TableColumn:

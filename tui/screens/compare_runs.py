@@ -28,8 +28,8 @@ class CompareRunsScreen(ListingScreen):
 **t** turns from the energies by category to the SAEs at the same place, the features that changed
 most, and the best specialists in both. Where both runs read the same texts, differences are taken
 text by text; else the texts of either are two samples. q is Benjamini-Hochberg over the table.
-**s** and **S** sort, **e** writes the table to a file; the same in a shell: `energylens compare
-STORE RUN OTHER_RUN`.
+**/** filters, **s** and **S** sort, **e** writes the table to a file; the same in a shell:
+`energylens compare STORE RUN OTHER_RUN`.
 """
 
     def __init__(self, run: str, other_run: str) -> None:

@@ -57,7 +57,7 @@ class CompareSaesScreen(ListingScreen):
 
 Figures of both, and the features of the first with their best match in the second, by correlation
 of activations (stored for neighbouring SAEs of a run). **tab** goes from one table to the other,
-**s** and **S** sort them, **enter** on a match holds its two features side by side.
+**/** filters, **s** and **S** sort them, **enter** on a match holds its two features side by side.
 """
 
     def __init__(self, one: Selection, other: Selection) -> None:

@@ -90,8 +90,8 @@ Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEAN
 over the tested features, **p flip** confirms by random sign flips. **smd** is the mean of g where
 active less where not, in deviations. Only features on at least 30 tokens in 5 contexts are tested.
 **v** takes another gradient, **c** another SAE, **enter** opens the feature, **x** draws its
-activations against energies and gradients. **s** and **S** sort by the column under the cursor,
-`*`, **n** and **=** as in Features.
+activations against energies and gradients. **/** filters, **s** and **S** sort by the column under
+the cursor, `*`, **n** and **=** as in Features.
 """
 
     def compose(self) -> ComposeResult:

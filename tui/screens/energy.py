@@ -1,38 +1,37 @@
-"""Energy: the landscape of a text, layer by token, and the hardest texts of the run."""
+"""Energy: the hardest texts and tokens of a run, and what each layer makes of each category."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import polars as pl
-from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.widgets import Static
 
 from db.store import Session
-from queries.display import number, visible_token
 from queries.energies import (
+    barrier_tokens,
     category_summary,
-    energy_trajectory,
-    settling_layers,
+    energy_by_layer,
+    settling_summary,
     text_behaviour,
 )
 from tui.modals.choose import Choose
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import numeric, text, whole
+from tui.screens.columns import numeric, text, token, whole
+from tui.screens.landscape import LandscapeScreen
 from tui.screens.masking import MaskingScreen
 from tui.screens.text import TextScreen
 from tui.state import Selection
-from tui.widgets.heatmap import HeatCell, Heatmap
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import VirtualTable
+from tui.widgets.virtual_table import TableColumn, VirtualTable
 
-MOST_TEXTS = 2_000
-MOST_TOKENS = 400
-"""Tokens of a text that are drawn; longer ones are cut, and the status line says so."""
+MOST_ROWS = 2_000
+_ALL = "all"
+"""How the row over all categories is named."""
+Shown = Literal["texts", "tokens", "layers"]
+_ORDER: tuple[Shown, ...] = ("texts", "tokens", "layers")
 _TEXTS = (
     whole("text_id", "text", 6),
     text("category", "category", 14),
@@ -44,142 +43,120 @@ _TEXTS = (
     whole("n_tokens", "tokens", 7),
     text("beginning", "beginning", 60),
 )
-_BARS = "▁▂▃▄▅▆▇█"
+_TOKENS = (
+    numeric("z", "z", 6, 2),
+    numeric("energy", "energy", 7),
+    token("token", "token", 16),
+    token("next_token", "next", 16),
+    whole("text_id", "text", 6),
+    whole("pos", "pos", 5),
+    text("category", "category", 14),
+    whole("rank", "rank", 6),
+    numeric("energy_before", "before", 7),
+    numeric("energy_after", "after", 7),
+    numeric("entropy", "entropy", 8),
+)
 
 
 class EnergyScreen(MaskingScreen, AnalysisScreen):
-    """Texts, hardest first; entering one draws its energies, a row for each layer."""
+    """One table of three; entering a text or a token draws the text's landscape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "turn", "Turn", id="energy.turn", tooltip="Texts, hardest tokens, layers"),
         Binding("t", "tokens", "Tokens", id="energy.tokens", tooltip="The text with its features"),
-        Binding("f", "category", "Category", id="energy.category", tooltip="Texts of one kind"),
-        Binding("n", "hardest(1)", "Next peak", id="energy.next", tooltip="Next hardest token"),
+        Binding("f", "category", "Category", id="energy.category", tooltip="Of one kind only"),
     ]
     HELP = """# Energy
 
-Texts by mean energy (surprisal of the next token, nats), the hardest first. **enter** draws one: a
-column for each token, a row for each layer of the lens, dark low and light high, with the energy in
-each cell. The lines under it follow the token under the cursor through the layers, and say where
-its likeliest next token settles. **t** shows the text with the features active at each token, **f**
-lists the texts of one category. **n** goes to the next hardest token, **esc** back. **s** and **S**
-sort the list by the column under the cursor. **M** chooses which masked tokens (special, first
-ones, sinks) count in the means of the list.
+Texts by mean energy (surprisal of the next token, nats), the hardest first. **v** turns to the
+hardest tokens of the run: those harder than both neighbours that stand out of their context (`z`,
+standard deviations above its mean), with the token that came next; and from there to the layers:
+the mean energy of each category under the lens after each layer, and the layer at which the
+likeliest next token settles, on average. **enter** draws a text, layer by token; on a token, from
+there. **t** shows the text with the features active at each token, **f** lists one category. **/**
+filters, **s** and **S** sort by the column under the cursor. **M** chooses which masked tokens
+(special, first ones, sinks) count in the means of texts and layers.
 """
 
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")
-        with Vertical(id="energy"):
-            yield VirtualTable(_TEXTS, id="texts")
-            yield Heatmap(label_width=7, cell_width=7, id="landscape")
-            yield Static("", id="trajectory", markup=False)
+        yield VirtualTable(_TEXTS, id="texts")
         yield StatusBar(id="status")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self._category: str | None = None
-        self._text_id = -1
-        self._tokens = pl.DataFrame()
-        self._lens = pl.DataFrame()
-        self._drawn = ""
-        self._show_text(False)
+        self._shown: Shown = "texts"
+        self.query_one("#texts").focus()
         super().on_mount()
 
     def open(self, selection: Selection) -> None:
-        self._show_text(False)
-        run, wanted, shown = selection.run, self._category, self.workspace.unmasked.asked
-        self.ask(
-            "texts",
-            lambda session: text_behaviour(session, run, wanted, MOST_TEXTS, **shown),
-            self._listed,
-        )
+        run, wanted, unmasked = selection.run, self._category, self.workspace.unmasked
 
-    def _show_text(self, is_shown: bool) -> None:
-        self.query_one("#texts").display = not is_shown
-        self.query_one("#landscape").display = is_shown
-        self.query_one("#trajectory").display = is_shown
-        self.query_one("#landscape" if is_shown else "#texts").focus()
+        def question(session: Session) -> pl.DataFrame:
+            if self._shown == "texts":
+                return text_behaviour(session, run, wanted, MOST_ROWS, **unmasked.asked)
+            if self._shown == "tokens":
+                return barrier_tokens(session, run, wanted, k=MOST_ROWS)
+            layers = energy_by_layer(session, run, **unmasked.asked)
+            return _by_category(layers, settling_summary(session, run))
+
+        self.ask("energies", question, self._listed)
 
     def _listed(self, rows: pl.DataFrame) -> None:
-        self.show_rows(self.query_one("#texts", VirtualTable), rows)
-        self._say_list()
-
-    def _say_list(self) -> None:
-        n = self.n_all("texts")
+        columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(self._shown) or _layer_columns(rows)
+        self.show_rows(self.query_one("#texts", VirtualTable), rows, columns)
+        n = len(rows)
         if n == 0:
-            self.say("this run has no energies: ingest without --energies none")
+            self.say(_none(self._shown))
             return
-        shown = f"the hardest {n:,}" if n == MOST_TEXTS else f"{n:,}"
+        shown = f"the hardest {n:,}" if n == MOST_ROWS else f"{n:,}"
+        said = {
+            "texts": f"{shown} texts, hardest first",
+            "tokens": f"{shown} tokens, by how far they stand out",
+            "layers": f"{n - 1} categories, nats after each layer",
+        }
         self.say(
-            f"{shown} texts, hardest first",
-            self._category or "",
-            self.workspace.unmasked.title,
-            "enter draws, t shows features",
+            said[self._shown],
+            (self._category or "") if self._shown != "layers" else "",
+            self.workspace.unmasked.title if self._shown != "tokens" else "",
+            "enter draws, t shows features" if self._shown != "layers" else "",
         )
+
+    def action_turn(self) -> None:
+        """From the texts to the hardest tokens, to the layers, and back."""
+        self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
+        self._again()
+
+    def masks_changed(self) -> None:
+        self._again()
+
+    def _again(self) -> None:
+        if self.workspace.selection is not None:
+            self.open(self.workspace.selection)
+
+    def _place(self, row: int) -> tuple[Selection, int, int | None] | None:
+        """The text of a row, and its token where the row is one."""
+        selection, rows = self.workspace.selection, self.frame("texts")
+        if selection is None or self._shown == "layers" or row >= len(rows):
+            return None
+        at = int(rows["token_index"][row]) if self._shown == "tokens" else None
+        return selection, int(rows["text_id"][row]), at
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        selection = self.workspace.selection
-        if selection is None or event.row >= len(self.frame("texts")):
-            return
-        run, text_id = selection.run, int(self.frame("texts")["text_id"][event.row])
-
-        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame]:
-            return (
-                settling_layers(session, run, text_id),
-                energy_trajectory(session, run, text_id),
-            )
-
-        self.ask("landscape", question, lambda found: self._draw(text_id, *found))
-
-    def _draw(self, text_id: int, tokens: pl.DataFrame, lens: pl.DataFrame) -> None:
-        if lens.is_empty():
-            self.say("this run has no lens energies: ingest with --energies all")
-            return
-        n_all = len(tokens)
-        self._tokens = tokens.head(MOST_TOKENS)
-        self._lens = lens.join(self._tokens.select("token_index"), on="token_index")
-        layers = sorted(self._lens["layer"].unique(), reverse=True)
-        energy = {
-            (r[0], r[1]): r[2] for r in self._lens.select("layer", "token_index", "energy").rows()
-        }
-        known = self._lens.filter(pl.col("layer") >= 0)["energy"].drop_nulls()
-        top = float(known.quantile(0.98) or 1.0) if len(known) else 1.0
-        ids = self._tokens["token_index"].to_list()
-        cells = [[_cell(energy.get((layer, i)), top) for i in ids] for layer in layers]
-        labels = [visible_token(token) for token in self._tokens["token"]]
-        self._show_text(True)
-        self._text_id = text_id
-        cut = f"first {len(ids)} of {n_all:,} tokens" if n_all > len(ids) else f"{n_all} tokens"
-        self._drawn = f"text {text_id}, {cut}"
-        landscape = self.query_one("#landscape", Heatmap)
-        landscape.cursor = (0, 0)
-        landscape.show([f"L{layer}" if layer >= 0 else "embed" for layer in layers], labels, cells)
-
-    @on(Heatmap.Moved)
-    def _moved(self, event: Heatmap.Moved) -> None:
-        token = self._tokens.row(event.column, named=True)
-        own = self._lens.filter(pl.col("token_index") == token["token_index"]).sort("layer")
-        self.query_one("#trajectory", Static).update(_trajectory(token, own))
-        layer = own.sort("layer", descending=True).row(event.row, named=True)
-        self.say(
-            self._drawn,
-            f"{visible_token(token['token'])} at {token['pos']}",
-            f"layer {layer['layer']}: {number(layer['energy'])} nats",
-            f"rank {layer['rank']}" if layer["rank"] is not None else "no next token",
-        )
+        place = self._place(event.row)
+        if place is not None:
+            self.app.push_screen(LandscapeScreen(*place))
 
     def action_tokens(self) -> None:
         """Show the text under the cursor with the features active at its tokens."""
-        selection = self.workspace.selection
-        row = self.query_one("#texts", VirtualTable).cursor_row
-        if selection is None or row >= len(self.frame("texts")):
-            return
-        is_drawn = self.query_one("#landscape").display
-        text_id = self._text_id if is_drawn else int(self.frame("texts")["text_id"][row])
-        self.app.push_screen(TextScreen(selection, text_id))
+        place = self._place(self.query_one("#texts", VirtualTable).cursor_row)
+        if place is not None:
+            self.app.push_screen(TextScreen(*place[:2]))
 
     def action_category(self) -> None:
-        """List the texts of one category."""
+        """List the texts or tokens of one category."""
         selection = self.workspace.selection
         if selection is None:
             return
@@ -197,55 +174,33 @@ ones, sinks) count in the means of the list.
 
         self.ask("categories", lambda session: category_summary(session, run), choose)
 
-    def masks_changed(self) -> None:
-        if self.workspace.selection is not None:
-            self.open(self.workspace.selection)
 
-    def action_hardest(self, step: int) -> None:
-        """Go to the next of the hardest tokens of the text, and round again."""
-        if not self.query_one("#landscape").display or self._tokens.is_empty():
-            return
-        landscape = self.query_one("#landscape", Heatmap)
-        hard = self._tokens.with_row_index("column").drop_nulls("energy")
-        peaks = hard.sort("energy", descending=True).head(10)["column"].sort().to_list()
-        later = [c for c in peaks if c > landscape.cursor[1]]
-        if peaks:
-            landscape.move_to(landscape.cursor[0], (later or peaks)[0])
-
-    def step_back(self) -> bool:
-        """From a text back to the list."""
-        if not self.query_one("#landscape").display:
-            return False
-        self._show_text(False)
-        self._say_list()
-        return True
+def _none(shown: Shown) -> str:
+    if shown == "layers":
+        return "this run has no lens energies: ingest with --energies all"
+    if shown == "tokens":
+        return "no token stands out of its context; v turns to the layers"
+    return "this run has no energies: ingest without --energies none"
 
 
-def _cell(energy: float | None, top: float) -> HeatCell:
-    if energy is None:
-        return HeatCell("·", None)
-    return HeatCell(f"{energy:.1f}" if energy < 99.95 else f"{energy:.0f}", energy / top)
-
-
-def _trajectory(token: dict, own: pl.DataFrame) -> Text:
-    shown = Text()
-    shown.append(f"\n{visible_token(token['token'])}", "bold")
-    shown.append(
-        f"  next token {'right' if token['is_right'] else 'not'} on top; its likeliest settles at "
-        f"layer {token['settling_layer']}\n"
-        if token["is_right"] is not None
-        else "  the text ends here\n"
+def _by_category(layers: pl.DataFrame, settling: pl.DataFrame) -> pl.DataFrame:
+    """A row for each category, over all first: energy after each layer, and where it settles."""
+    keys = ["category", "is_all"]
+    if layers.is_empty():
+        return layers
+    wide = layers.pivot("layer", index=keys, values="mean_energy", sort_columns=False)
+    means = settling.group_by(keys).agg(
+        (pl.col("settling_layer") * pl.col("n_tokens")).sum() / pl.col("n_tokens").sum()
     )
-    values = [e for e in own["energy"] if e is not None]
-    top = max(
-        (e for e, layer in zip(values, own["layer"], strict=False) if layer >= 0), default=1.0
+    named = pl.when("is_all").then(pl.lit(_ALL)).otherwise("category").alias("category")
+    joined = wide.join(means, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    return joined.with_columns(named).drop("is_all")
+
+
+def _layer_columns(rows: pl.DataFrame) -> tuple[TableColumn, ...]:
+    layers = sorted(int(name) for name in rows.columns if name.lstrip("-").isdigit())
+    return (
+        text("category", "category", 14),
+        numeric("settling_layer", "settles", 7, 2),
+        *(numeric(f"{n}", f"L{n}" if n >= 0 else "embed", 7) for n in layers),
     )
-    for row in own.iter_rows(named=True):
-        energy = row["energy"]
-        length = 0 if energy is None else min(int(energy / max(top, 1e-9) * 40 * 8), 40 * 8)
-        bar = "█" * (length // 8) + (_BARS[length % 8 - 1] if length % 8 else "")
-        name = f"L{row['layer']}" if row["layer"] >= 0 else "embed"
-        shown.append(f"{name:>6} {number(energy):>8}  ")
-        shown.append(f"{bar:<41}", "dim")
-        shown.append(f" entropy {number(row['entropy'])}\n")
-    return shown

@@ -30,8 +30,9 @@ class FeatureTextsScreen(ListingScreen):
     HELP = """# Texts of a feature
 
 Every text, category by category, the strongest first: the mean activation over the text's tokens
-(what specialists are ranked by), the strongest, and on how many tokens the feature is active. **s**
-and **S** sort by the column under the cursor. **enter** opens the text, shaded by the feature.
+(what specialists are ranked by), the strongest, and on how many tokens the feature is active. **/**
+filters, **s** and **S** sort by the column under the cursor. **enter** opens the text, shaded by
+the feature.
 """
 
     def __init__(self, place: FeaturePlace) -> None:

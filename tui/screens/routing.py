@@ -87,9 +87,9 @@ layers, and to the features that go with each choice. `z` holds a path against l
 tokens of the same vocabulary id: routing is lexical, and lift alone would call everything a
 circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of the lens energy
 over the path, less that of all tokens. **without** is how many nats an anchor's own tokens lose
-without it beyond what the others lose, once `energylens routing` has measured that. **s** and **S**
-sort by the column under the cursor. **enter** shows the tokens of a choice or a path, or opens a
-feature.
+without it beyond what the others lose, once `energylens routing` has measured that. **/** filters,
+**s** and **S** sort by the column under the cursor. **enter** shows the tokens of a choice or a
+path, or opens a feature.
 """
 
     def compose(self) -> ComposeResult:

@@ -66,8 +66,8 @@ feature's strongest text. A star says found: q below 0.05 (exact permutation ove
 ranks every feature for the cell under the cursor; **enter** goes into the list, and again opens the
 feature. **t** turns the list to the SAEs, layer by layer: the share of texts the most frequent
 feature is active in (coverage), the peak activation, how many categories have a specialist and how
-good they are. **s** and **S** sort, `*`, **n** and **=** as in Features. Other thresholds, and what
-padding would do: `find_specialists`, `padding_effect` in 8.
+good they are. **/** filters, **s** and **S** sort, `*`, **n** and **=** as in Features. Other
+thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8.
 """
 
     def compose(self) -> ComposeResult:

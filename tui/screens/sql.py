@@ -61,12 +61,13 @@ class SqlScreen(ListingScreen):
     ]
     HELP = """# SQL
 
-**F5** (or ctrl+enter, ctrl+j) runs the statement. **tab** completes tables, columns and queries
-as far as they agree; the status line tells what is left. **F2** lists the named queries, **F3**
-what was saved and what ran before (**ctrl+up** and **ctrl+down** walk through it), **F4** saves the
+**F5** (or ctrl+enter, ctrl+j) runs the statement. **tab** completes tables, columns and queries as
+far as they agree; the status line tells what is left. **F2** lists the named queries, **F3** what
+was saved and what ran before (**ctrl+up** and **ctrl+down** walk through it), **F4** saves the
 statement under a name. **esc** stops a running query, then leaves the editor, so that the view keys
 work. **F6** goes to the rows and back: there **enter** opens the row's feature or text, **space**
-shows the whole cell, **s** and **S** sort. Only reading is allowed, and only within the store.
+shows the whole cell, **/** filters, **s** and **S** sort. Only reading is allowed, and only within
+the store.
 
 Tables: runs, saes, texts, contexts, tokens, codes, energies, routing, features, feature_codes,
 feature_texts, top_contexts, specialists, efas, coactivation, notes and more; tab after FROM and a

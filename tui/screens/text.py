@@ -49,7 +49,8 @@ class TextScreen(MarkingScreen, AnalysisScreen):
 **left** and **right** go from token to token; beside them stand the features active there,
 strongest first. **tab** goes to that list: **f** shades the whole text by the feature under the
 cursor, **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
-focus again, to be changed. **s** and **S** sort the list. **v** writes digits beside the shades.
+focus again, to be changed. **/** filters, **s** and **S** sort the list. **v** writes digits beside
+the shades.
 """
 
     def __init__(

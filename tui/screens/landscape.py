@@ -1,0 +1,164 @@
+"""The energy landscape of one text: a column for each token, a row for each layer."""
+
+from typing import ClassVar
+
+import polars as pl
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from db.store import Session
+from queries.display import number, visible_token
+from queries.energies import energy_trajectory, settling_layers
+from tui.screens.base import LensScreen
+from tui.screens.text import TextScreen
+from tui.state import Selection
+from tui.widgets.heatmap import HeatCell, Heatmap
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.status_bar import StatusBar
+from tui.widgets.view_bar import ViewBar
+
+MOST_TOKENS = 400
+"""Tokens of a text that are drawn; longer ones are cut, and the status line says so."""
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class LandscapeScreen(LensScreen):
+    """A heatmap, and under it the way of the cursor's token through the layers."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "tokens", "Tokens", id="landscape.tokens", tooltip="With its features"),
+        Binding("n", "hardest", "Next peak", id="landscape.next", tooltip="Next hardest token"),
+    ]
+    HELP = """# Energy of a text
+
+A column for each token, a row for each layer of the lens, dark low and light high, with the energy
+(surprisal of the next token, nats) in each cell. The lines under it follow the token under the
+cursor through the layers, and say where its likeliest next token settles. **n** goes to the next of
+the ten hardest tokens, **t** shows the text with the features active at each token, **esc** goes
+back to the list.
+"""
+
+    def __init__(self, selection: Selection, text_id: int, token_index: int | None = None) -> None:
+        """`token_index` None puts the cursor on the first token."""
+        super().__init__()
+        self._selection, self._text_id, self._token_index = selection, text_id, token_index
+        self._tokens = pl.DataFrame()
+        self._lens = pl.DataFrame()
+        self._drawn = ""
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("energy")
+        with Vertical(id="energy"):
+            yield Heatmap(label_width=7, cell_width=7, id="landscape")
+            yield Static("", id="trajectory", markup=False)
+        yield StatusBar(id="status")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one(Heatmap).focus()
+        run, text_id = self._selection.run, self._text_id
+
+        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame]:
+            return (
+                settling_layers(session, run, text_id),
+                energy_trajectory(session, run, text_id),
+            )
+
+        self.workspace.tasks.ask(self, "landscape", question, lambda found: self._draw(*found))
+
+    def _draw(self, tokens: pl.DataFrame, lens: pl.DataFrame) -> None:
+        if lens.is_empty():
+            self.query_one(StatusBar).say(
+                "this run has no lens energies: ingest with --energies all"
+            )
+            return
+        n_all = len(tokens)
+        self._tokens = _around(tokens, self._token_index)
+        self._lens = lens.join(self._tokens.select("token_index"), on="token_index")
+        layers = sorted(self._lens["layer"].unique(), reverse=True)
+        energy = {
+            (r[0], r[1]): r[2] for r in self._lens.select("layer", "token_index", "energy").rows()
+        }
+        known = self._lens.filter(pl.col("layer") >= 0)["energy"].drop_nulls()
+        top = float(known.quantile(0.98) or 1.0) if len(known) else 1.0
+        ids = self._tokens["token_index"].to_list()
+        cells = [[_cell(energy.get((layer, i)), top) for i in ids] for layer in layers]
+        labels = [visible_token(token) for token in self._tokens["token"]]
+        cut = f"{len(ids)} of {n_all:,} tokens" if n_all > len(ids) else f"{n_all} tokens"
+        self._drawn = f"text {self._text_id}, {cut}"
+        landscape = self.query_one(Heatmap)
+        landscape.cursor = (0, 0)
+        landscape.show([f"L{layer}" if layer >= 0 else "embed" for layer in layers], labels, cells)
+        if self._token_index in ids:
+            # it can scroll as far only once it has been laid out
+            self.call_after_refresh(landscape.move_to, 0, ids.index(self._token_index))
+
+    @on(Heatmap.Moved)
+    def _moved(self, event: Heatmap.Moved) -> None:
+        token = self._tokens.row(event.column, named=True)
+        own = self._lens.filter(pl.col("token_index") == token["token_index"]).sort("layer")
+        self.query_one("#trajectory", Static).update(_trajectory(token, own))
+        layer = own.sort("layer", descending=True).row(event.row, named=True)
+        self.query_one(StatusBar).say(
+            self._drawn,
+            f"{visible_token(token['token'])} at {token['pos']}",
+            f"layer {layer['layer']}: {number(layer['energy'])} nats",
+            f"rank {layer['rank']}" if layer["rank"] is not None else "no next token",
+        )
+
+    def action_tokens(self) -> None:
+        """Show the text with the features active at its tokens."""
+        self.app.push_screen(TextScreen(self._selection, self._text_id))
+
+    def action_hardest(self) -> None:
+        """Go to the next of the hardest tokens of the text, and round again."""
+        if self._tokens.is_empty():
+            return
+        landscape = self.query_one(Heatmap)
+        hard = self._tokens.with_row_index("column").drop_nulls("energy")
+        peaks = hard.sort("energy", descending=True).head(10)["column"].sort().to_list()
+        later = [c for c in peaks if c > landscape.cursor[1]]
+        if peaks:
+            landscape.move_to(landscape.cursor[0], (later or peaks)[0])
+
+
+def _around(tokens: pl.DataFrame, token_index: int | None) -> pl.DataFrame:
+    """As many tokens as are drawn: the first ones, or those around one further on."""
+    places = tokens["token_index"].to_list()
+    at = places.index(token_index) if token_index in places else 0
+    first = max(0, min(at - MOST_TOKENS // 2, len(tokens) - MOST_TOKENS))
+    return tokens.slice(first, MOST_TOKENS)
+
+
+def _cell(energy: float | None, top: float) -> HeatCell:
+    if energy is None:
+        return HeatCell("·", None)
+    return HeatCell(f"{energy:.1f}" if energy < 99.95 else f"{energy:.0f}", energy / top)
+
+
+def _trajectory(token: dict, own: pl.DataFrame) -> Text:
+    shown = Text()
+    shown.append(f"\n{visible_token(token['token'])}", "bold")
+    shown.append(
+        f"  next token {'right' if token['is_right'] else 'not'} on top; its likeliest settles at "
+        f"layer {token['settling_layer']}\n"
+        if token["is_right"] is not None
+        else "  the text ends here\n"
+    )
+    values = [e for e in own["energy"] if e is not None]
+    top = max(
+        (e for e, layer in zip(values, own["layer"], strict=False) if layer >= 0), default=1.0
+    )
+    for row in own.iter_rows(named=True):
+        energy = row["energy"]
+        length = 0 if energy is None else min(int(energy / max(top, 1e-9) * 40 * 8), 40 * 8)
+        bar = "█" * (length // 8) + (_BARS[length % 8 - 1] if length % 8 else "")
+        name = f"L{row['layer']}" if row["layer"] >= 0 else "embed"
+        shown.append(f"{name:>6} {number(energy):>8}  ")
+        shown.append(f"{bar:<41}", "dim")
+        shown.append(f" entropy {number(row['entropy'])}\n")
+    return shown
