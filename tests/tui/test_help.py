@@ -23,6 +23,7 @@ VIEWS = {
     "Co-activation": ("5",),
     "Routing": ("6",),
     "Energy": ("7",),
+    "Energy of a text": ("7", "enter"),
     "Text": ("7", "t"),
     "SQL": ("8",),
     "Jobs": ("9",),

@@ -1,10 +1,12 @@
 """Stars, notes, comparisons, masked tokens, and what a feature shows beside its contexts."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from db.layout import StoreLayout
 from db.notes import Note, read_notes
@@ -158,6 +160,24 @@ async def test_energies_are_shaded_too(drive: Open) -> None:
         await d.press("u")
         by_energy = [span for span in text.render().spans if "on #" in str(span.style)]
         assert len(by_energy) > len(by_activation), "nearly every token has an energy"
+
+
+@BOTH
+async def test_energies_stand_under_their_tokens(drive: Open, size: str) -> None:
+    async with drive(size) as d:
+        await d.press("2", "enter", "space", "u", "u", "v")
+        text = next(iter(d.app.screen.query(TokenText)))
+        lines = text.render().plain.split("\n")[1:]
+        assert text.size.height == len(lines) + 1, "all of it can be seen"
+        assert all(cell_len(line) <= text.content_size.width for line in lines)
+        shown = iter([number for line in lines[1::2] for number in line.split()])
+        for token in text.tokens:
+            assert next(shown) == ("·" if token.energy is None else f"{token.energy:.1f}")
+        above, under = lines[0], lines[1]
+        starts = [found.start() for found in re.finditer(r"\S+", under)]
+        assert all(place == 0 or above[place - 1] in " ¹²³⁴⁵⁶⁷⁸⁹" for place in starts)
+        await d.press("u")
+        assert text.render().plain.count("\n") == 1, "and are gone again"
 
 
 @BOTH

@@ -206,7 +206,7 @@ async def test_space_shows_the_whole_context(drive) -> None:
 
 
 async def test_the_neuronpedia_link_or_its_absence_is_said(
-    drive, tmp_path: Path, config: IngestConfig
+    drive, tmp_path: Path, config: IngestConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with drive() as d:
         await d.press("2", "enter", "y")
@@ -220,7 +220,13 @@ async def test_the_neuronpedia_link_or_its_absence_is_said(
     async with drive("large", path) as d:
         await d.press("2", "enter", "y")
         number = best(d.app.workspace.store)[0]
-        assert d.app.clipboard == f"https://www.neuronpedia.org/gpt2-small/1-res/{number}"
+        address = f"https://www.neuronpedia.org/gpt2-small/1-res/{number}"
+        assert d.app.clipboard == address
+        opened: list[str] = []
+        monkeypatch.setattr(d.app, "open_url", opened.append)
+        await d.press("Y")
+        await d.hears(f"opening {address}")
+        assert opened == [address]
         await d.until("set-clipboard on")
 
 

@@ -1,7 +1,7 @@
 """Feature: what one feature is, and where it is active, token by token."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import polars as pl
 from textual import on
@@ -28,7 +28,7 @@ from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import TokenText, context_text
+from tui.widgets.token_text import Energies, TokenText, context_text
 from tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
@@ -53,22 +53,23 @@ class FeatureScreen(MarkingScreen, MaskingScreen):
         Binding(
             "i", "intervals", "Intervals", show=False, id="feature.intervals", tooltip="Weaker ones"
         ),
-        Binding("u", "energies", "Energy", show=False, id="feature.energies", tooltip="Shade by"),
+        Binding("u", "energies", "Energy", show=False, id="feature.energies", tooltip="Of tokens"),
         Binding("v", "digits", "Digits", show=False, id="feature.digits", tooltip="Digits too"),
         Binding("y", "copy_link", "Link", show=False, id="feature.link", tooltip="Neuronpedia"),
+        Binding("Y", "open_link", "Open link", show=False, id="feature.open_link"),
     ]
     HELP = """# Feature
 
 Shades go from dark (weak) to light (the feature's strongest); **v** writes a digit from 1 to 9
-beside each, **u** shades by energy instead. **up** and **down** go from context to context,
-**left** and **right** from token to token: the status line gives the exact value under the cursor.
-**page down** and **page up** scroll, **J** and **K** scroll the facts beside. **space** shows the
-whole context, **m** more contexts, **i** samples from all strengths, **M** counts masked tokens
-(special, first ones, sinks) too.
+beside each, **u** shades by energy instead, and again writes energies under the tokens. **up** and
+**down** go from context to context, **left** and **right** from token to token: the status line
+gives the exact value under the cursor. **page down** and **page up** scroll, **J** and **K** scroll
+the facts beside. **space** shows the whole context, **m** more contexts, **i** samples from all
+strengths, **M** counts masked tokens (special, first ones, sinks) too.
 
 **t** lists every text by category, **a** runs the context without the feature, `*` stars it, **n**
-notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia link.
-**[** and **]** go to the features before and after in the list this one came from.
+notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia link,
+**Y** opens it. **[** and **]** go to the features before and after in the list this one came from.
 """
 
     def __init__(
@@ -83,7 +84,8 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         self._selection, self._row, self._n_rows, self._id_at = selection, row, n_rows, id_at
         self._feature_id = -1
         self._n_contexts = FIRST_CONTEXTS
-        self._with_digits = self._by_energy = self._with_intervals = False
+        self._with_digits = self._with_intervals = False
+        self._energies: Energies = "hidden"
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -158,7 +160,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         strongest = max((abs(row["activation"]) for row, _ in found), default=0.0)
         texts = [context_text(row, tokens, strongest, _heading(row)) for row, tokens in found]
         for text in texts:
-            text.with_digits, text.by_energy = self._with_digits, self._by_energy
+            text.with_digits, text.energies = self._with_digits, self._energies
         if not texts:
             holder.mount(Static("No context: the feature is silent here.", markup=False))
             return
@@ -252,19 +254,33 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
             text.refresh(layout=True)
 
     def action_energies(self) -> None:
-        """Shade by the energy of each token, or by activation again."""
-        self._by_energy = not self._by_energy
+        """Shade by the energy of each token; then write it under each; then neither again."""
+        shown = get_args(Energies)
+        self._energies = shown[(shown.index(self._energies) + 1) % len(shown)]
         for text in self.query(TokenText):
-            text.by_energy = self._by_energy
+            text.energies = self._energies
             text.refresh(layout=True)
 
     def action_copy_link(self) -> None:
         """Copy the feature's address on Neuronpedia."""
+        address = self._address()
+        if address is not None:
+            copy(self, address)
+
+    def action_open_link(self) -> None:
+        """Open the feature's page on Neuronpedia in a browser, where this machine has one."""
+        address = self._address()
+        if address is not None:
+            self.notify(f"opening {address}; y copies it", markup=False)
+            self.app.open_url(address)
+
+    def _address(self) -> str | None:
+        """Where Neuronpedia shows the feature; None, and a notice, where it does not."""
         known = self._selection.sae.neuronpedia_id
         if known is None:
             self.notify("this SAE has no Neuronpedia id", markup=False)
-        else:
-            copy(self, f"https://www.neuronpedia.org/{known}/{self._feature_id}")
+            return None
+        return f"https://www.neuronpedia.org/{known}/{self._feature_id}"
 
 
 def _heading(row: dict) -> str:

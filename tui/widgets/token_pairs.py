@@ -12,6 +12,17 @@ from queries.display import number, visible_token
 _RISE, _FALL = Style(color="red", bold=True), Style(color="green", bold=True)
 
 
+def lines_of(sizes: Sequence[int], width: int) -> list[tuple[int, int]]:
+    """Ranges of pieces that fit a line together, each piece so many cells wide."""
+    lines, first, used = [], 0, 0
+    for index, size in enumerate(sizes):
+        if used + size > max(width, 20) and index > first:
+            lines.append((first, index))
+            first, used = index, 0
+        used += size
+    return [*lines, (first, len(sizes))] if sizes else []
+
+
 class TokenPairs(Widget):
     """Wraps at the widget's width; rises are red with a plus, falls green with a minus."""
 
@@ -49,14 +60,9 @@ class TokenPairs(Widget):
 
     def _lines(self, width: int) -> list[tuple[int, int]]:
         """Ranges of tokens that fit a line."""
-        lines, first, used = [], 0, 0
-        for index, (token, value) in enumerate(zip(self._tokens, self._values, strict=True)):
-            size = max(cell_len(visible_token(token)), len(signed(value))) + 1
-            if used + size > max(width, 20) and index > first:
-                lines.append((first, index))
-                first, used = index, 0
-            used += size
-        return [*lines, (first, len(self._tokens))] if self._tokens else []
+        pairs = zip(self._tokens, self._values, strict=True)
+        sizes = [max(cell_len(visible_token(t)), len(signed(v))) + 1 for t, v in pairs]
+        return lines_of(sizes, width)
 
 
 def signed(value: float | None) -> str:

@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import polars as pl
+from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
 from queries.display import visible
 from tui.colours import digit, needs_digits, shade
+from tui.widgets.token_pairs import lines_of
 
+Energies = Literal["hidden", "shaded", "under"]
+"""Whether tokens are shaded by their energies, or have them written under them."""
 MOST_ENERGY = 12.0
 """Nats that are shaded brightest: a probability of 6 in a million."""
 SNIPPET = 30
@@ -126,8 +131,7 @@ class TokenText(Widget, can_focus=True):
             (n for n, g in enumerate(self._glyphs) if g.first <= peak < g.end), 0
         )
         self.with_digits = False
-        self.by_energy = False
-        """Shade by each token's energy instead of the activation."""
+        self.energies: Energies = "hidden"
 
     @property
     def plain(self) -> str:
@@ -141,7 +145,14 @@ class TokenText(Widget, can_focus=True):
         inside = self.tokens[glyph.first : glyph.end]
         return max(inside, key=lambda t: abs(t.activation or 0.0))
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        if self.energies == "under":
+            return 1 + 2 * len(self._lines(width))
+        return super().get_content_height(container, viewport, width)
+
     def render(self) -> Text:
+        if self.energies == "under":
+            return self._with_energies()
         first, end = self._window()
         text = Text(no_wrap=False, end="")
         text.append(self._heading + "\n", Style(dim=True))
@@ -152,6 +163,37 @@ class TokenText(Widget, can_focus=True):
         if end < len(self._glyphs):
             text.append(" …", Style(dim=True))
         return text
+
+    def _with_energies(self) -> Text:
+        """Lines of tokens, each with the energies under them."""
+        first, _ = self._window()
+        text = Text(self._heading + "\n", Style(dim=True), no_wrap=True, end="")
+        for start, end in self._lines(self.content_size.width):
+            under = Text()
+            for number in range(first + start, first + end):
+                before = text.cell_len
+                self._draw(text, number)
+                text.append(" " * (self._cells(number) - (text.cell_len - before)))
+                under.append(self._energy(number).ljust(self._cells(number)), Style(dim=True))
+            text.append("\n")
+            text.append(under)
+            text.append("\n")
+        text.right_crop(1)
+        return text
+
+    def _lines(self, width: int) -> list[tuple[int, int]]:
+        """Ranges of the window's glyphs that fit a line with their energies."""
+        return lines_of([self._cells(number) for number in range(*self._window())], width)
+
+    def _cells(self, number: int) -> int:
+        """Cells a glyph takes with its energy under it; a digit beside it has room."""
+        glyph = cell_len(visible(self._glyphs[number].text))
+        return max(glyph + 1, len(self._energy(number))) + 1
+
+    def _energy(self, number: int) -> str:
+        glyph = self._glyphs[number]
+        known = [t.energy for t in self.tokens[glyph.first : glyph.end] if t.energy is not None]
+        return f"{max(known):.1f}" if known else "·"
 
     def _window(self) -> tuple[int, int]:
         if self._is_whole:
@@ -176,7 +218,7 @@ class TokenText(Widget, can_focus=True):
 
     def _share(self, tokens: Sequence[ShadedToken]) -> float:
         """How strongly tokens are shaded, from 0 to 1."""
-        if self.by_energy:
+        if self.energies == "shaded":
             return max((t.energy or 0.0 for t in tokens), default=0.0) / MOST_ENERGY
         active = max((abs(t.activation or 0.0) for t in tokens), default=0.0)
         return active / self._strongest if self._strongest else float(active > 0)
