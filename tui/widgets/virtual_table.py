@@ -127,6 +127,7 @@ class VirtualTable(ScrollView, can_focus=True):
         self.source: RowSource | None = None
         self.cursor_row = 0
         self.cursor_column = 0
+        self._base = Style()
         self.arrow: tuple[str, bool] | None = None
         """Column the rows are sorted by, and whether downwards; None shows no arrow."""
 
@@ -183,12 +184,15 @@ class VirtualTable(ScrollView, can_focus=True):
         if 1 <= y < self.size.height:
             self.refresh(Region(0, y, self.size.width, 1))
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._base = self.rich_style  # computed from all parents: once a paint, not once a line
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         left, top = self.scroll_offset
         width = self.size.width
         strip = self._heading() if y == 0 else self._line(top + y - 1)
-        base = self.rich_style
-        return strip.crop_extend(left, left + width, base).apply_style(base)
+        return strip.crop_extend(left, left + width, self._base)
 
     def _heading(self) -> Strip:
         segments = []
@@ -196,7 +200,7 @@ class VirtualTable(ScrollView, can_focus=True):
             mark = ""
             if self.arrow and self.arrow[0] == column.name:
                 mark = "▼" if self.arrow[1] else "▲"
-            style = Style(bold=True, underline=index == self.cursor_column and self.has_focus)
+            style = self._base + Style(bold=True, underline=index == self.cursor_column and self.has_focus)
             text = _fit(mark + column.title if column.right else column.title + mark, column)
             segments.append(Segment(f" {text} ", style))
         return Strip(segments)
@@ -211,11 +215,12 @@ class VirtualTable(ScrollView, can_focus=True):
             for number, column in enumerate(self.columns)
         ]
         if not is_cursor:  # one segment a line: a page of cells is drawn in a few milliseconds
-            return Strip([Segment("".join(cells))], self.virtual_size.width)
-        style, at = self.get_component_rich_style("virtual-table--cursor"), self.cursor_column
+            return Strip([Segment("".join(cells), self._base)], self.virtual_size.width)
+        look, at = self.get_component_rich_style("virtual-table--cursor"), self.cursor_column
+        style = self._base + look
         own = style + Style(bold=True, underline=True) if self.has_focus else style
         parts = ((cells[:at], style), (cells[at : at + 1], own), (cells[at + 1 :], style))
-        return Strip([Segment("".join(part), look) for part, look in parts])
+        return Strip([Segment("".join(part), drawn) for part, drawn in parts])
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"virtual-table--cursor"}
 
