@@ -20,7 +20,6 @@ class AnalysisScreen(ListingScreen, SaeScreen):
 
     def open(self, selection: Selection) -> None:
         """Show an SAE; each screen's own."""
-        raise NotImplementedError
 
     def _opened(self) -> None:
         selection = self.workspace.selection

@@ -200,7 +200,9 @@ class VirtualTable(ScrollView, can_focus=True):
             mark = ""
             if self.arrow and self.arrow[0] == column.name:
                 mark = "▼" if self.arrow[1] else "▲"
-            style = self._base + Style(bold=True, underline=index == self.cursor_column and self.has_focus)
+            style = self._base + Style(
+                bold=True, underline=index == self.cursor_column and self.has_focus
+            )
             text = _fit(mark + column.title if column.right else column.title + mark, column)
             segments.append(Segment(f" {text} ", style))
         return Strip(segments)
