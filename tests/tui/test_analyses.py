@@ -20,6 +20,7 @@ from queries.specialists import ranked_specialists, specialist_matrix
 from tests.tui.conftest import Open
 from tui.screens.efas import MEANING
 from tui.screens.feature import FeatureScreen
+from tui.screens.routing import by_layer
 from tui.screens.specialists import SpecialistsScreen
 from tui.widgets.heatmap import Heatmap
 from tui.widgets.virtual_table import VirtualTable
@@ -150,7 +151,12 @@ async def test_routing_turns_from_choices_to_paths_to_features(
             assert lines and any(" 1 " in line for line in d.lines[2:10]), "the stored effect"
         await d.press("t")
         path = routing_paths(rich, run).row(0, named=True)
-        assert " > ".join(str(c) for c in path["choices"]) in d.lines[2]
+        layers = routing_health(rich, run)["layer"].to_list()
+        before = layers.index(path["first_layer"])
+        steps = ["·"] * before + [str(choice) for choice in path["choices"]]
+        steps += ["·"] * (len(layers) - len(steps))
+        assert d.lines[1].split()[: len(layers)] == [f"L{layer}" for layer in layers]
+        assert d.lines[2].split()[: len(layers)] == steps
         assert f"{path['z']:.2f}" in d.lines[2]
         await d.press("enter")
         token = path_tokens(rich, run, path["first_layer"], path["choices"])["token"][0]
@@ -160,6 +166,18 @@ async def test_routing_turns_from_choices_to_paths_to_features(
         assert f"{best['phi']:.3f}" in d.lines[2]
         await d.press("enter")
         assert f"Feature {best['feature_id']}" in d.text
+
+
+def test_a_path_has_a_column_for_each_routed_layer() -> None:
+    paths = pl.DataFrame(
+        {"first_layer": [1, 5, 3], "choices": [[7, 8, 9], [4], [2, 6]]},
+        schema={"first_layer": pl.Int16, "choices": pl.List(pl.Int16)},
+    )
+    found, columns = by_layer(paths, [1, 3, 5])
+    assert [column.title for column in columns] == ["L1", "L3", "L5"]
+    shown = found.select(column.name for column in columns).rows()
+    assert shown == [(7, 8, 9), (None, None, 4), (None, 2, 6)]
+    assert by_layer(paths.clear(), [1, 3, 5])[0].is_empty()
 
 
 async def test_a_run_without_routers_says_so(drive) -> None:

@@ -48,8 +48,6 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         whole("n_vocab", "ids", 6),
     ),
     "paths": (
-        whole("first_layer", "from", 5),
-        TableColumn("choices", "anchors", 16, lambda v: " > ".join(str(c) for c in v)),
         whole("n_tokens", "tokens", 7),
         numeric("lift", "lift", 7, 2),
         numeric("markov_lift", "markov", 7, 2),
@@ -72,6 +70,12 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         LABEL,
     ),
 }
+_CHAIN = (
+    whole("first_layer", "from", 5),
+    TableColumn("choices", "anchors", 16, lambda v: " > ".join(str(c) for c in v)),
+)
+MOST_LAYERS = 8
+"""Routed layers up to which a path has a column for each; beyond, its anchors stand in a row."""
 
 
 class RoutingScreen(AnalysisScreen):
@@ -83,13 +87,13 @@ class RoutingScreen(AnalysisScreen):
     HELP = """# Routing
 
 **t** turns from the choices of the routers (anchors, experts) to the paths tokens take through the
-layers, and to the features that go with each choice. `z` holds a path against layers shuffled among
-tokens of the same vocabulary id: routing is lexical, and lift alone would call everything a
-circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the fall of the lens energy
-over the path, less that of all tokens. **without** is how many nats an anchor's own tokens lose
-without it beyond what the others lose, once `energylens routing` has measured that. **/** filters,
-**s** and **S** sort by the column under the cursor. **enter** shows the tokens of a choice or a
-path, or opens a feature.
+layers (a column for each layer), and to the features that go with each choice. `z` holds a path
+against layers shuffled among tokens of the same vocabulary id: routing is lexical, and lift alone
+would call everything a circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the
+fall of the lens energy over the path, less that of all tokens. **without** is how many nats an
+anchor's own tokens lose without it beyond what the others lose, once `energylens routing` has
+measured that. **/** filters, **s** and **S** sort by the column under the cursor. **enter** shows
+the tokens of a choice or a path, or opens a feature.
 """
 
     def compose(self) -> ComposeResult:
@@ -124,7 +128,12 @@ path, or opens a feature.
     def _answered(
         self, selection: Selection, rows: pl.DataFrame, health: pl.DataFrame, told: pl.DataFrame
     ) -> None:
-        self.show_rows(self.query_one("#routes", VirtualTable), rows, _COLUMNS[self._shown])
+        columns = _COLUMNS[self._shown]
+        if self._shown == "paths":
+            layers = health["layer"].unique(maintain_order=True).to_list()
+            rows, steps = by_layer(rows, layers) if len(layers) <= MOST_LAYERS else (rows, _CHAIN)
+            columns = (*steps, *columns)
+        self.show_rows(self.query_one("#routes", VirtualTable), rows, columns)
         self.query_one("#routing-health", Static).update(_health(health, told))
         self.query_one("#routing-tokens", Static).update("")
         if health.is_empty():
@@ -185,6 +194,22 @@ path, or opens a feature.
         self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
         if self.workspace.selection is not None:
             self.open(self.workspace.selection)
+
+
+def by_layer(
+    paths: pl.DataFrame, layers: list[int]
+) -> tuple[pl.DataFrame, tuple[TableColumn, ...]]:
+    """Paths with a column for each routed layer: the anchor taken there, NULL where the path is
+    not."""
+    first = pl.col("first_layer").replace_strict(layers, range(len(layers)), return_dtype=pl.Int64)
+    names = [f"L{layer}" for layer in layers]
+    steps = [
+        pl.col("choices").list.get(n - first, null_on_oob=True).alias(name)
+        for n, name in enumerate(names)
+    ]
+    # a negative place would count from the end of the path
+    inside = [pl.when(first <= n).then(step).alias(names[n]) for n, step in enumerate(steps)]
+    return paths.with_columns(inside), tuple(whole(name, name, 3) for name in names)
 
 
 def _with_effects(loads: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
