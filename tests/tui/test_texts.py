@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -43,6 +44,31 @@ async def test_a_text_is_walked_through_with_the_features_of_each_token(
         await driver.until(wanted)
         shaded = [t.activation for text in driver.app.screen.query(TokenText) for t in text.tokens]
         assert any(value for value in shaded)
+        ids = text_contexts(rich, run, hardest)["context_id"].to_list()
+        other = second.row(1, named=True)
+        await driver.press("down", "plus")
+        assert f"shaded by {first['feature_id']}" in driver.lines[-2]
+        assert f"{other['feature_id']} of" in driver.lines[-2]
+        alone = [
+            np.concatenate(
+                [
+                    context_tokens(rich, run, i, row["sae_id"], row["feature_id"])["activation"]
+                    .fill_null(0.0)
+                    .abs()
+                    for i in ids
+                ]
+            )
+            for row in (first, other)
+        ]
+        both = np.maximum(*(values / values.max() for values in alone))
+        drawn = [t.activation for text in driver.app.screen.query(TokenText) for t in text.tokens]
+        np.testing.assert_allclose([value or 0.0 for value in drawn], both, rtol=1e-5)
+        await driver.press("plus")
+        assert wanted in driver.lines[-2], "and by the first one alone again"
+        await driver.press("plus", "tab")
+        text = driver.app.screen.query(TokenText).first()
+        assert text.has_focus and text.cursor == 1, "the cursor has stayed"
+        assert size == "small" or "of the highest" in driver.lines[-2]
         await driver.press("tab", "enter")
         assert isinstance(driver.app.screen, FeatureScreen)
         await driver.press("escape", "escape")

@@ -28,7 +28,7 @@ from tui.state import FeaturePlace, Selection
 from tui.widgets.histogram import Histogram
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import Energies, TokenText, context_text
+from tui.widgets.token_text import Energies, TokenText, context_text, go_along
 from tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
@@ -203,11 +203,7 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
 
     def action_context(self, by: int) -> None:
         """Move the cursor to the context above or below."""
-        texts = list(self.query(TokenText))
-        if not texts:
-            return
-        focused = next((n for n, text in enumerate(texts) if text.has_focus), -1)
-        texts[max(0, min(focused + by, len(texts) - 1))].focus()
+        go_along(list(self.query(TokenText)), by)
 
     def action_page(self, by: int) -> None:
         """Scroll the contexts; on a narrow screen, the page they stand on."""

@@ -18,7 +18,7 @@ from tui.screens.prompt import PromptScreen
 from tui.state import FeaturePlace, Selection
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import ShadedToken, TokenText, shaded_tokens
+from tui.widgets.token_text import ShadedToken, TokenText, go_along, shaded_tokens
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import VirtualTable
 
@@ -39,16 +39,20 @@ class TextScreen(MarkingScreen, AnalysisScreen):
     """Tokens on one side; on the other the features of the token under the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "app.focus_next", "Features", show=False, id="text.features"),
+        Binding("tab,shift+tab", "turn", "Features", show=False, id="text.features"),
+        Binding("down,j", "context(1)", "Part", show=False, id="text.down"),
+        Binding("up,k", "context(-1)", "Part", show=False, id="text.up"),
         Binding("f", "shade", "Shade by", id="text.shade", tooltip="Shade by this feature"),
+        Binding("plus", "shade_too", "Too", show=False, id="text.shade_too", tooltip="By it too"),
         Binding("p", "prompt", "Edit", id="text.prompt", tooltip="Change the text and run it"),
         Binding("v", "digits", "Digits", id="text.digits", tooltip="Digits beside the shades"),
     ]
     HELP = """# Text
 
-**left** and **right** go from token to token; beside them stand the features active there,
-strongest first. **tab** goes to that list: **f** shades the whole text by the feature under the
-cursor, **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
+**left** and **right** go from token to token, **up** and **down** from part to part; beside them
+stand the features active there, strongest first. **tab** goes to that list: **f** shades the whole
+text by the feature under the cursor, **+** by it too (each by its share of its own highest in the
+text), **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
 focus again, to be changed. **/** filters, **s** and **S** sort the list. **v** writes digits beside
 the shades.
 """
@@ -59,8 +63,10 @@ the shades.
         """`shade` is the SAE and the feature to shade by."""
         super().__init__()
         self._selection, self._text_id = selection, text_id
-        self._shade = shade
+        self._shades = [shade] if shade is not None else []
         self._place = ""
+        self._part = 0
+        """The part the cursor is in, or was in before it went to the list."""
 
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")
@@ -75,31 +81,36 @@ the shades.
 
     def open(self, selection: Selection) -> None:
         """Draw the text again."""
-        run, text_id, shade = self._selection.run, self._text_id, self._shade
+        run, text_id, shades = self._selection.run, self._text_id, tuple(self._shades)
 
         def question(session: Session) -> tuple[int, list[pl.DataFrame]]:
             ids = text_contexts(session, run, text_id)["context_id"].to_list()
-            sae, feature = shade or (None, None)
-            return len(ids), [
-                context_tokens(session, run, i, sae, feature) for i in ids[:MOST_CONTEXTS]
+            shown = ids[:MOST_CONTEXTS]
+            drawn = [
+                [context_tokens(session, run, i, sae, feature) for i in shown]
+                for sae, feature in shades or ((None, None),)
             ]
+            return len(ids), drawn[0] if len(drawn) == 1 else _together(drawn)
 
         self.ask("tokens", question, lambda found: self._draw(*found))
 
     def _draw(self, n_contexts: int, contexts: list[pl.DataFrame]) -> None:
         holder = self.query_one("#text-contexts", VerticalScroll)
-        at = next((n for n, t in enumerate(self.query(TokenText)) if t.has_focus), 0)
+        before = list(self.query(TokenText))
         holder.remove_children()
         tokens = [shaded_tokens(frame) for frame in contexts]
         strongest = max((abs(t.activation or 0.0) for row in tokens for t in row), default=0.0)
-        shown = f"shaded by {self._shade[1]} of {self._shade[0]}" if self._shade else "no shades"
+        shown = _said(self._shades)
         drawn = [
             TokenText(f"part {n + 1} of {n_contexts}", row, 0, strongest, is_whole=True)
             for n, row in enumerate(tokens)
         ]
+        for new, old in zip(drawn, before, strict=False):
+            new.cursor = old.cursor
         holder.mount_all(drawn)
-        if drawn:
-            self.call_after_refresh(drawn[min(at, len(drawn) - 1)].focus)
+        in_list = bool(before) and self.query_one("#text-features").has_focus
+        if drawn and not in_list:
+            self.call_after_refresh(drawn[min(self._part, len(drawn) - 1)].focus)
         cut = f"first {MOST_CONTEXTS} parts" if n_contexts > MOST_CONTEXTS else ""
         self._place = " · ".join(part for part in (f"text {self._text_id}", cut, shown) if part)
         self.say(self._place, self._selection.title)
@@ -107,18 +118,26 @@ the shades.
     @on(TokenText.Moved)
     def _moved(self, event: TokenText.Moved) -> None:
         token: ShadedToken = event.token
+        parts = enumerate(self.query(TokenText))
+        self._part = next((n for n, part in parts if part.has_focus), self._part)
         run = self._selection.run
         self.say(
             self._place,
             visible_token(token.label),
             f"energy {number(token.energy)} nats",
-            f"activation {number(token.activation)}" if self._shade else "",
+            self._strength(token.activation),
         )
 
         def question(session: Session) -> pl.DataFrame:
             return token_features(session, run, token.token_index, k=MOST_FEATURES)
 
         self.ask("features", question, self._listed)
+
+    def _strength(self, activation: float | None) -> str:
+        """What the shade under the cursor stands for."""
+        if len(self._shades) > 1:
+            return f"{number(activation)} of the highest"
+        return f"activation {number(activation)}" if self._shades else ""
 
     def _listed(self, rows: pl.DataFrame) -> None:
         self.show_rows(self.query_one("#text-features", VirtualTable), rows)
@@ -142,15 +161,43 @@ the shades.
         selection = next(own, None)
         return None if selection is None else FeaturePlace(selection, int(row["feature_id"]))
 
+    def action_turn(self) -> None:
+        """From the text to the features of its token, and back."""
+        features, parts = self.query_one("#text-features"), list(self.query(TokenText))
+        if not features.has_focus:
+            features.focus()
+        elif parts:
+            parts[min(self._part, len(parts) - 1)].focus()
+
+    def action_context(self, by: int) -> None:
+        """Move the cursor to the part above or below."""
+        go_along(list(self.query(TokenText)), by)
+
     def action_shade(self) -> None:
         """Shade the text by the feature under the cursor; by the same again, not at all."""
+        wanted = self._wanted()
+        if wanted is not None:
+            self._shades = [] if self._shades == [wanted] else [wanted]
+            self.open(self._selection)
+
+    def action_shade_too(self) -> None:
+        """Shade the text by the feature under the cursor beside others, or by it no more."""
+        wanted = self._wanted()
+        if wanted is None:
+            return
+        if wanted in self._shades:
+            self._shades.remove(wanted)
+        else:
+            self._shades.append(wanted)
+        self.open(self._selection)
+
+    def _wanted(self) -> tuple[str, int] | None:
+        """SAE and number of the feature under the cursor."""
         row = self.query_one("#text-features", VirtualTable).cursor_row
         if row >= len(self.frame("text-features")):
-            return
+            return None
         chosen = self.frame("text-features").row(row, named=True)
-        wanted = (str(chosen["sae_id"]), int(chosen["feature_id"]))
-        self._shade = None if wanted == self._shade else wanted
-        self.open(self._selection)
+        return str(chosen["sae_id"]), int(chosen["feature_id"])
 
     def action_prompt(self) -> None:
         """Run the part in focus as a prompt, to be changed."""
@@ -164,3 +211,32 @@ the shades.
         for drawn in self.query(TokenText):
             drawn.with_digits = not drawn.with_digits
             drawn.refresh(layout=True)
+
+
+def _said(shades: list[tuple[str, int]]) -> str:
+    """By what the text is shaded."""
+    if not shades:
+        return "no shades"
+    if len({sae for sae, _ in shades}) == 1:
+        return f"shaded by {', '.join(str(feature) for _, feature in shades)} of {shades[0][0]}"
+    return "shaded by " + ", ".join(f"{feature} of {sae}" for sae, feature in shades)
+
+
+def _together(drawn: list[list[pl.DataFrame]]) -> list[pl.DataFrame]:
+    """Each context's tokens with the largest of several features' shares of their own highest
+    activation in the text; `drawn` has the contexts for each feature."""
+    highest = pl.col("activation").abs().max()
+    tops = [
+        max((frame.select(highest).item() or 0.0 for frame in contexts), default=0.0)
+        for contexts in drawn
+    ]
+    joined = []
+    for places in zip(*drawn, strict=True):
+        shares = [
+            frame["activation"].abs() / top
+            for frame, top in zip(places, tops, strict=True)
+            if top > 0
+        ]
+        largest = pl.max_horizontal(*shares) if shares else pl.lit(None, pl.Float32)
+        joined.append(places[0].with_columns(activation=largest))
+    return joined

@@ -245,3 +245,10 @@ def context_text(row: dict, tokens: pl.DataFrame, strongest: float, heading: str
     shaded = shaded_tokens(tokens)
     peak = next((n for n, t in enumerate(shaded) if t.token_index == row["token_index"]), 0)
     return TokenText(heading, shaded, peak, strongest)
+
+
+def go_along(texts: Sequence[TokenText], by: int) -> None:
+    """Focus the text so many places after the one in focus, the first or last one at the ends."""
+    if texts:
+        at = next((n for n, text in enumerate(texts) if text.has_focus), -1)
+        texts[max(0, min(at + by, len(texts) - 1))].focus()
