@@ -23,7 +23,7 @@ from tui.export import png
 TARGET = Path("docs/screens")
 SIZES = {"wide": (160, 45), "small": (80, 24)}
 _NAMES = {" ": "space", ":": "colon", ">": "greater_than_sign", "(": "left_parenthesis",
-          ")": "right_parenthesis", ",": "comma"}  # fmt: skip
+          ")": "right_parenthesis", ",": "comma", "<": "less_than_sign"}  # fmt: skip
 """Keys by what they write, where a key is not named so."""
 
 
@@ -41,18 +41,23 @@ PICTURES = {
     "features": Picture(("2", "down", "down")),
     "filter": Picture(("2", "slash", "'max > 5 category:math'")),
     "feature": Picture((*_MATH, "enter")),
+    "energies": Picture((*_MATH, "enter", "u", "u")),
     "no-color": Picture((*_MATH, "enter"), no_color=True),
     "feature-texts": Picture((*_MATH, "enter", "t")),
     "specialists": Picture(_MATH[:-1]),
     "layers": Picture((*_MATH[:-1], "t")),
     "efas": Picture(("4", "down", "down")),
+    "efas-filter": Picture(("4", "slash", "'category:math q < 0.01'", "enter")),
     "scatter": Picture(("4", "down", "x")),
     "coactivation": Picture(("5", "enter", "down")),
     "compare": Picture((*_MATH, "equals_sign", "down", "equals_sign")),
     "routing": Picture(("6", "down", "enter")),
     "circuits": Picture(("6", "t", "enter")),
     "energy": Picture(("7", "enter", "n")),
-    "text": Picture(("7", "t", "right", "right", "right", "tab", "f")),
+    "hardest": Picture(("7", "v")),
+    "energy-layers": Picture(("7", "v", "v")),
+    "masks": Picture(("7", "M", "down", "space")),
+    "text": Picture(("7", "t", "right", "right", "right", "tab", "f", "down", "plus")),
     "sql": Picture(("8", "f5")),
     "compare-saes": Picture(("equals_sign", "down", "down", "equals_sign")),
     "palette": Picture(("2", "ctrl+p")),

@@ -3,7 +3,7 @@
     python -m tests.tui.explore_in_tmux STORE [DIRECTORY]
 
 Finds the specialist of mathematics, reads its contexts, sees its EFAS and its anchors, ablates it,
-asks for it in SQL, and exports the rows. Each step waits for what must be on the screen. STORE is
+filters the ranking by EFAS, asks for the feature in SQL, and exports the rows. Each step waits for what must be on the screen. STORE is
 the demo's store; files are written to DIRECTORY, the working directory by default.
 """
 
@@ -121,6 +121,10 @@ def _steps(terminal: Terminal, directory: Path) -> list[str]:
 
     terminal.keys("*")
     terminal.wait(r"starred")
+    terminal.keys("4", "/")
+    terminal.type("category:math q < 0.01")
+    terminal.keys("Enter")
+    note(terminal.wait(r"/ category:math q < 0\.01\s+\d+ of [\d,]+")[0])
     terminal.keys("8")
     terminal.wait(r"F5 Run|Run")
     terminal.keys("F7", "DC")  # select all, delete

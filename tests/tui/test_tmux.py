@@ -15,4 +15,4 @@ def test_a_specialist_is_found_read_ablated_asked_for_and_exported(tmp_path: Pat
     store = tmp_path / "demo.lens"
     demo(store, no_tui=True)
     seen = explore(store, tmp_path)
-    assert seen[-1].startswith("exported: ") and len(seen) == 9, seen
+    assert seen[-1].startswith("exported: ") and len(seen) == 10, seen

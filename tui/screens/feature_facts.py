@@ -1,9 +1,13 @@
 """What is known of one feature, read from the store and put into words."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
+from rich.console import Group
+from rich.style import Style
+from rich.table import Table
 from rich.text import Text
 
 from db.notes import Note
@@ -93,35 +97,42 @@ def _histogram(
 
 def facts(
     found: Feature, note: Note | None = None, explanations: pl.DataFrame | None = None
-) -> Text:
+) -> Group:
     """A few lines: how often, how strong, where."""
-    text = Text()
-    text.append(f"Feature {found.feature_id}", "bold")
-    text.append(" ★" if note is not None and note.is_starred else "")
-    text.append(f"  {found.sae_id}\n", "dim")
+    title = Text(f"Feature {found.feature_id}", "bold")
+    title.append(" ★" if note is not None and note.is_starred else "")
+    title.append(f"  {found.sae_id}", Style(bold=False, dim=True))
+    said: list[tuple[str, Text]] = []
     if explanations is not None:
         for row in explanations.head(_N_EXPLANATIONS).iter_rows(named=True):
-            text.append(f"{'said to be':>10}  ", "dim")
-            text.append(f"{visible(row['description'])}")
-            text.append(f"{_origin(row)}\n", "dim")
+            said.append(
+                ("said to be", Text(visible(row["description"])).append(_origin(row), "dim"))
+            )
     if note is not None and note.note:
-        text.append(f"{'note':>10}  ", "dim")
-        text.append(f"{visible(note.note)}\n", "italic")
+        said.append(("note", Text(visible(note.note), "italic")))
     if found.n_active == 0:
-        text.append("silent: active on no token that is not masked\n")
+        silent = "silent: active on no token that is not masked"
         if found.n_active_unmasked:
-            text.append(f"active on {found.n_active_unmasked:,} masked tokens (M shows them)\n")
-        return text
-    for name, value in (
+            silent += f"\nactive on {found.n_active_unmasked:,} masked tokens (M shows them)"
+        return Group(title, _beside(said), Text(silent))
+    figures = (
         ("active", f"{found.n_active:,} tokens in {found.n_texts:,} texts"),
         ("density", f"{number(found.density, 4)}{'  dense' if found.is_dense else ''}"),
         ("max", f"{number(found.max_activation)}   mean {number(found.mean_activation)}"),
         ("quantiles", _quantiles(found)),
         ("category", f"{found.top_category or '·'}   selectivity {number(found.selectivity)}"),
-    ):
-        text.append(f"{name:>10}  ", "dim")
-        text.append(f"{value}\n")
-    return text
+    )
+    return Group(title, _beside([*said, *((name, Text(value)) for name, value in figures)]), "")
+
+
+def _beside(named: Sequence[tuple[str, Text]]) -> Table:
+    """Values beside their names; a long one goes on under itself."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=10, justify="right", style="dim")
+    table.add_column(overflow="fold")
+    for name, value in named:
+        table.add_row(name, value)
+    return table
 
 
 def _origin(explanation: dict) -> str:
@@ -139,10 +150,9 @@ def _quantiles(found: Feature) -> str:
     return f"{quarter} {half} {three_quarters} {top} (25 50 75 99 %)"
 
 
-def more_facts(shown: Shown) -> Text:
+def more_facts(shown: Shown) -> Group:
     """What it reads and writes, what it goes with, and its EFAS."""
-    text = Text()
-    for title, said in (
+    lists = (
         ("strong on", _strongest(shown.strongest)),
         ("promotes", _tokens(shown.promoted, "top")),
         ("suppresses", _tokens(shown.promoted, "bottom")),
@@ -150,10 +160,8 @@ def more_facts(shown: Shown) -> Text:
         ("with", _related(shown.partners, "partner_id", "phi")),
         ("layers", _evolution(shown.evolution) if len(shown.evolution) > 1 else ""),
         ("anchors", _anchors(shown.anchors)),
-    ):
-        if said:
-            text.append(f"{title:>10}  ", "dim")
-            text.append(f"{said}\n")
+    )
+    text = Text()
     if len(shown.efas):
         text.append("\nEFAS by gradient (position, energy: no gradients)\n", "dim")
     for row in shown.efas.iter_rows(named=True):
@@ -162,7 +170,7 @@ def more_facts(shown: Shown) -> Text:
         text.append(f"{number(row['efas']):>7}  t {t:>6}  q {q}\n")
     text.append("\nmean activation by category\n", "dim")
     text.append(_category_bars(shown.categories))
-    return text
+    return Group(_beside([(name, Text(said)) for name, said in lists if said]), text)
 
 
 def _strongest(tokens: list[str]) -> str:

@@ -1,11 +1,14 @@
 """One line that says where one is and what is shown."""
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.widget import Widget
 
+_SEPARATOR = " · "
+
 
 class StatusBar(Widget):
-    """Parts side by side; parts that do not fit fall off the right end."""
+    """Parts side by side; what does not fit is cut off at the right end."""
 
     DEFAULT_CSS = """
     StatusBar { height: 1; background: $panel; color: $foreground; padding: 0 1; }
@@ -23,7 +26,10 @@ class StatusBar(Widget):
     @property
     def text(self) -> str:
         """What is shown."""
-        return " · ".join(self._parts)
+        return _SEPARATOR.join(self._parts)
 
     def render(self) -> Text:
-        return Text(self.text, no_wrap=True, overflow="ellipsis")
+        shown, width = self.text, self.content_size.width
+        if cell_len(shown) > width:
+            shown = set_cell_size(shown, max(0, width - 1)).rstrip(_SEPARATOR) + "…"
+        return Text(shown, no_wrap=True)
