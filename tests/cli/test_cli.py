@@ -12,7 +12,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from energylens.builtin import builtin_path
 from energylens.cli import app
+from energylens.cli.programs import DEMO_TEXTS
 from ingest.plan import IngestConfig
 from tests.conftest import make_sae
 
@@ -239,7 +241,18 @@ def test_unexpected_errors_have_a_message_and_debug_a_traceback(
     assert result.exit_code == 1 and "Traceback" in result.stderr
 
 
-def test_the_demo_prints_what_it_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_texts", [5, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_demo_prints_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_texts: int | None
+) -> None:
+    """On a few texts of each category, and on all of them."""
+    if n_texts is not None:
+        few = tmp_path / "few"
+        few.mkdir()
+        for file in builtin_path("texts", DEMO_TEXTS).glob("*.jsonl"):
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            (few / file.name).write_text("".join(lines[:n_texts]), encoding="utf-8")
+        monkeypatch.setattr("energylens.cli.programs.DEMO_TEXTS", str(few))
     result = run("demo", "--store", tmp_path / "demo.lens", "--no-tui")
     assert result.stderr.count("passed") == 7, "seven bundled SAEs pass the gate"
     for said in (

@@ -3,8 +3,9 @@
     python -m tests.tui.explore_in_tmux STORE [DIRECTORY]
 
 Finds the specialist of mathematics, reads its contexts, sees its EFAS and its anchors, ablates it,
-filters the ranking by EFAS, asks for the feature in SQL, and exports the rows. Each step waits for what must be on the screen. STORE is
-the demo's store; files are written to DIRECTORY, the working directory by default.
+filters the ranking by EFAS, asks for the feature in SQL, and exports the rows. Each step waits for
+what must be on the screen. STORE is the demo's store; files are written to DIRECTORY, the working
+directory by default.
 """
 
 import os

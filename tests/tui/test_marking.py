@@ -13,6 +13,7 @@ from db.notes import Note, read_notes
 from ingest.plan import IngestConfig
 from queries.catalog import open_catalog
 from queries.contexts import activation_samples
+from queries.display import visible
 from queries.features import best_features
 from queries.masks import Unmasked
 from queries.specialists import layer_progression
@@ -160,6 +161,22 @@ async def test_energies_are_shaded_too(drive: Open) -> None:
         await d.press("u")
         by_energy = [span for span in text.render().spans if "on #" in str(span.style)]
         assert len(by_energy) > len(by_activation), "nearly every token has an energy"
+
+
+@pytest.mark.parametrize("keys", [(), ("u", "u")], ids=["text", "energies under it"])
+async def test_a_click_goes_to_a_token(drive: Open, keys: tuple[str, ...]) -> None:
+    async with drive("large") as d:
+        await d.press("2", "enter", "space", *keys)
+        text = d.app.screen.query(TokenText).first()
+        before = text.tokens[:3]
+        place = sum(max(cell_len(visible(t.label)) + 1, len(f"{t.energy:.1f}")) + 1 for t in before)
+        if not keys:
+            place = sum(cell_len(visible(t.label)) for t in before)
+        assert text.cursor != 3
+        assert await d.pilot.click(text, offset=(2 + place, 1))
+        await d.settle()
+        assert text.has_focus and text.cursor == 3
+        assert f"token {text.tokens[3].token_index}" in d.lines[-2]
 
 
 @BOTH

@@ -8,6 +8,7 @@ import polars as pl
 from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -212,6 +213,7 @@ class TokenText(Widget, can_focus=True):
             style += shade(share)
         if number == self.cursor and self.has_focus:
             style += Style(bold=True, underline=True, reverse=not active)
+        style += Style.from_meta({"glyph": number})
         text.append(visible(glyph.text), style)
         if active and (self.with_digits or needs_digits(self.app)):
             text.append(digit(share), style)
@@ -227,6 +229,11 @@ class TokenText(Widget, can_focus=True):
         self.cursor = max(0, min(self.cursor + by, len(self._glyphs) - 1))
         self.refresh(layout=True)
         self.post_message(self.Moved(self.token))
+
+    def on_click(self, event: events.Click) -> None:
+        number = event.style.meta.get("glyph")
+        if number is not None:
+            self.action_token(number - self.cursor)
 
     def action_expand(self) -> None:
         self._is_whole = not self._is_whole
