@@ -62,22 +62,30 @@ def _term(
     value, operator = found["value"].strip('"'), found["operator"]
     if operator is None:
         texts = [column for column, kind in columns.items() if kind == "VARCHAR"]
-        checks = [f'contains(lower("{c}"::VARCHAR), lower(${name}))' for c in texts or columns]
+        checks = [
+            f"contains(lower({_quoted(c)}::VARCHAR), lower(${name}))" for c in texts or columns
+        ]
         return " OR ".join(checks), value
     column = _column(found["column"], columns, headings)
+    own = _quoted(column)
     if operator == ":":
-        return f'contains(lower("{column}"::VARCHAR), lower(${name}))', value
+        return f"contains(lower({own}::VARCHAR), lower(${name}))", value
     if operator == "~":
         _check_pattern(value)
-        return f'regexp_matches("{column}"::VARCHAR, ${name})', value
+        return f"regexp_matches({own}::VARCHAR, ${name})", value
     if columns[column] == "VARCHAR":
-        return f'"{column}" {operator} ${name}', value
+        return f"{own} {operator} ${name}", value
     if columns[column] == "BOOLEAN":
-        return f'"{column}" {operator} ${name}', value.lower() in ("true", "yes", "1")
+        return f"{own} {operator} ${name}", value.lower() in ("true", "yes", "1")
     try:
-        return f'"{column}" {operator} ${name}', float(value)
+        return f"{own} {operator} ${name}", float(value)
     except ValueError:
         raise QueryError(f"{column} {operator} takes a number, not '{value}'") from None
+
+
+def _quoted(column: str) -> str:
+    """A column as SQL names it; those of an ad-hoc result are named by anybody."""
+    return '"' + column.replace('"', '""') + '"'
 
 
 def _column(name: str, columns: dict[str, str], headings: dict[str, str]) -> str:
