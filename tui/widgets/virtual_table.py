@@ -21,6 +21,8 @@ from textual.strip import Strip
 
 from tui.notices import copy
 
+_JOINERS = frozenset("\u200d\ufe0f")
+"""What makes one character, and one width, of several."""
 PAGE = 256
 """Rows asked for at once."""
 
@@ -210,19 +212,32 @@ class VirtualTable(ScrollView, can_focus=True):
     def _line(self, index: int) -> Strip:
         if self.source is None or not 0 <= index < self.n_rows:
             return Strip([])
-        row = self.source.row(index)
-        is_cursor = index == self.cursor_row
-        cells = [
-            f" {_fit('…' if row is None else column.show(row[number]), column)} "
-            for number, column in enumerate(self.columns)
-        ]
-        if not is_cursor:  # one segment a line: a page of cells is drawn in a few milliseconds
-            return Strip([Segment("".join(cells), self._base)], self.virtual_size.width)
-        look, at = self.get_component_rich_style("virtual-table--cursor"), self.cursor_column
-        style = self._base + look
+        cells = self._cells(self.source.row(index))
+        if index != self.cursor_row:
+            line = "".join(cells)
+            if line.isascii():  # in one piece a page is drawn sooner
+                return Strip([Segment(line, self._base)], len(line))
+            return Strip([Segment(cell, self._base) for cell in cells])
+        style = self._base + self.get_component_rich_style("virtual-table--cursor")
         own = style + Style(bold=True, underline=True) if self.has_focus else style
-        parts = ((cells[:at], style), (cells[at : at + 1], own), (cells[at + 1 :], style))
-        return Strip([Segment("".join(part), drawn) for part, drawn in parts])
+        looks = [own if n == self.cursor_column else style for n in range(len(cells))]
+        return Strip([Segment(cell, look) for cell, look in zip(cells, looks, strict=True)])
+
+    def _cells(self, row: Sequence[Any] | None) -> list[str]:
+        """A row up to the right edge of the view; what is left of the view is not written out."""
+        left, right = self.scroll_offset.x, self.scroll_offset.x + self.size.width
+        cells, start = [], 0
+        for number, column in enumerate(self.columns):
+            if start >= right:
+                break
+            end = start + column.width + 2
+            if end <= left:
+                cells.append(" " * (column.width + 2))
+            else:
+                cell = f" {_fit('…' if row is None else column.show(row[number]), column)} "
+                cells.append(cell if cell.isascii() else _cut(cell, start < left, right - start))
+            start = end
+        return cells
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"virtual-table--cursor"}
 
@@ -295,3 +310,11 @@ def _fit(text: str, column: TableColumn) -> str:
         return set_cell_size(text, column.width - 1) + "…"
     space = " " * (column.width - cells)
     return space + text if column.right else text + space
+
+
+def _cut(cell: str, is_cut_left: bool, width: int) -> str:
+    """A cell at an edge of the view. Joined emoji have no place where they can be cut: on the left
+    an ellipsis stands for all of it, so that the cells after it stay in their columns."""
+    if is_cut_left and not _JOINERS.isdisjoint(cell):
+        return "…".rjust(cell_len(cell))
+    return set_cell_size(cell, width) if cell_len(cell) > width else cell
