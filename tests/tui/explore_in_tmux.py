@@ -122,7 +122,10 @@ def _steps(terminal: Terminal, directory: Path) -> list[str]:
 
     terminal.keys("*")
     terminal.wait(r"starred")
-    terminal.keys("4", "/")
+    terminal.keys("4")
+    terminal.wait(r"tested at q")
+    terminal.keys("/")
+    terminal.wait(r"\d+ of [\d,]+ *\n")
     terminal.type("category:math q < 0.01")
     terminal.keys("Enter")
     note(terminal.wait(r"/ category:math q < 0\.01\s+\d+ of [\d,]+")[0])

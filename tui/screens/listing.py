@@ -62,10 +62,13 @@ class ListingScreen(LensScreen):
     ) -> None:
         """Show a frame in the order it comes in."""
         table.arrow = None
+        is_first = (table.id or "") not in self._whole
         self._whole[table.id or ""] = rows
-        if table is self._filtered:
+        if table is self._filtered and not is_first:
             self._close_filter()
         self._put(table, rows, tuple(columns) if columns is not None else table.columns)
+        if table is self._filtered:  # the filter was typed before the first rows came
+            self._apply(self._filter)
 
     def keep(self, table: VirtualTable) -> Kept:
         """What `restore` brings back."""
@@ -134,7 +137,7 @@ class ListingScreen(LensScreen):
     async def action_filter(self) -> None:
         """Filter the table in focus, letter by letter."""
         table = self._table_in_focus()
-        if table is None or not self.n_all(table.id or ""):
+        if table is None:
             return
         if self._filtered is not table:
             self._show_all()
@@ -147,6 +150,9 @@ class ListingScreen(LensScreen):
     def _apply(self, text: str) -> None:
         table = self._filtered
         if table is None:
+            return
+        if (table.id or "") not in self._whole:
+            self._filter = text
             return
         whole = self._whole[table.id or ""]
         titles = {column.title: column.name for column in table.columns}
@@ -191,7 +197,9 @@ class ListingScreen(LensScreen):
         table = self._filtered
         self._close_filter()
         if table is not None:
-            self._put(table, self._whole[table.id or ""], table.columns)
+            whole = self._whole.get(table.id or "")
+            if whole is not None:
+                self._put(table, whole, table.columns)
 
     def _close_filter(self) -> None:
         self.workspace.tasks.cancel(self, "filter")
