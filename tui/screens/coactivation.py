@@ -89,7 +89,6 @@ more texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
     def on_mount(self) -> None:
         self._unit = "token"
         self._path = [_Place("pairs")]
-        super().on_mount()
 
     @property
     def table(self) -> VirtualTable:

@@ -108,7 +108,6 @@ the cursor, `*`, **n** and **=** as in Features.
 
     def on_mount(self) -> None:
         self._variant = "lens"
-        super().on_mount()
 
     def open(self, selection: Selection) -> None:
         self.query_one("#ranking").focus()

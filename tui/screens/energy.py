@@ -88,7 +88,6 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
         self._category: str | None = None
         self._shown: Shown = "texts"
         self.query_one("#texts").focus()
-        super().on_mount()
 
     def open(self, selection: Selection) -> None:
         run, wanted, unmasked = selection.run, self._category, self.workspace.unmasked

@@ -108,7 +108,6 @@ the tokens of a choice or a path, or opens a feature.
 
     def on_mount(self) -> None:
         self._shown: Shown = "choices"
-        super().on_mount()
 
     def open(self, selection: Selection) -> None:
         self.query_one("#routes").focus()
