@@ -13,6 +13,8 @@ Terms stand side by side and must all hold. Column names may be cut short while 
 import re
 from dataclasses import dataclass
 
+import duckdb
+
 from energylens.errors import QueryError
 
 _TERM = re.compile(
@@ -74,7 +76,7 @@ def _term(
         _check_pattern(value)
         return f"regexp_matches({own}::VARCHAR, ${name})", value
     if columns[column] == "VARCHAR":
-        return f"{own} {operator} ${name}", value
+        return f"{own}::VARCHAR {operator} ${name}", value
     if columns[column] == "BOOLEAN":
         return f"{own} {operator} ${name}", value.lower() in ("true", "yes", "1")
     try:
@@ -108,7 +110,10 @@ def _column(name: str, columns: dict[str, str], headings: dict[str, str]) -> str
 
 
 def _check_pattern(pattern: str) -> None:
+    """DuckDB matches with RE2, which knows no look-around and no references back."""
+    con = duckdb.default_connection().cursor()
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise QueryError(f"'{pattern}' is no regular expression: {error}") from error
+        con.execute("SELECT regexp_matches('', $pattern)", {"pattern": pattern})
+    except duckdb.InvalidInputException as error:
+        wrong = str(error).removeprefix("Invalid Input Error: ")
+        raise QueryError(f"'{pattern}' is no regular expression: {wrong}") from error

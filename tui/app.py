@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -34,6 +35,7 @@ from tui.screens.specialists import SpecialistsScreen
 from tui.screens.sql import SqlScreen
 from tui.settings import Settings, read_settings, settings_path
 from tui.state import Workspace
+from tui.turns import Turns
 from tui.worker import WorkerClient
 
 
@@ -96,9 +98,17 @@ class LensApp(App[None]):
         self.workspace = Workspace(store, Jobs(client, place.store or str(store.path.resolve())))
         self.theme = wanted.theme
         self.set_keymap(wanted.keys)
+        self._turns = Turns(self, super().on_event)
         is_far = bool(os.environ.get("SSH_CONNECTION"))
         if not (wanted.animation if wanted.animation is not None else not is_far):
             self.animation_level = "none"
+
+    async def on_event(self, event: events.Event) -> None:
+        """Let what is typed take effect one by one, and all else at once."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            await self._turns.take(event)
+        else:
+            await super().on_event(event)
 
     def action_prompt(self) -> None:
         """Run a text through the model of the run in view."""

@@ -56,6 +56,7 @@ def test_filters_keep_what_polars_keeps(
         ("n_ > 5", "could be n_active or n_texts"),
         ("density > much", "takes a number"),
         ('top_category~"("', "no regular expression"),
+        ('top_category~"(?=x)"', "no regular expression: invalid perl operator"),
         ('"', "cannot be read"),
     ],
 )

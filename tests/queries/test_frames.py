@@ -53,6 +53,9 @@ def left(text: str, frame: pl.DataFrame = FRAME) -> list[int]:
         ("-dense=yes", [1, 2, 9]),
         ("members:30", [1]),
         ('day:"01-03"', [2]),
+        ("day >= 2026-01-03", [2, 9]),
+        ("day < 0", []),
+        ("members >= 0", [3, 1, 2]),
         ("-math", [2, 9]),
     ],
 )
@@ -73,7 +76,7 @@ def test_what_is_left_is_of_the_frames_own_types() -> None:
     assert filtered(Memory(), FRAME.clear(), "math", TITLES).schema == FRAME.schema
 
 
-@given(st.text(alphabet="max<>=:~\"- 09.()[]%'éx", max_size=20))
+@given(st.text(alphabet="maxdy<>=:~\"- 09.()[]?%'éx", max_size=20))
 def test_any_text_leaves_rows_of_the_frame_or_says_what_is_wrong(text: str) -> None:
     try:
         found = left(text)

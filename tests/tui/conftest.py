@@ -1,11 +1,14 @@
 """Run the app under Pilot and read its screen as a person would."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.keys import Keys, _character_to_key
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
@@ -14,6 +17,7 @@ from queries.catalog import open_catalog
 from tui.app import LensApp
 from tui.settings import Settings
 
+KEYS = {key.value for key in Keys}
 SIZES = {"small": (80, 24), "large": (160, 45)}
 
 
@@ -31,19 +35,20 @@ class Driver:
             await self.settle()
 
     async def type(self, text: str) -> None:
-        names = {
-            " ": "space",
-            ">": "greater_than_sign",
-            ":": "colon",
-            "-": "minus",
-            "_": "underscore",
-            "[": "left_square_bracket",
-            "]": "right_square_bracket",
-        }
-        await self.press(*(names.get(c, c) for c in text))
+        await self.press(*(_character_to_key(c) for c in text))
+
+    async def type_ahead(self, *parts: str) -> None:
+        """Send texts and named keys all at once, as one packet of a slow line brings them."""
+        for part in parts:
+            for key in [part] if len(part) > 1 and part in KEYS else part:
+                name = key if key in KEYS else _character_to_key(key)
+                self.app.post_message(events.Key(name, key if len(key) == 1 else None))
+        await self.settle()
 
     async def settle(self) -> None:
-        """Wait until no question is open and everything is drawn."""
+        """Wait until no key is on its way, no question is open and everything is drawn."""
+        while self.app._turns._under_way is not None and self.app.is_running:
+            await asyncio.sleep(0)
         for _ in range(3):
             with suppress(WorkerCancelled):  # a question that was interrupted
                 await self.app.workers.wait_for_complete()

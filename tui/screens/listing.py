@@ -182,7 +182,7 @@ class ListingScreen(LensScreen):
     def _filter_done(self) -> None:
         if self._filtered is not None:
             self._filtered.focus()
-        if not self._filter:
+        if not self.query_one(FilterBar).text.strip():
             self._close_filter()
 
     @on(FilterBar.Cleared)

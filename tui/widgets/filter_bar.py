@@ -44,6 +44,11 @@ class FilterBar(Horizontal):
         yield Input(placeholder=self._hint, compact=True)
         yield Static("", classes="count", markup=False)
 
+    @property
+    def text(self) -> str:
+        """What is typed."""
+        return self.query_one(Input).value
+
     def show(self, text: str) -> None:
         """Show a filter."""
         self.display = True

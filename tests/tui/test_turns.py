@@ -1,0 +1,93 @@
+"""Keys that come faster than the screen follows act as if they had been pressed one by one."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.app import App, ComposeResult
+from textual.widgets import Input
+
+from queries.efas import efas_ranking
+from tests.tui.conftest import Open
+from tui import turns
+from tui.screens.feature import FeatureScreen
+from tui.screens.sql import SqlScreen
+from tui.turns import Turns
+from tui.widgets.filter_bar import FilterBar
+from tui.widgets.sql_editor import SqlEditor
+
+
+async def test_a_filter_typed_at_once_filters(drive: Open, rich, rich_path: Path) -> None:
+    ranking = efas_ranking(rich, rich.runs[0].info.run_id, "mlp", k=10_000)
+    left = len(ranking.filter(ranking["q"] < 0.05))
+    async with drive("large", rich_path) as d:
+        await d.type_ahead("4/", "q < 0.05", "enter")
+        assert d.app.screen.query_one(FilterBar).text == "q < 0.05"
+        await d.until(f"{left:,} of {len(ranking):,}")
+        await d.type_ahead("/t > 0", "escape", "/t < 0", "home", "-")
+        assert d.app.screen.query_one(FilterBar).text == "-t < 0"
+
+
+async def test_a_jump_typed_at_once_arrives(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.type_ahead(":feature 3", "enter")
+        assert isinstance(d.app.screen, FeatureScreen)
+        assert " Feature 3 " in d.text
+
+
+async def test_a_key_of_the_app_waits_for_the_letters_before_it(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.press("8")
+        assert isinstance(d.app.screen, SqlScreen)
+        d.app.screen.query_one(SqlEditor).text = ""
+        await d.type_ahead("select 6 * 7 as answer", "f5")
+        await d.until("42")
+
+
+class Slow(Input):
+    """An input that comes to the end of a key when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    async def on_key(self) -> None:
+        await self.may_end.wait()
+
+
+class Small(App[None]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.turns = Turns(self, super().on_event)
+
+    def compose(self) -> ComposeResult:
+        yield Slow()
+
+    def on_key(self, event: events.Key) -> None:
+        self.seen.append(event.key)
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            await self.turns.take(event)
+        else:
+            await super().on_event(event)
+
+
+async def test_a_key_that_never_ends_does_not_hold_the_next_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_LONGEST_WAIT", 0.05)
+    app = Small()
+    async with app.run_test():
+        app.post_message(events.Key("a", "a"))
+        await asyncio.sleep(0.01)
+        app.set_focus(None)
+        app.post_message(events.Key("b", "b"))
+        await asyncio.sleep(0.01)
+        assert app.seen == []
+        while not app.seen:
+            await asyncio.sleep(0.01)
+        assert app.seen == ["b"]
+        app.query_one(Slow).may_end.set()
