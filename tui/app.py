@@ -35,7 +35,7 @@ from tui.screens.specialists import SpecialistsScreen
 from tui.screens.sql import SqlScreen
 from tui.settings import Settings, read_settings, settings_path
 from tui.state import Workspace
-from tui.turns import Turns
+from tui.turns import Turns, Typed
 from tui.worker import WorkerClient
 
 
@@ -105,10 +105,12 @@ class LensApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         """Let what is typed take effect one by one, and all else at once."""
-        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+        if isinstance(event, Typed) and not event.is_forwarded:
             await self._turns.take(event)
-        else:
-            await super().on_event(event)
+            return
+        await super().on_event(event)
+        if isinstance(event, Typed):
+            self._turns.arrived(event)
 
     def action_prompt(self) -> None:
         """Run a text through the model of the run in view."""

@@ -27,40 +27,54 @@ class Turns:
         self._app = app
         self._hand_on = hand_on
         self._held: deque[Typed] = deque()
-        self._under_way: asyncio.TimerHandle | None = None
+        self._on_its_way: Typed | None = None
+        self._way: list[MessagePump] = []
+        self._limit: asyncio.TimerHandle | None = None
 
     async def take(self, event: Typed) -> None:
         """Hand an event on now, or as soon as those before it have taken effect."""
-        if self._under_way is None:
+        if self._on_its_way is None:
+            self._on_its_way = event
             await self._begin(event)
         else:
             self._held.append(event)
 
+    def arrived(self, event: Typed) -> None:
+        """An event has come up to the app, which has done what it stands for."""
+        if event is self._on_its_way:
+            self._follow(event)
+
     async def _begin(self, event: Typed) -> None:
-        turn = asyncio.get_running_loop().call_later(
-            _LONGEST_WAIT, lambda: self._app.call_later(self._end, turn)
-        )
-        self._under_way = turn
+        loop = asyncio.get_running_loop()
+        self._limit = loop.call_later(_LONGEST_WAIT, self._app.call_later, self._end, event)
         lowest = self._app.focused or self._app.screen
-        way = [lowest, *lowest.ancestors]
+        self._way = [lowest, *lowest.ancestors]
         await self._hand_on(event)
-        messages = [*way, *way]  # the key on its way up, then what its action told the widgets
-        _behind(iter(messages), lambda: self._wait_for_screen(turn))
+        if not (event.is_forwarded and lowest.call_later(self._passed_lowest, event)):
+            self._follow(event)
 
-    def _wait_for_screen(self, turn: asyncio.TimerHandle) -> None:
-        _behind(iter([self._app.screen, self._app]), lambda: self._end(turn))
+    def _passed_lowest(self, event: Typed) -> None:
+        if event._stop_propagation and event is self._on_its_way:
+            self._follow(event)
 
-    async def _end(self, turn: asyncio.TimerHandle) -> None:
-        turn.cancel()
-        if turn is self._under_way:
-            self._under_way = None
-            if self._held:
-                await self._begin(self._held.popleft())
+    def _follow(self, event: Typed) -> None:
+        """Wait for what the event has told widgets, the app, and a screen it has opened."""
+        way = iter([*self._way, self._app.screen, self._app])
+        _behind(way, lambda: self._end(event))
+
+    def _end(self, event: Typed) -> None:
+        if event is not self._on_its_way:
+            return
+        if self._limit is not None:
+            self._limit.cancel()
+        self._on_its_way = self._held.popleft() if self._held else None
+        if self._on_its_way is not None:
+            self._app.call_later(self._begin, self._on_its_way)
 
 
-def _behind(pumps: Iterator[MessagePump], then: Callable[[], object]) -> object:
+def _behind(pumps: Iterator[MessagePump], then: Callable[[], None]) -> None:
     """Do something when each pump in turn has come through all that it holds now."""
     for pump in pumps:
-        if pump.call_later(_behind, pumps, then):
-            return None
-    return then()
+        if pump.message_queue_size and pump.call_later(_behind, pumps, then):
+            return
+    then()

@@ -47,7 +47,7 @@ class Driver:
 
     async def settle(self) -> None:
         """Wait until no key is on its way, no question is open and everything is drawn."""
-        while self.app._turns._under_way is not None and self.app.is_running:
+        while self.app._turns._on_its_way is not None and self.app.is_running:
             await asyncio.sleep(0)
         for _ in range(3):
             with suppress(WorkerCancelled):  # a question that was interrupted

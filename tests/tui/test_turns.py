@@ -73,6 +73,8 @@ class Small(App[None]):
             await self.turns.take(event)
         else:
             await super().on_event(event)
+            if isinstance(event, events.Key):
+                self.turns.arrived(event)
 
 
 async def test_a_key_that_never_ends_does_not_hold_the_next_for_good(

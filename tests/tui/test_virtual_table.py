@@ -1,5 +1,7 @@
 """The table draws what stands in its rows, wherever it is scrolled to."""
 
+from random import Random
+
 import polars as pl
 import pytest
 from rich.cells import cell_len
@@ -52,3 +54,41 @@ async def test_every_line_is_as_wide_as_the_view_and_starts_where_it_should(step
                     assert shown == value.strip()
                 else:
                     assert shown.endswith("…") and value.startswith(shown[:-1].strip())
+
+
+class Long(App[None]):
+    """Two tables of the same rows, one with a border, which Textual draws the whole of."""
+
+    CSS = "#bordered { border-top: solid white; }"
+    ROWS = pl.DataFrame({"n": range(5000), "word": [WORDS[n % 7] for n in range(5000)]})
+    COLUMNS = (TableColumn("n", "n", 6, right=True), TableColumn("word", "word", 20))
+
+    def compose(self) -> ComposeResult:
+        yield VirtualTable(self.COLUMNS, id="plain")
+        yield VirtualTable(self.COLUMNS, id="bordered")
+
+    def on_mount(self) -> None:
+        for table in self.query(VirtualTable):
+            table.show(FrameRows(self.ROWS))
+
+
+MOVES = ["down", "up", "pagedown", "pageup", "end", "home", "right", "left"]
+
+
+async def test_lines_drawn_before_are_the_lines_of_now() -> None:
+    app, random = Long(), Random(5)
+    async with app.run_test(size=(40, 21)) as pilot:
+        table = app.query_one("#plain", VirtualTable)
+        for move in random.choices(MOVES, k=60):
+            await pilot.press(move)
+            strips = app.screen._compositor.render_strips()
+            first = table.scroll_offset.y
+            assert first <= table.cursor_row < first + table.size.height - 1
+            for place, strip in enumerate(strips[1 : table.size.height]):
+                number, word, _ = strip.divide([8, 30, 40])
+                assert number.text == f" {first + place:>6} "
+                assert word.text.strip() == WORDS[(first + place) % 7].strip()
+                is_cursor = first + place == table.cursor_row
+                assert any(s.style.underline for s in strip if s.style) == is_cursor
+        plain, bordered = strips[0].text, strips[11].text
+        assert plain == bordered, "a border moves the heading down, and leaves it as it is"

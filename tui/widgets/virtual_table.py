@@ -14,6 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.cache import LRUCache
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -130,6 +131,9 @@ class VirtualTable(ScrollView, can_focus=True):
         self.cursor_row = 0
         self.cursor_column = 0
         self._base = Style()
+        self._drawn: LRUCache[int, Strip] = LRUCache(PAGE)
+        """Lines that have been drawn, by row; the cursor's is drawn anew."""
+        self._drawn_for: tuple[Style, int, int] | None = None
         self.arrow: tuple[str, bool] | None = None
         """Column the rows are sorted by, and whether downwards; None shows no arrow."""
 
@@ -138,6 +142,7 @@ class VirtualTable(ScrollView, can_focus=True):
         if columns is not None:
             self.columns = tuple(columns)
         self.source = source
+        self._drawn.clear()
         self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
         width = sum(column.width + 2 for column in self.columns)
         self.virtual_size = Size(width, source.n_rows + 1)
@@ -186,15 +191,44 @@ class VirtualTable(ScrollView, can_focus=True):
         if 1 <= y < self.size.height:
             self.refresh(Region(0, y, self.size.width, 1))
 
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """The bar beside a long table is told only of moves by an eighth of a line, the least it
+        can show: painting it takes as long as painting the rows."""
+        if self.show_vertical_scrollbar:
+            least = self.max_scroll_y / (8 * max(1, self.size.height))
+            is_whole = least <= 1 or new_value >= self.max_scroll_y
+            seen = new_value if is_whole else new_value - new_value % least
+            self.vertical_scrollbar.position = seen
+        if round(old_value) != round(new_value):
+            self.refresh(self.size.region)
+
     def render_lines(self, crop: Region) -> list[Strip]:
-        self._base = self.rich_style  # computed from all parents: once a paint, not once a line
-        return super().render_lines(crop)
+        """The lines as they are, where there is no border to draw around them: what Textual does
+        for that takes longer than writing the cells."""
+        self._base = self.rich_style
+        drawn_for = (self._base, self.scroll_offset.x, self.size.width)
+        if drawn_for != self._drawn_for:
+            self._drawn.clear()
+            self._drawn_for = drawn_for
+        if self.styles.gutter:
+            return super().render_lines(crop)
+        strips = [self.render_line(y) for y in crop.line_range]
+        background = self.background_colors[1]
+        for line_filter in self.get_line_filters():
+            strips = [strip.apply_filter(line_filter, background) for strip in strips]
+        return [strip.crop(crop.x, crop.right) for strip in strips]
 
     def render_line(self, y: int) -> Strip:
-        left, top = self.scroll_offset
-        width = self.size.width
-        strip = self._heading() if y == 0 else self._line(top + y - 1)
-        return strip.crop_extend(left, left + width, self._base)
+        if y == 0:
+            return self._cut_out(self._heading())
+        index = self.scroll_offset.y + y - 1
+        drawn = self._drawn.get(index) if index != self.cursor_row else None
+        return self._line(index) if drawn is None else drawn
+
+    def _cut_out(self, strip: Strip) -> Strip:
+        """What is in view of a line."""
+        left = self.scroll_offset.x
+        return strip.crop_extend(left, left + self.size.width, self._base)
 
     def _heading(self) -> Strip:
         segments = []
@@ -211,17 +245,27 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def _line(self, index: int) -> Strip:
         if self.source is None or not 0 <= index < self.n_rows:
-            return Strip([])
-        cells = self._cells(self.source.row(index))
-        if index != self.cursor_row:
-            line = "".join(cells)
-            if line.isascii():  # in one piece a page is drawn sooner
-                return Strip([Segment(line, self._base)], len(line))
-            return Strip([Segment(cell, self._base) for cell in cells])
-        style = self._base + self.get_component_rich_style("virtual-table--cursor")
-        own = style + Style(bold=True, underline=True) if self.has_focus else style
-        looks = [own if n == self.cursor_column else style for n in range(len(cells))]
-        return Strip([Segment(cell, look) for cell, look in zip(cells, looks, strict=True)])
+            return self._cut_out(Strip([]))
+        row = self.source.row(index)
+        cells = self._cells(row)
+        if index == self.cursor_row:
+            style = self._base + self.get_component_rich_style("virtual-table--cursor")
+            own = style + Style(bold=True, underline=True) if self.has_focus else style
+            looks = [own if n == self.cursor_column else style for n in range(len(cells))]
+            segments = [Segment(cell, look) for cell, look in zip(cells, looks, strict=True)]
+            return self._cut_out(Strip(segments))
+        strip = self._plain(cells)
+        if row is not None:
+            self._drawn[index] = strip
+        return strip
+
+    def _plain(self, cells: Sequence[str]) -> Strip:
+        """A line without the cursor: in one piece where it can be, which is drawn sooner."""
+        line = "".join(cells)
+        if not line.isascii():
+            return self._cut_out(Strip([Segment(cell, self._base) for cell in cells]))
+        left, width = self.scroll_offset.x, self.size.width
+        return Strip([Segment(line[left : left + width].ljust(width), self._base)], width)
 
     def _cells(self, row: Sequence[Any] | None) -> list[str]:
         """A row up to the right edge of the view; what is left of the view is not written out."""
