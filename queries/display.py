@@ -53,6 +53,11 @@ def number(value: float | int | Decimal | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def counted(n: int, what: str) -> str:
+    """So many of something."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def show_probability(value: float | None) -> str:
     """A p or q: `<1e-300` rather than 0, with a star below 0.05."""
     if value is None:

@@ -84,9 +84,7 @@ def _start(screen: LensScreen, selection: Selection, chosen: Offer | None) -> No
 
     def done(result: DoneResult) -> None:
         screen.notify(result.message, markup=False, timeout=10)
-        workspace.tasks.ask(
-            screen, "refresh", lambda _: workspace.store.refresh(), lambda _: workspace.take_in()
-        )
+        workspace.read_again(screen)
 
     workspace.jobs.ask(
         screen, chosen.title, chosen.method, selection.run, chosen.request, DoneResult, done

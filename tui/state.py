@@ -58,11 +58,24 @@ class Workspace:
             for watcher in self._watchers:
                 watcher()
 
-    def take_in(self) -> None:
-        """Show what has been added to the store: its catalogue has been refreshed."""
-        self.choices = self._choices()
-        for watcher in self._watchers:
-            watcher()
+    def read_again(self, asker: DOMNode, then: Callable[[], None] = lambda: None) -> None:
+        """Take in what has been added to the store, here or by other programs, and show it."""
+
+        def take_in(_: None) -> None:
+            self.choices = self._choices()
+            self.selection = self._still_there(self.selection)
+            for watcher in self._watchers:
+                watcher()
+            self.noted()
+            then()
+
+        self.tasks.ask(asker, "read again", lambda _: self.store.refresh(), take_in)
+
+    def _still_there(self, selection: Selection | None) -> Selection | None:
+        """An SAE as the store has it now; the first of the store where it has gone."""
+        wanted = selection and (selection.run, selection.sae.sae_id)
+        same = (c for c in self.choices if (c.run, c.sae.sae_id) == wanted)
+        return next(same, self.choices[0] if self.choices else None)
 
     def _choices(self) -> list[Selection]:
         corpora = [state for state in self.store.runs if state.info.base_run is None]

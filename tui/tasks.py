@@ -91,5 +91,5 @@ class Tasks:
 
 def _readable(error: duckdb.Error) -> str:
     if isinstance(error, duckdb.IOException):
-        return f"a file of the store changed while it was read; open the store again ({error})"
+        return f"a file of the store changed while it was read; R reads the store again ({error})"
     return str(error)

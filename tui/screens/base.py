@@ -6,6 +6,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from queries.display import counted
 from tui.modals.cell import CellModal
 from tui.modals.choose_sae import ChooseSae
 from tui.modals.frequency import FrequencyModal, frequencies
@@ -21,6 +22,9 @@ class LensScreen(Screen[None]):
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
         Binding("r", "recompute", "Recompute", show=False, id="app.recompute"),
         Binding("e", "export", "Export", show=False, id="app.export", tooltip="Write a file"),
+        Binding(
+            "R", "read_again", "Read again", show=False, id="app.read_again", tooltip="The store"
+        ),
         Binding("J", "side(1)", "Panel down", show=False, id="app.panel_down"),
         Binding("K", "side(-1)", "Panel up", show=False, id="app.panel_up"),
     ]
@@ -41,6 +45,16 @@ class LensScreen(Screen[None]):
 
         if self.workspace.selection is not None:
             offer(self, self.workspace.selection)
+
+    def action_read_again(self) -> None:
+        """Show what other programs have written into the store meanwhile."""
+        workspace = self.workspace
+
+        def told() -> None:
+            runs, saes = len(workspace.store.runs), len(workspace.choices)
+            self.notify(f"read again: {counted(runs, 'run')}, {counted(saes, 'SAE')}", markup=False)
+
+        workspace.read_again(self, told)
 
     def action_export(self) -> None:
         """Write the table or the screen to a file."""

@@ -46,19 +46,20 @@ MEANING = (
     "+ under-used, - over-used. It does not say that the feature matters."
 )
 _COLUMNS = (
-    whole("feature_id", "feature", 8),
-    numeric("efas", "EFAS", 8),
-    numeric("within", "within", 8),
-    numeric("t", "t", 7),
-    probability("q", "q"),
-    probability("p_flip", "p flip"),
-    numeric("smd", "smd", 7),
-    whole("n_active", "active", 8),
+    whole("feature_id", "feature", 7),
+    numeric("efas", "EFAS", 7),
+    numeric("within", "within", 7),
+    numeric("within_low", "low", 6),
+    numeric("within_high", "high", 6),
+    numeric("t", "t", 6),
+    probability("p", "p", 7),
+    probability("q", "q", 7),
+    whole("n_active", "active", 6),
     text("top_category", "category", 13),
     LABEL,
+    probability("p_flip", "p flip"),
     probability("p_familywise", "p fw"),
-    numeric("within_low", "low", 8),
-    numeric("within_high", "high", 8),
+    numeric("smd", "smd", 7),
     numeric("gate", "gate", 8),
     numeric("dose", "dose", 8),
     numeric("attribution", "attrib.", 9),
@@ -86,12 +87,12 @@ class EfasScreen(MarkingScreen, AnalysisScreen):
 
 Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEANING}
 
-**within** has window and position means off; `t` is clustered by context, `q` is Benjamini-Hochberg
-over the tested features, **p flip** confirms by random sign flips. **smd** is the mean of g where
-active less where not, in deviations. Only features on at least 30 tokens in 5 contexts are tested.
-**v** takes another gradient, **c** another SAE, **enter** opens the feature, **x** draws its
-activations against energies and gradients. **/** filters, **s** and **S** sort by the column under
-the cursor, `*`, **n** and **=** as in Features.
+**within** has window and position means off, **low** to **high** is its 95 % interval; it and `t`
+are clustered by context, `q` is Benjamini-Hochberg over the tested features, **p flip** confirms by
+random sign flips. **smd** is the mean of g where active less where not, in deviations. Only
+features on at least 30 tokens in 5 contexts are tested. **v** takes another gradient, **c** another
+SAE, **enter** opens the feature, **x** draws its activations against energies and gradients. **/**
+filters, **s** and **S** sort by the column under the cursor, `*`, **n** and **=** as in Features.
 """
 
     def compose(self) -> ComposeResult:

@@ -168,7 +168,7 @@ def _advice(writing: Writing | None) -> str:
     if writing is None:
         return ""
     if writing.is_running:
-        return "written by another process; open the store again once it is complete"
+        return "written by another process; R shows what it has finished so far"
     return "stopped before its end: the same ingest command goes on with it"
 
 

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
-from queries.display import number
+from queries.display import counted, number
 from queries.overview import RunSummary, run_summaries
 from tui.modals.choose import Choose
 from tui.screens.base import LensScreen
@@ -64,6 +64,14 @@ another it holds the two side by side, or their runs.
 
     def on_mount(self) -> None:
         self._summaries: dict[str, RunSummary] = {}
+        self.query_one("#saes").focus()
+        self.workspace.watch(self._list)
+        self._list()
+
+    def _list(self) -> None:
+        """Show every SAE as the store has it now; the cursor stays."""
+        table = self.query_one("#saes", VirtualTable)
+        row = table.cursor_row
         rows = [
             {
                 "sae": choice.sae.sae_id,
@@ -78,8 +86,8 @@ another it holds the two side by side, or their runs.
         ]
         names = [column.name for column in _COLUMNS]
         frame = pl.DataFrame(rows).select(names) if rows else pl.DataFrame()
-        self.query_one("#saes", VirtualTable).show(FrameRows(frame))
-        self.query_one("#saes").focus()
+        table.show(FrameRows(frame))
+        table.move_to(row)
         self._say()
         store = self.workspace.store
         self.workspace.tasks.ask(self, "overview", lambda _: run_summaries(store), self._summarised)
@@ -92,9 +100,9 @@ another it holds the two side by side, or their runs.
         store, running = self.workspace.store, len(self.workspace.jobs.running)
         self.query_one(StatusBar).say(
             store.path.name,
-            _counted(len(store.runs), "run"),
-            _counted(len(self.workspace.choices), "SAE"),
-            f"{_counted(running, 'job')} running: 9" if running else "",
+            counted(len(store.runs), "run"),
+            counted(len(self.workspace.choices), "SAE"),
+            f"{counted(running, 'job')} running: 9" if running else "",
         )
 
     def _summarised(self, found: list[RunSummary]) -> None:
@@ -151,10 +159,6 @@ another it holds the two side by side, or their runs.
                 "This store holds no run yet.\n\nMake one in a shell:\n"
                 f"energylens ingest {self.workspace.store.path} --model M --sae S --texts T"
             )
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _routing(run: RunSummary) -> str:
