@@ -302,6 +302,11 @@ def rich(rich_path: Path) -> Any:
 
 
 @pytest.fixture
+def rich_run(rich: Store) -> str:
+    return rich.runs[0].info.run_id
+
+
+@pytest.fixture
 def run_id(store: Store) -> str:
     return store.runs[0].info.run_id
 

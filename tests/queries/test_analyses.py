@@ -35,11 +35,6 @@ def frame(store: Store, sql: str) -> pl.DataFrame:
 
 
 @pytest.fixture
-def run(rich: Store) -> str:
-    return rich.runs[0].info.run_id
-
-
-@pytest.fixture
 def texts(rich: Store) -> pl.DataFrame:
     return frame(
         rich,
@@ -66,12 +61,12 @@ def means(store: Store, texts: pl.DataFrame, sae: str, d_sae: int) -> np.ndarray
 
 @pytest.mark.parametrize(("threshold", "with_padding"), [(0.25, False), (0.6, False), (0.25, True)])
 def test_specialists_equal_scipy(
-    rich: Store, run: str, texts: pl.DataFrame, threshold: float, with_padding: bool
+    rich: Store, rich_run: str, texts: pl.DataFrame, threshold: float, with_padding: bool
 ) -> None:
     values = means(rich, texts, "one", 48).astype(np.float32).astype(np.float64)
     if with_padding:
         values = values * (texts["n"] / texts["n"].to_numpy().max()).to_numpy()[:, None]
-    found = find_specialists(rich, run, "one", threshold, with_padding)
+    found = find_specialists(rich, rich_run, "one", threshold, with_padding)
     category = texts["category"].to_list()
     assert None in category and set(found["category"]) == {"a", "b"}
     n_checked = 0
@@ -104,9 +99,9 @@ def test_specialists_equal_scipy(
     np.testing.assert_allclose(found["q"].to_numpy(), q, rtol=1e-9)
 
 
-def test_the_stored_table_is_the_query_at_its_default(rich: Store, run: str) -> None:
+def test_the_stored_table_is_the_query_at_its_default(rich: Store, rich_run: str) -> None:
     stored = frame(rich, "SELECT * EXCLUDE (run_id, sae_id) FROM specialists WHERE sae_id = 'two'")
-    found = find_specialists(rich, run, "two")
+    found = find_specialists(rich, rich_run, "two")
     key = ["category", "feature_id"]
     one, two = stored.sort(key), found.sort(key)
     for name in one.columns:
@@ -114,9 +109,9 @@ def test_the_stored_table_is_the_query_at_its_default(rich: Store, run: str) -> 
             np.testing.assert_allclose(one[name], two[name], rtol=1e-6, err_msg=name)
 
 
-def test_lists_of_specialists_agree_with_the_table(rich: Store, run: str) -> None:
+def test_lists_of_specialists_agree_with_the_table(rich: Store, rich_run: str) -> None:
     table = frame(rich, "SELECT * FROM specialists")
-    matrix = specialist_matrix(rich, run)
+    matrix = specialist_matrix(rich, rich_run)
     assert len(matrix) == 3 * 2
     for row in matrix.iter_rows(named=True):
         own = table.filter(
@@ -124,28 +119,28 @@ def test_lists_of_specialists_agree_with_the_table(rich: Store, run: str) -> Non
         ).sort(["score", "auroc", "feature_id"], descending=[True, True, False])
         assert row["feature_id"] == own["feature_id"][0] and row["score"] == own["score"][0]
         assert row["is_found"] == (own["score"][0] > 0 and own["q"][0] < 0.05)
-        ranked = ranked_specialists(rich, run, row["sae_id"], row["category"], k=5)
+        ranked = ranked_specialists(rich, rich_run, row["sae_id"], row["category"], k=5)
         assert ranked["feature_id"].to_list() == own["feature_id"].head(5).to_list()
-    verdicts = specialist_categories(rich, run)
+    verdicts = specialist_categories(rich, rich_run)
     for row in verdicts.iter_rows(named=True):
         n = int(matrix.filter(pl.col("category") == row["category"])["is_found"].to_numpy().sum())
         assert row["n_found"] == n
         expected = {0: "never", 3: "always"}.get(n, "sometimes")
         assert row["verdict"] == expected
-    layers = layer_progression(rich, run)
+    layers = layer_progression(rich, rich_run)
     for row in layers.iter_rows(named=True):
         own = frame(rich, f"SELECT * FROM features WHERE sae_id = '{row['sae_id']}'")
         assert row["coverage"] == pytest.approx(own["n_texts"].to_numpy().max() / 40)
         assert row["peak_activation"] == own["max_activation"].drop_nulls().to_numpy().max()
         assert row["n_found"] == matrix.filter(pl.col("sae_id") == row["sae_id"])["is_found"].sum()
-    streams = stream_comparison(rich, run)
+    streams = stream_comparison(rich, rich_run)
     assert dict(zip(streams["stream"], streams["n_saes"], strict=True)) == {"mlp": 1, "residual": 2}
 
 
-def test_padding_fades_short_texts(rich: Store, run: str) -> None:
-    found = padding_effect(rich, run, "one")
+def test_padding_fades_short_texts(rich: Store, rich_run: str) -> None:
+    found = padding_effect(rich, rich_run, "one")
     assert found["category"].to_list() == ["a", "b"]
-    plain, padded = (find_specialists(rich, run, "one", with_padding=w) for w in (False, True))
+    plain, padded = (find_specialists(rich, rich_run, "one", with_padding=w) for w in (False, True))
     for row in found.iter_rows(named=True):
         for table, column in ((plain, "score"), (padded, "padded_score")):
             best = table.filter(pl.col("category") == row["category"])["score"].to_numpy().max()
@@ -167,7 +162,7 @@ def z(rich: Store) -> dict[str, np.ndarray]:
 
 
 def test_coactivation_equals_numpy(
-    rich: Store, run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
+    rich: Store, rich_run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
 ) -> None:
     by_unit = {"token": z["one"] != 0, "text": means(rich, texts, "one", 48) != 0}
     stored = frame(rich, "SELECT * FROM coactivation WHERE sae_id = 'one'")
@@ -211,10 +206,10 @@ def test_coactivation_equals_numpy(
 
 
 def test_any_pair_is_counted_on_demand(
-    rich: Store, run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
+    rich: Store, rich_run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
 ) -> None:
-    found = {r["unit"]: r for r in coactive_pair(rich, run, "one", 7, 8).iter_rows(named=True)}
-    stored = coactivation_partners(rich, run, "one", 7, k=50).filter(pl.col("partner_id") == 8)
+    found = {r["unit"]: r for r in coactive_pair(rich, rich_run, "one", 7, 8).iter_rows(named=True)}
+    stored = coactivation_partners(rich, rich_run, "one", 7, k=50).filter(pl.col("partner_id") == 8)
     for name in ("n_both", "n_feature", "n_partner", "jaccard", "phi", "cosine"):
         assert found["token"][name] == pytest.approx(stored[name][0], rel=1e-5)
     a, b = z["one"][:, 7] != 0, z["one"][:, 9] != 0
@@ -229,35 +224,35 @@ def test_any_pair_is_counted_on_demand(
             for t in np.unique(text)
         ]
     )
-    other = coactive_pair(rich, run, "one", 7, 9).filter(pl.col("unit") == "token")
+    other = coactive_pair(rich, rich_run, "one", 7, 9).filter(pl.col("unit") == "token")
     assert other["z_within"][0] == pytest.approx(d.sum() / np.sqrt((d**2).sum()), rel=1e-6)
-    nothing = coactive_pair(rich, run, "one", 7, 999).filter(pl.col("unit") == "token")
+    nothing = coactive_pair(rich, rich_run, "one", 7, 999).filter(pl.col("unit") == "token")
     assert nothing["n_both"][0] == 0 and nothing["lift"][0] is None
 
 
 def test_a_pair_of_two_saes_is_counted_over_the_same_tokens(
-    rich: Store, run: str, z: dict[str, np.ndarray]
+    rich: Store, rich_run: str, z: dict[str, np.ndarray]
 ) -> None:
     partner = int((z["two"] != 0).sum(axis=0).argmax())
     a, b = z["one"][:, 7], z["two"][:, partner]
-    found = coactive_pair(rich, run, "one", 7, partner, "two")
+    found = coactive_pair(rich, rich_run, "one", 7, partner, "two")
     token = found.filter(pl.col("unit") == "token").row(0, named=True)
     assert token["n_both"] == int(np.count_nonzero((a != 0) & (b != 0)))
     assert token["phi"] == pytest.approx(float(np.corrcoef(a != 0, b != 0)[0, 1]))
     assert token["cosine"] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), rel=1e-6)
 
 
-def test_a_feature_knows_the_choices_it_goes_with(rich: Store, run: str) -> None:
+def test_a_feature_knows_the_choices_it_goes_with(rich: Store, rich_run: str) -> None:
     table = frame(rich, "SELECT * FROM routing_features WHERE sae_id = 'one'")
     wanted = int(table["feature_id"].mode()[0])
     own = table.filter(pl.col("feature_id") == wanted).sort("phi", descending=True)
-    found = feature_anchors(rich, run, "one", wanted)
+    found = feature_anchors(rich, rich_run, "one", wanted)
     assert found["phi"].to_list() == own["phi"].to_list()
     assert len(found) == len(own) > 0
 
 
 def test_matches_are_correlations_over_all_tokens(
-    rich: Store, run: str, z: dict[str, np.ndarray]
+    rich: Store, rich_run: str, z: dict[str, np.ndarray]
 ) -> None:
     with np.errstate(invalid="ignore"):
         r = np.corrcoef(z["one"].T, z["two"].T)[:48, 48:]
@@ -271,47 +266,47 @@ def test_matches_are_correlations_over_all_tokens(
         ordered = np.sort(own[~np.isnan(own)])[::-1]
         assert row["correlation"] == pytest.approx(ordered[row["rank"]], abs=1e-6)
         assert -1.0001 <= row["cosine"] <= 1.0001
-    asked = matching_features(rich, run, "one", 7, "two", k=3)
+    asked = matching_features(rich, rich_run, "one", 7, "two", k=3)
     mine = stored.filter(pl.col("feature_id") == 7)
     assert asked["other_feature_id"].to_list() == mine["other_feature_id"].to_list()
     np.testing.assert_allclose(asked["correlation"], mine["correlation"], atol=1e-6)
-    walk = feature_evolution(rich, run, "one", 7)
+    walk = feature_evolution(rich, rich_run, "one", 7)
     assert walk["step"].to_list() == [0, 1] and walk["at_sae"].to_list() == ["one", "two"]
     assert walk["at_feature"].to_list() == [7, mine["other_feature_id"][0]]
-    back = feature_evolution(rich, run, "two", mine["other_feature_id"][0])
+    back = feature_evolution(rich, rich_run, "two", mine["other_feature_id"][0])
     assert back["step"].to_list() == [-1, 0]
-    best = matched_features(rich, run, "one", k=100)
+    best = matched_features(rich, rich_run, "one", k=100)
     assert best["correlation"].is_sorted(descending=True)
 
 
-def test_efas_lists_are_the_table(rich: Store, run: str) -> None:
+def test_efas_lists_are_the_table(rich: Store, rich_run: str) -> None:
     table = frame(rich, "SELECT * FROM efas WHERE sae_id = 'one' AND variant = 'lens'")
     tested = table.filter(pl.col("t").is_not_null())
-    ranked = efas_ranking(rich, run, "one", k=100)
+    ranked = efas_ranking(rich, rich_run, "one", k=100)
     assert set(ranked["feature_id"]) == set(tested["feature_id"]) and ranked["q"].is_sorted()
-    layer = efas_by_layer(rich, run).filter(pl.col("sae_id") == "one").row(0, named=True)
+    layer = efas_by_layer(rich, rich_run).filter(pl.col("sae_id") == "one").row(0, named=True)
     assert layer["n_tested"] == len(tested)
     assert layer["rms_t"] == pytest.approx(np.sqrt((tested["t"].to_numpy() ** 2).mean()))
-    histogram = efas_histogram(rich, run, "one", n_bins=9)
+    histogram = efas_histogram(rich, rich_run, "one", n_bins=9)
     assert histogram["n"].sum() == len(tested) and histogram["n_null"].sum() > 0
-    scatter = efas_scatter(rich, run, "one", 7)
+    scatter = efas_scatter(rich, rich_run, "one", 7)
     row = table.filter(pl.col("feature_id") == 7).row(0, named=True)
     assert len(scatter) == row["n_active"]
     dose = np.corrcoef(scatter["activation"], scatter["g_lens"])[0, 1]
     assert row["dose"] == pytest.approx(dose, abs=1e-4)
-    assert len(efas_scatter(rich, run, "one", 7, k=5)) <= 5
-    split = efas_split(rich, run, "one", k=50)
+    assert len(efas_scatter(rich, rich_run, "one", 7, k=5)) <= 5
+    split = efas_split(rich, rich_run, "one", k=50)
     assert split["t_selected"].abs().is_sorted(descending=True)
 
 
-def test_behaviour_of_texts_and_tokens(rich: Store, run: str) -> None:
+def test_behaviour_of_texts_and_tokens(rich: Store, rich_run: str) -> None:
     tokens = frame(
         rich,
         "SELECT t.*, text_id, category FROM tokens t JOIN contexts USING (run_id, context_id) JOIN "
         "texts USING (run_id, text_id) ORDER BY token_index",
     )
     valid = tokens.filter(~pl.col("is_masked") & pl.col("energy").is_not_null())
-    found = text_behaviour(rich, run)
+    found = text_behaviour(rich, rich_run)
     assert found["mean_energy"].is_sorted(descending=True) and len(found) == 40
     for row in found.iter_rows(named=True):
         own = valid.filter(pl.col("text_id") == row["text_id"])
@@ -320,7 +315,7 @@ def test_behaviour_of_texts_and_tokens(rich: Store, run: str) -> None:
         assert row["mean_confidence"] == pytest.approx(
             own["confidence"].to_numpy().mean(), rel=1e-5
         )
-    barriers = barrier_tokens(rich, run, min_z=1.0, k=1000)
+    barriers = barrier_tokens(rich, rich_run, min_z=1.0, k=1000)
     expected = set()
     for _, part in tokens.filter(~pl.col("is_masked")).group_by("context_id"):
         rows = part.sort("pos")
@@ -335,7 +330,7 @@ def test_behaviour_of_texts_and_tokens(rich: Store, run: str) -> None:
     assert set(barriers["token_index"]) == expected and len(expected) > 10
 
 
-def test_settling_is_the_last_change_of_the_top_token(rich: Store, run: str) -> None:
+def test_settling_is_the_last_change_of_the_top_token(rich: Store, rich_run: str) -> None:
     lens = frame(rich, "SELECT token_index, layer, top_vocab_id FROM energies ORDER BY 1, 2")
     expected: dict[Any, int] = {}
     for (token,), part in lens.group_by("token_index"):
@@ -345,9 +340,9 @@ def test_settling_is_the_last_change_of_the_top_token(rich: Store, run: str) -> 
         while settled > 0 and tops[settled - 1] == tops[-1]:
             settled -= 1
         expected[token] = layers[settled]
-    found = settling_layers(rich, run, 1)
+    found = settling_layers(rich, rich_run, 1)
     assert found["settling_layer"].to_list() == [expected[t] for t in found["token_index"]]
-    whole = settling_summary(rich, run).filter(pl.col("is_all"))
+    whole = settling_summary(rich, rich_run).filter(pl.col("is_all"))
     kept = frame(
         rich, "SELECT token_index FROM tokens WHERE NOT is_masked AND energy IS NOT NULL"
     )["token_index"]  # fmt: skip
@@ -357,8 +352,8 @@ def test_settling_is_the_last_change_of_the_top_token(rich: Store, run: str) -> 
     assert whole["share"].sum() == pytest.approx(1.0)
 
 
-def test_routing_health_equals_numpy(rich: Store, run: str) -> None:
-    health = routing_health(rich, run)
+def test_routing_health_equals_numpy(rich: Store, rich_run: str) -> None:
+    health = routing_health(rich, rich_run)
     assert health["layer"].to_list() == [0, 1]
     for row in health.iter_rows(named=True):
         rows = frame(
@@ -386,7 +381,7 @@ def test_routing_health_equals_numpy(rich: Store, run: str) -> None:
         valid = rows.filter(pl.col("energy").is_not_null())
         ceiling = np.corrcoef(valid["h"], valid["energy"])[0, 1]
         assert row["energy_ceiling"] == pytest.approx(ceiling, abs=1e-6)
-        loads = anchor_load(rich, run, at_layer=row["layer"])
+        loads = anchor_load(rich, rich_run, at_layer=row["layer"])
         assert loads["load"].sum() == pytest.approx(1.0)
         assert loads["share_first"].sum() == pytest.approx(1.0)
         by_choice = dict(zip(loads["choice_id"], loads["load"], strict=True))

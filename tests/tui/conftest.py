@@ -1,6 +1,5 @@
 """Run the app under Pilot and read its screen as a person would."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from textual.keys import Keys, _character_to_key
+from textual.keys import Keys, _character_to_key, key_to_character
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
@@ -31,28 +30,44 @@ class Driver:
     async def press(self, *keys: str) -> None:
         """Press keys one after the other, each when the last one's questions are answered."""
         for key in keys:
-            await self.pilot.press(key)
+            self._send(key)
             await self.settle()
 
+    def _send(self, key: str) -> None:
+        name = _character_to_key(key) if len(key) == 1 else key
+        character = key if len(key) == 1 else key_to_character(key)
+        self.app.post_message(events.Key(name, character))
+
     async def type(self, text: str) -> None:
-        await self.press(*(_character_to_key(c) for c in text))
+        await self.press(*text)
 
     async def type_ahead(self, *parts: str) -> None:
         """Send texts and named keys all at once, as one packet of a slow line brings them."""
         for part in parts:
-            for key in [part] if len(part) > 1 and part in KEYS else part:
-                name = key if key in KEYS else _character_to_key(key)
-                self.app.post_message(events.Key(name, key if len(key) == 1 else None))
+            for key in [part] if part in KEYS else part:
+                self._send(key)
         await self.settle()
 
     async def settle(self) -> None:
         """Wait until no key is on its way, no question is open and everything is drawn."""
-        while self.app._turns._on_its_way is not None and self.app.is_running:
-            await asyncio.sleep(0)
-        for _ in range(3):
+        quiet = 0
+        while quiet < 4 and self.app.is_running:
+            quiet = 0 if self._is_busy else quiet + 1
             with suppress(WorkerCancelled):  # a question that was interrupted
                 await self.app.workers.wait_for_complete()
-            await self.pilot.pause()
+            await self.pilot._wait_for_screen()
+            self.app.screen._on_timer_update()  # draws, and may move what stands on the screen
+
+    @property
+    def _is_busy(self) -> bool:
+        app, screen = self.app, self.app.screen
+        return (
+            app._turns._on_its_way is not None
+            or any(not worker.is_finished for worker in app.workers)
+            or any(pump.message_queue_size for pump in (app, *screen.walk_children()))
+            or screen._layout_required
+            or bool(screen._dirty_widgets)
+        )
 
     async def until(self, text: str) -> None:
         """Wait until a text is on the screen; toasts come on a timer."""
@@ -61,6 +76,14 @@ class Driver:
                 return
             await self.pilot.pause(0.05)
         raise AssertionError(f"'{text}' never came:\n{self.text}")
+
+    async def reach(self, text: str, by: str) -> None:
+        """Press a key until a text is on the screen."""
+        for _ in range(200):
+            await self.press(by)
+            if text in self.text:
+                return
+        raise AssertionError(f"'{by}' never led to '{text}':\n{self.text}")
 
     async def hears(self, text: str) -> None:
         """Wait until a toast says a text, however it is broken into lines."""
@@ -102,6 +125,7 @@ def drive(store_path: Path) -> Open:
         with open_catalog(path) as store:
             confine(store)
             app = LensApp(store, settings=settings)
+            app.animation_level = "none"  # what is read is where things come to rest
             async with app.run_test(
                 size=SIZES.get(size) or _size(size), notifications=True
             ) as pilot:

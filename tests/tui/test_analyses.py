@@ -28,16 +28,11 @@ from tui.widgets.virtual_table import VirtualTable
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 
 
-@pytest.fixture
-def run(rich: Store) -> str:
-    return rich.runs[0].info.run_id
-
-
 @BOTH
 async def test_specialists_are_a_heatmap_with_the_numbers_in_it(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
-    matrix = specialist_matrix(rich, run)
+    matrix = specialist_matrix(rich, rich_run)
     async with drive(size, rich_path) as d:
         await d.press("3")
         assert isinstance(d.app.screen, SpecialistsScreen)
@@ -52,11 +47,11 @@ async def test_specialists_are_a_heatmap_with_the_numbers_in_it(
         assert heatmap.cursor[0] == 1
         saes = [choice.sae.sae_id for choice in d.app.workspace.choices]
         sae = saes[heatmap.cursor[1]]
-        best = ranked_specialists(rich, run, sae, "b", k=1).row(0, named=True)
+        best = ranked_specialists(rich, rich_run, sae, "b", k=1).row(0, named=True)
         assert f"b in {sae}" in d.text and f" {best['score']} " in d.text
         await d.press("enter", "down", "enter")
         assert isinstance(d.app.screen, FeatureScreen)
-        second = ranked_specialists(rich, run, sae, "b", k=2)["feature_id"][1]
+        second = ranked_specialists(rich, rich_run, sae, "b", k=2)["feature_id"][1]
         assert f"Feature {second}" in d.text
         await d.press("escape", "escape")
         assert d.app.screen.query_one(Heatmap).has_focus
@@ -64,14 +59,14 @@ async def test_specialists_are_a_heatmap_with_the_numbers_in_it(
 
 @BOTH
 async def test_efas_is_ranked_and_says_what_it_means(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
     async with drive(size, rich_path) as d:
         await d.press("4")
         sae = d.app.workspace.selection.sae.sae_id
-        ranking = efas_ranking(rich, run, sae, k=2000)
-        (row,) = efas_by_layer(rich, run).filter(
-            efas_by_layer(rich, run)["sae_id"] == sae
+        ranking = efas_ranking(rich, rich_run, sae, k=2000)
+        (row,) = efas_by_layer(rich, rich_run).filter(
+            efas_by_layer(rich, rich_run)["sae_id"] == sae
         ).iter_rows(named=True)  # fmt: skip
         assert f"{row['n_discoveries']} of {row['n_tested']} tested at q < 0.05" in d.text
         first = next(
@@ -99,21 +94,21 @@ async def test_a_gradient_that_was_not_computed_says_how(drive, store: Store) ->
 
 @BOTH
 async def test_partners_are_followed_and_the_way_back_is_kept(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
     async with drive(size, rich_path) as d:
         names = [choice.sae.sae_id for choice in d.app.workspace.choices]
         d.app.workspace.select(d.app.workspace.choices[names.index("one")])
         await d.press("5")
-        pairs = coactive_pairs(rich, run, "one", k=5)
+        pairs = coactive_pairs(rich, rich_run, "one", k=5)
         a = pairs["feature_id"][0]
         assert f"{pairs['phi'][0]:.3f}" in d.text
         await d.press("enter")
         assert f"pairs > feature {a}" in d.text
-        partners = coactivation_partners(rich, run, "one", a)
+        partners = coactivation_partners(rich, rich_run, "one", a)
         b = partners["partner_id"][0]
         table = d.app.screen.query_one(VirtualTable)
-        assert table.n_rows == len(coactivation_partners(rich, run, "one", a, k=50))
+        assert table.n_rows == len(coactivation_partners(rich, rich_run, "one", a, k=50))
         await d.press("enter")
         assert f"pairs > feature {a} > feature {b}" in d.text
         await d.press("escape", "escape")
@@ -121,7 +116,7 @@ async def test_partners_are_followed_and_the_way_back_is_kept(
         await d.press("u")
         assert "by texts" in d.text
         await d.press("u", "t")
-        clusters = coactive_clusters(rich, run, "one")
+        clusters = coactive_clusters(rich, rich_run, "one")
         assert "clusters" in d.text and str(clusters["n_features"][0]) in d.text
         await d.press("o")
         assert isinstance(d.app.screen, FeatureScreen)
@@ -129,18 +124,18 @@ async def test_partners_are_followed_and_the_way_back_is_kept(
 
 @BOTH
 async def test_routing_turns_from_choices_to_paths_to_features(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
     async with drive(size, rich_path) as d:
         names = [choice.sae.sae_id for choice in d.app.workspace.choices]
         d.app.workspace.select(d.app.workspace.choices[names.index("one")])
         await d.press("6")
-        loads = anchor_load(rich, run)
+        loads = anchor_load(rich, rich_run)
         assert "[choices] / paths / features" in d.text and f"{loads['load'][0]:.3f}" in d.lines[2]
         if size == "large":
             assert "bits the first choice tells" in d.text and "category_given_token" in d.text
-            assert f"{routing_health(rich, run)['max_vio'][0]:.3f}" in d.text
-        taken = anchor_tokens(rich, run, int(loads["layer"][0]), k=16).filter(
+            assert f"{routing_health(rich, rich_run)['max_vio'][0]:.3f}" in d.text
+        taken = anchor_tokens(rich, rich_run, int(loads["layer"][0]), k=16).filter(
             pl.col("choice_id") == loads["choice_id"][0]
         )
         await d.press("enter")
@@ -150,8 +145,8 @@ async def test_routing_turns_from_choices_to_paths_to_features(
             lines = [line for line in d.lines if "without" in line]
             assert lines and any(" 1 " in line for line in d.lines[2:10]), "the stored effect"
         await d.press("t")
-        path = routing_paths(rich, run).row(0, named=True)
-        layers = routing_health(rich, run)["layer"].to_list()
+        path = routing_paths(rich, rich_run).row(0, named=True)
+        layers = routing_health(rich, rich_run)["layer"].to_list()
         before = layers.index(path["first_layer"])
         steps = ["·"] * before + [str(choice) for choice in path["choices"]]
         steps += ["·"] * (len(layers) - len(steps))
@@ -159,10 +154,10 @@ async def test_routing_turns_from_choices_to_paths_to_features(
         assert d.lines[2].split()[: len(layers)] == steps
         assert f"{path['z']:.2f}" in d.lines[2]
         await d.press("enter")
-        token = path_tokens(rich, run, path["first_layer"], path["choices"])["token"][0]
+        token = path_tokens(rich, rich_run, path["first_layer"], path["choices"])["token"][0]
         assert token.strip() in d.text
         await d.press("t")
-        best = anchor_features(rich, run, "one").row(0, named=True)
+        best = anchor_features(rich, rich_run, "one").row(0, named=True)
         assert f"{best['phi']:.3f}" in d.lines[2]
         await d.press("enter")
         assert f"Feature {best['feature_id']}" in d.text

@@ -22,23 +22,18 @@ from tui.widgets.heatmap import Heatmap
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 
 
-@pytest.fixture
-def run(rich: Store) -> str:
-    return rich.runs[0].info.run_id
-
-
 @BOTH
 async def test_the_energies_of_a_text_are_a_landscape(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
-    texts = text_behaviour(rich, run)
+    texts = text_behaviour(rich, rich_run)
     async with drive(size, rich_path) as d:
         await d.press("7")
         assert "40 texts, hardest first" in d.text
         assert f"{texts['mean_energy'][0]:.3f}" in d.lines[2]
         await d.press("down", "enter")
         text_id = texts["text_id"][1]
-        lens = energy_trajectory(rich, run, text_id)
+        lens = energy_trajectory(rich, rich_run, text_id)
         first = lens.filter(lens["token_index"] == lens["token_index"].min()).sort("layer")
         assert f"text {text_id}, " in d.text
         for layer, energy in first.select("layer", "energy").iter_rows():
@@ -46,7 +41,7 @@ async def test_the_energies_of_a_text_are_a_landscape(
             line = next(line for line in d.lines[2:] if line.startswith(name))
             assert f"{energy:.1f}" in line
         await d.press("right")
-        second = settling_layers(rich, run, text_id).row(1, named=True)
+        second = settling_layers(rich, rich_run, text_id).row(1, named=True)
         assert f"settles at layer {second['settling_layer']}" in d.text
         assert f" at {second['pos']}" in d.lines[-2]
         await d.press("n")
@@ -57,9 +52,9 @@ async def test_the_energies_of_a_text_are_a_landscape(
 
 @BOTH
 async def test_the_hardest_tokens_of_a_run_lead_into_their_texts(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
-    found = barrier_tokens(rich, run, k=1000)
+    found = barrier_tokens(rich, rich_run, k=1000)
     assert len(found) > 1
     async with drive(size, rich_path) as d:
         await d.press("7", "v")
@@ -79,16 +74,16 @@ async def test_the_hardest_tokens_of_a_run_lead_into_their_texts(
         category = found["category"].drop_nulls()[0]
         names = ["a", "b"]
         await d.press("f", *["down"] * (names.index(category) + 1), "enter")
-        n = len(barrier_tokens(rich, run, category, k=1000))
+        n = len(barrier_tokens(rich, rich_run, category, k=1000))
         assert f"{n} tokens" in d.lines[-2] and category in d.lines[-2]
 
 
 @BOTH
 async def test_each_layers_energy_by_category(
-    drive, rich: Store, rich_path: Path, run: str, size: str
+    drive, rich: Store, rich_path: Path, rich_run: str, size: str
 ) -> None:
-    means = energy_by_layer(rich, run)
-    settled = settling_summary(rich, run)
+    means = energy_by_layer(rich, rich_run)
+    settled = settling_summary(rich, rich_run)
     async with drive(size, rich_path) as d:
         await d.press("7", "v", "v")
         lines = {line.split()[0]: line.split() for line in d.lines[2:6]}

@@ -25,13 +25,8 @@ def path(rich_path: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ranking(rich, run_of_rich: str) -> pl.DataFrame:
-    return efas_ranking(rich, run_of_rich, "mlp", k=10_000)
-
-
-@pytest.fixture
-def run_of_rich(rich) -> str:
-    return rich.runs[0].info.run_id
+def ranking(rich, rich_run: str) -> pl.DataFrame:
+    return efas_ranking(rich, rich_run, "mlp", k=10_000)
 
 
 def table(d, name: str) -> VirtualTable:
@@ -96,9 +91,9 @@ async def test_headings_are_names_too(drive: Open, rich_path: Path, ranking: pl.
 
 
 async def test_a_followed_list_comes_back_as_it_was_left(
-    drive: Open, rich_path: Path, rich, run_of_rich: str
+    drive: Open, rich_path: Path, rich, rich_run: str
 ) -> None:
-    pairs = coactive_pairs(rich, run_of_rich, "one", k=10_000)
+    pairs = coactive_pairs(rich, rich_run, "one", k=10_000)
     left = pairs.filter(pl.col("n_both") > 2).sort("jaccard", descending=True)
     assert 1 < len(left) < len(pairs)
     second = int(left["feature_id"][1])
@@ -108,7 +103,7 @@ async def test_a_followed_list_comes_back_as_it_was_left(
         await d.press("5", "slash")
         await d.type("n_both > 2")
         await d.press("enter", "right", "right", "right", "s", "down", "enter")
-        partners = coactivation_partners(rich, run_of_rich, "one", second, k=50)
+        partners = coactivation_partners(rich, rich_run, "one", second, k=50)
         assert table(d, "together").n_rows == len(partners) and f"feature {second}" in d.lines[-2]
         assert "n_both" not in d.text
         await d.press("escape")
@@ -139,7 +134,7 @@ async def test_every_list_has_a_filter(
             await d.press("f5", "escape")
         n = table(d, name).n_rows
         assert n
-        await d.press("slash", "minus", "z", "q", "x")
+        await d.press("slash", "-", "z", "q", "x")
         assert d.app.screen.query_one(FilterBar).display
         assert table(d, name).n_rows == n and f"{n:,} of {n:,}" in d.text
         await d.press("escape")
@@ -148,11 +143,11 @@ async def test_every_list_has_a_filter(
 
 @BOTH
 async def test_explanations_are_shown_and_found(
-    drive: Open, path: Path, rich, run_of_rich: str, size: str
+    drive: Open, path: Path, rich, rich_run: str, size: str
 ) -> None:
-    wanted = int(efas_ranking(rich, run_of_rich, "mlp", k=2)["feature_id"][1])
+    wanted = int(efas_ranking(rich, rich_run, "mlp", k=2)["feature_id"][1])
     text = "[b]( brackets"
-    new = Explanation(run_of_rich, "mlp", wanted, text, "auto", "a-model", 0.75)
+    new = Explanation(rich_run, "mlp", wanted, text, "auto", "a-model", 0.75)
     write_explanations(StoreLayout(path).runs()[0], "mlp", [new])
     async with drive(size, path) as d:
         await d.press("2", "slash")

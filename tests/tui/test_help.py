@@ -87,7 +87,6 @@ async def test_help_and_keys_agree(drive: Open, rich_path: Path, title: str, siz
             await d.press("question_mark")
             assert isinstance(d.app.screen, HelpModal)
             assert title.split()[0] in d.text, "the title of the help is on the screen"
-            await d.press("end")
-            assert "Quit" in d.text, "and at its end every key"
+            await d.reach("Quit", by="end")  # whose text is parsed in a thread of its own
             await d.press("question_mark")
             assert d.app.screen is screen

@@ -57,7 +57,7 @@ async def test_a_feature_is_ablated_added_kept_and_steered_by(
         await driver.press("plus")
         await worked(driver)
         assert "+0.50 of its maximum" in driver.text
-        await driver.press("minus", "minus")
+        await driver.press("-", "-")
         await worked(driver)
         assert "-0.50 of its maximum" in driver.text
         await driver.press("w")

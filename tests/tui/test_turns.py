@@ -8,6 +8,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.widgets import Input
 
+from db.store import Store
 from queries.efas import efas_ranking
 from tests.tui.conftest import Open
 from tui import turns
@@ -18,8 +19,10 @@ from tui.widgets.filter_bar import FilterBar
 from tui.widgets.sql_editor import SqlEditor
 
 
-async def test_a_filter_typed_at_once_filters(drive: Open, rich, rich_path: Path) -> None:
-    ranking = efas_ranking(rich, rich.runs[0].info.run_id, "mlp", k=10_000)
+async def test_a_filter_typed_at_once_filters(
+    drive: Open, rich: Store, rich_run: str, rich_path: Path
+) -> None:
+    ranking = efas_ranking(rich, rich_run, "mlp", k=10_000)
     left = len(ranking.filter(ranking["q"] < 0.05))
     async with drive("large", rich_path) as d:
         await d.type_ahead("4/", "q < 0.05", "enter")
@@ -27,6 +30,17 @@ async def test_a_filter_typed_at_once_filters(drive: Open, rich, rich_path: Path
         await d.until(f"{left:,} of {len(ranking):,}")
         await d.type_ahead("/t > 0", "escape", "/t < 0", "home", "-")
         assert d.app.screen.query_one(FilterBar).text == "-t < 0"
+
+
+async def test_what_is_pasted_goes_where_the_key_before_it_led(
+    drive: Open, rich_path: Path
+) -> None:
+    async with drive("small", rich_path) as d:
+        await d.press("4")
+        d.app.post_message(events.Key("slash", "/"))
+        d.app.post_message(events.Paste("q < 0.05"))
+        await d.settle()
+        assert d.app.screen.query_one(FilterBar).text == "q < 0.05"
 
 
 async def test_a_jump_typed_at_once_arrives(drive: Open) -> None:

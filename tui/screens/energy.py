@@ -17,7 +17,7 @@ from queries.energies import (
 )
 from tui.modals.choose import Choose
 from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import numeric, text, token, whole
+from tui.screens.columns import MOST_ROWS, numeric, text, token, whole
 from tui.screens.landscape import LandscapeScreen
 from tui.screens.masking import MaskingScreen
 from tui.screens.text import TextScreen
@@ -27,7 +27,6 @@ from tui.widgets.status_bar import StatusBar
 from tui.widgets.view_bar import ViewBar
 from tui.widgets.virtual_table import TableColumn, VirtualTable
 
-MOST_ROWS = 2_000
 _ALL = "all"
 """How the row over all categories is named."""
 Shown = Literal["texts", "tokens", "layers"]

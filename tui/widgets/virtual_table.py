@@ -80,28 +80,22 @@ class VirtualTable(ScrollView, can_focus=True):
     ]
 
     @dataclass
-    class Moved(Message):
+    class OfRow(Message):
+        """Something about a row of a table."""
+
+        table: "VirtualTable"
+        row: int
+
+        @property
+        def control(self) -> "VirtualTable":
+            """The table, by which handlers select."""
+            return self.table
+
+    class Moved(OfRow):
         """The cursor stands on another row."""
 
-        table: "VirtualTable"
-        row: int
-
-        @property
-        def control(self) -> "VirtualTable":
-            """The table, by which handlers select."""
-            return self.table
-
-    @dataclass
-    class Chosen(Message):
+    class Chosen(OfRow):
         """Enter was pressed on a row, or its line clicked twice."""
-
-        table: "VirtualTable"
-        row: int
-
-        @property
-        def control(self) -> "VirtualTable":
-            """The table, by which handlers select."""
-            return self.table
 
     @dataclass
     class Peeked(Message):
