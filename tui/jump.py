@@ -5,7 +5,7 @@ features, specialists, sql ...   a view, by its name, its first letters or its k
 text 12                          a text of its run, token by token
 sae blocks.2                     another SAE, by a part of its name
 starred, notes, labels           features with a star, with a note, with an explanation
-prompt, compute, reread, quit   what their keys do
+prompt, compute, reread ...      what their keys do
 """
 
 from collections.abc import Sequence

@@ -45,7 +45,8 @@ class JobsScreen(LensScreen):
 What the worker was asked: prompts, interventions, steering, recomputation, indexing. **x** stops
 the job under the cursor; what it has finished stays. The worker is a process of its own: the
 program stays usable while it works, and it is started again if it dies. Below stand ingests and
-indexes that other processes of this machine write into the store; those are stopped where they run.
+indexes that other processes of this machine write into the store; those are stopped where they run,
+and **R** reads in what they have finished.
 """
 
     def compose(self) -> ComposeResult:

@@ -50,7 +50,8 @@ class OverviewScreen(LensScreen):
 
 One line for each SAE of the store. **enter** opens its features. The panel says what is computed
 for its run and what is missing, with the command that makes it. **=** marks an SAE; again on
-another it holds the two side by side, or their runs.
+another it holds the two side by side, or their runs. **R**, here and everywhere, reads the store
+again: what other programs have written since.
 """
 
     def compose(self) -> ComposeResult:
