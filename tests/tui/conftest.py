@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from textual.keys import Keys, _character_to_key, key_to_character
+from textual.keys import _character_to_key, key_to_character
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
@@ -16,7 +16,6 @@ from queries.catalog import open_catalog
 from tui.app import LensApp
 from tui.settings import Settings
 
-KEYS = {key.value for key in Keys}
 SIZES = {"small": (80, 24), "large": (160, 45)}
 
 
@@ -41,11 +40,10 @@ class Driver:
     async def type(self, text: str) -> None:
         await self.press(*text)
 
-    async def type_ahead(self, *parts: str) -> None:
-        """Send texts and named keys all at once, as one packet of a slow line brings them."""
-        for part in parts:
-            for key in [part] if part in KEYS else part:
-                self._send(key)
+    async def press_ahead(self, *keys: str) -> None:
+        """Press keys all at once, as one packet of a slow line brings them."""
+        for key in keys:
+            self._send(key)
         await self.settle()
 
     async def settle(self) -> None:

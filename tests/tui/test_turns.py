@@ -25,10 +25,10 @@ async def test_a_filter_typed_at_once_filters(
     ranking = efas_ranking(rich, rich_run, "mlp", k=10_000)
     left = len(ranking.filter(ranking["q"] < 0.05))
     async with drive("large", rich_path) as d:
-        await d.type_ahead("4/", "q < 0.05", "enter")
+        await d.press_ahead(*"4/q < 0.05", "enter")
         assert d.app.screen.query_one(FilterBar).text == "q < 0.05"
         await d.until(f"{left:,} of {len(ranking):,}")
-        await d.type_ahead("/t > 0", "escape", "/t < 0", "home", "-")
+        await d.press_ahead(*"/t > 0", "escape", *"/t < 0", "home", "-")
         assert d.app.screen.query_one(FilterBar).text == "-t < 0"
 
 
@@ -45,7 +45,7 @@ async def test_what_is_pasted_goes_where_the_key_before_it_led(
 
 async def test_a_jump_typed_at_once_arrives(drive: Open) -> None:
     async with drive("large") as d:
-        await d.type_ahead(":feature 3", "enter")
+        await d.press_ahead(*":feature 3", "enter")
         assert isinstance(d.app.screen, FeatureScreen)
         assert " Feature 3 " in d.text
 
@@ -55,7 +55,7 @@ async def test_a_key_of_the_app_waits_for_the_letters_before_it(drive: Open) -> 
         await d.press("8")
         assert isinstance(d.app.screen, SqlScreen)
         d.app.screen.query_one(SqlEditor).text = ""
-        await d.type_ahead("select 6 * 7 as answer", "f5")
+        await d.press_ahead(*"select 6 * 7 as answer", "f5")
         await d.until("42")
 
 
