@@ -59,6 +59,18 @@ async def test_a_key_of_the_app_waits_for_the_letters_before_it(drive: Open) -> 
         await d.until("42")
 
 
+@pytest.mark.parametrize(("view", "turn"), [("6", "v"), ("7", "v"), ("5", "t"), ("3", "t")])
+async def test_rows_are_what_they_are_while_others_are_on_their_way(
+    drive: Open, rich_path: Path, view: str, turn: str
+) -> None:
+    async with drive("large", rich_path) as d:
+        for keys in ((turn, "enter"), (turn, "/", "a", "enter"), ("enter", turn, "escape")) * 3:
+            await d.press(view)
+            await d.press_ahead(*keys)
+            await d.press("escape")
+        assert d.app.is_running
+
+
 class Slow(Input):
     """An input that comes to the end of a key when it is told to."""
 

@@ -152,10 +152,8 @@ more texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
         found = self.frame("together").row(row, named=True)
         if "members" in found:
             return int(found["members"][0])
-        name = "partner_id" if self._path[-1].kind == "partners" else "feature_id"
-        if self._path[-1].kind == "pairs" and self.table.column.name == "partner_id":
-            name = "partner_id"
-        return int(found[name])
+        on_partner = self.table.column.name == "partner_id"
+        return int(found["partner_id" if on_partner or "feature_id" not in found else "feature_id"])
 
     def step_back(self) -> bool:
         """One step back along the path."""

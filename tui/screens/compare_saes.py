@@ -99,7 +99,9 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
 
     @on(VirtualTable.Chosen, "#matches")
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        row = self.frame("matches").row(event.row, named=True)
+        row = self.row_of(event)
+        if row is None:
+            return
         one, other = self._sides
         self.app.push_screen(
             CompareFeaturesScreen(

@@ -90,23 +90,24 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def open(self, selection: Selection) -> None:
         run, wanted, unmasked = selection.run, self._category, self.workspace.unmasked
+        kind = self._shown
 
         def question(session: Session) -> pl.DataFrame:
-            if self._shown == "texts":
+            if kind == "texts":
                 return text_behaviour(session, run, wanted, MOST_ROWS, **unmasked.asked)
-            if self._shown == "tokens":
+            if kind == "tokens":
                 return barrier_tokens(session, run, wanted, k=MOST_ROWS)
             layers = energy_by_layer(session, run, **unmasked.asked)
             return _by_category(layers, settling_summary(session, run))
 
-        self.ask("energies", question, self._listed)
+        self.ask("energies", question, lambda rows: self._listed(kind, rows))
 
-    def _listed(self, rows: pl.DataFrame) -> None:
-        columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(self._shown) or _layer_columns(rows)
+    def _listed(self, kind: Shown, rows: pl.DataFrame) -> None:
+        columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(kind) or _layer_columns(rows)
         self.show_rows(self.query_one("#texts", VirtualTable), rows, columns)
         n = len(rows)
         if n == 0:
-            self.say(_none(self._shown))
+            self.say(_none(kind))
             return
         shown = f"the hardest {n:,}" if n == MOST_ROWS else f"{n:,}"
         said = {
@@ -115,10 +116,10 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             "layers": f"{n - 1} categories, nats after each layer",
         }
         self.say(
-            said[self._shown],
-            (self._category or "") if self._shown != "layers" else "",
-            self.workspace.unmasked.title if self._shown != "tokens" else "",
-            "enter draws, t shows features" if self._shown != "layers" else "",
+            said[kind],
+            (self._category or "") if kind != "layers" else "",
+            self.workspace.unmasked.title if kind != "tokens" else "",
+            "enter draws, t shows features" if kind != "layers" else "",
         )
 
     def action_turn(self) -> None:
@@ -136,9 +137,9 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
     def _place(self, row: int) -> tuple[Selection, int, int | None] | None:
         """The text of a row, and its token where the row is one."""
         selection, rows = self.workspace.selection, self.frame("texts")
-        if selection is None or self._shown == "layers" or row >= len(rows):
+        if selection is None or "text_id" not in rows.columns or row >= len(rows):
             return None
-        at = int(rows["token_index"][row]) if self._shown == "tokens" else None
+        at = int(rows["token_index"][row]) if "token_index" in rows.columns else None
         return selection, int(rows["text_id"][row]), at
 
     @on(VirtualTable.Chosen)

@@ -70,5 +70,6 @@ the feature.
 
         place = self._place
         shade = place.selection.sae.sae_id, place.feature_id
-        text_id = int(self.frame("means")["text_id"][event.row])
-        self.app.push_screen(TextScreen(place.selection, text_id, shade))
+        row = self.row_of(event)
+        if row is not None:
+            self.app.push_screen(TextScreen(place.selection, row["text_id"], shade))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 from textual import on
@@ -52,6 +52,11 @@ class ListingScreen(LensScreen):
     def frame(self, table_id: str) -> pl.DataFrame:
         """What a table shows, row by row; empty before it shows anything."""
         return self._frames.get(table_id, pl.DataFrame())
+
+    def row_of(self, event: VirtualTable.Chosen) -> dict[str, Any] | None:
+        """The row that was chosen; None where the rows have changed since and it is gone."""
+        rows = self.frame(event.table.id or "")
+        return rows.row(event.row, named=True) if event.row < len(rows) else None
 
     def n_all(self, table_id: str) -> int:
         """How many rows a table has without its filter."""
@@ -158,7 +163,7 @@ class ListingScreen(LensScreen):
         titles = {column.title: column.name for column in table.columns}
 
         def show(rows: pl.DataFrame) -> None:
-            if self._filtered is table:
+            if self._filtered is table and self._whole.get(table.id or "") is whole:
                 self._filter = text
                 self._put(table, rows, table.columns)
                 self._say_left(table)

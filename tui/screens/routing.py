@@ -122,13 +122,18 @@ the tokens of a choice or a path, or opens a feature.
                 rows = anchor_features(session, run, sae, k=MOST_ROWS)
             return rows, routing_health(session, run), anchor_specialization(session, run)
 
-        self.ask("routes", question, lambda found: self._answered(selection, *found))
+        self.ask("routes", question, lambda found: self._answered(selection, shown, *found))
 
     def _answered(
-        self, selection: Selection, rows: pl.DataFrame, health: pl.DataFrame, told: pl.DataFrame
+        self,
+        selection: Selection,
+        shown: Shown,
+        rows: pl.DataFrame,
+        health: pl.DataFrame,
+        told: pl.DataFrame,
     ) -> None:
-        columns = _COLUMNS[self._shown]
-        if self._shown == "paths":
+        columns = _COLUMNS[shown]
+        if shown == "paths":
             layers = health["layer"].unique(maintain_order=True).to_list()
             rows, steps = by_layer(rows, layers) if len(layers) <= MOST_LAYERS else (rows, _CHAIN)
             columns = (*steps, *columns)
@@ -141,30 +146,28 @@ the tokens of a choice or a path, or opens a feature.
                 selection.run,
             )
             return
-        turn = " / ".join(f"[{n}]" if n == self._shown else n for n in _ORDER)
-        extra = selection.sae.sae_id if self._shown == "features" else ""
+        turn = " / ".join(f"[{n}]" if n == shown else n for n in _ORDER)
+        extra = selection.sae.sae_id if shown == "features" else ""
         self.say(turn, f"{len(rows):,} rows", extra, selection.run)
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        selection = self.workspace.selection
-        if selection is None or event.row >= len(self.frame("routes")):
+        selection, row = self.workspace.selection, self.row_of(event)
+        if selection is None or row is None:
             return
-        if self._shown == "features":
+        if "feature_id" in row:  # the rows tell what they are: others may be on their way
             self.open_feature(selection, self.frame("routes")["feature_id"].to_list(), event.row)
-        elif self._shown == "choices":
-            row = self.frame("routes").row(event.row, named=True)
-            self.ask(
-                "tokens",
-                lambda s: anchor_tokens(s, selection.run, row["layer"], k=_MOST_TOKENS),
-                lambda found: self._show_taken(row, found),
-            )
-        elif self._shown == "paths":
-            row = self.frame("routes").row(event.row, named=True)
+        elif "first_layer" in row:
             self.ask(
                 "tokens",
                 lambda s: path_tokens(s, selection.run, row["first_layer"], row["choices"]),
                 lambda tokens: self._show_tokens(row, tokens),
+            )
+        else:
+            self.ask(
+                "tokens",
+                lambda s: anchor_tokens(s, selection.run, row["layer"], k=_MOST_TOKENS),
+                lambda found: self._show_taken(row, found),
             )
 
     def _show_tokens(self, row: dict, tokens: pl.DataFrame) -> None:

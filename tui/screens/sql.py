@@ -226,7 +226,9 @@ letter. Saved statements lie in the configuration directory, a file each.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        row = self.frame("rows").row(event.row, named=True)
+        row = self.row_of(event)
+        if row is None:
+            return
         selection = self._sae_of(row)
         if selection is not None and isinstance(row.get("feature_id"), int):
             feature_id = row["feature_id"]
