@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from benchmarks.make_store import RUN, SAE, make_run, token_tables
 from benchmarks.queries import median_ms
-from db.index_files import replace_index
-from db.layout import StoreLayout
-from db.provenance import write_run
-from db.shards import write_shard
-from db.store import open_store
-from db.table import GRADIENTS_OF_CODES
-from db.version import create_store
-from ingest.estimate import peak_memory
-from ingest.index.coactivation import write_coactivation
+from energylens.db.index_files import replace_index
+from energylens.db.layout import StoreLayout
+from energylens.db.provenance import write_run
+from energylens.db.shards import write_shard
+from energylens.db.store import open_store
+from energylens.db.table import GRADIENTS_OF_CODES
+from energylens.db.version import create_store
+from energylens.ingest.estimate import peak_memory
+from energylens.ingest.index.coactivation import write_coactivation
 
 N_TOKENS, D_SAE, L0 = 1_000_000, 24_576, 60
 BLOCK = 20_000

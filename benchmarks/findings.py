@@ -11,24 +11,24 @@ from pathlib import Path
 
 import polars as pl
 
-from db.store import Store
 from energylens.cli.output import print_frame
-from ingest.index.build import build_indexes
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.run import Part, ingest
-from queries.catalog import open_catalog
-from queries.coactivation import coactive_clusters, coactive_pairs
-from queries.efas import efas_by_layer, efas_ranking, efas_split, energy_features
-from queries.energies import category_summary, energy_by_layer, settling_summary
-from queries.specialists import (
+from energylens.db.store import Store
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.queries.catalog import open_catalog
+from energylens.queries.coactivation import coactive_clusters, coactive_pairs
+from energylens.queries.efas import efas_by_layer, efas_ranking, efas_split, energy_features
+from energylens.queries.energies import category_summary, energy_by_layer, settling_summary
+from energylens.queries.specialists import (
     layer_progression,
     padding_effect,
     specialist_categories,
     specialist_matrix,
     stream_comparison,
 )
-from queries.writing import Format
+from energylens.queries.writing import Format
 
 MODEL = "builtin:llama"
 VARIANTS = ("lens", "own", "total", "calibration")

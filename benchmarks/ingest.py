@@ -19,17 +19,17 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from energylens.batching import batches, pad
-from energylens.models import run_hooks
+from energylens.ingest.estimate import peak_memory
+from energylens.ingest.gradient_sums import GradientTally
+from energylens.ingest.index import build
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.plan import IngestConfig, Prepared, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.ingest.texts import iter_texts
+from energylens.lens.batching import batches, pad
+from energylens.lens.models import run_hooks
 from energylens.training.corpus import train_tokenizer
-from ingest.efas import GradientTally
-from ingest.estimate import peak_memory
-from ingest.index import build
-from ingest.index.build import build_indexes
-from ingest.plan import IngestConfig, Prepared, load, prepare
-from ingest.progress import Progress
-from ingest.run import Part, ingest
-from ingest.texts import iter_texts
 
 N_TOKENS, N_CTX, D_SAE, L0 = 8_192, 128, 24_576, 60
 HOOK = "blocks.8.hook_resid_pre"

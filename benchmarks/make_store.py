@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from db.index_files import replace_index
-from db.layout import StoreLayout
-from db.provenance import RunInfo, SaeInfo, write_run
-from db.shards import write_shard
-from db.table import GRADIENTS_OF_CODES
-from db.version import create_store
-from queries.catalog import write_catalog
+from energylens.db.index_files import replace_index
+from energylens.db.layout import StoreLayout
+from energylens.db.provenance import RunInfo, SaeInfo, write_run
+from energylens.db.shards import write_shard
+from energylens.db.table import GRADIENTS_OF_CODES
+from energylens.db.version import create_store
+from energylens.queries.catalog import write_catalog
 
 RUN, SAE = "synthetic", "blocks.8.hook_resid_pre"
 N_CTX = 128

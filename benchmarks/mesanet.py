@@ -17,17 +17,17 @@ import torch
 
 from energylens.cli.output import print_frame
 from energylens.cli.train import heldout as print_heldout
-from energylens.models import LanguageModel, load_model
-from ingest.index.build import build_indexes
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.routing_effects import measure_routing
-from ingest.run import Part, ingest
-from ingest.texts import iter_texts
-from queries.catalog import open_catalog
-from queries.display import visible, visible_token
-from queries.routing import anchor_effects, anchor_load, anchor_tokens, routing_report
-from queries.writing import Format
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.on_request.routing_effects import measure_routing
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.ingest.texts import iter_texts
+from energylens.lens.models import LanguageModel, load_model
+from energylens.queries.catalog import open_catalog
+from energylens.queries.display import visible, visible_token
+from energylens.queries.routing import anchor_effects, anchor_load, anchor_tokens, routing_report
+from energylens.queries.writing import Format
 
 MODEL = "builtin:mesanet"
 TEXTS = "builtin:categories"

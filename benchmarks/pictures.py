@@ -14,11 +14,11 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from db.store import confine
 from energylens.cli.programs import demo
-from queries.catalog import open_catalog
-from tui.app import LensApp
-from tui.export import png
+from energylens.db.store import confine
+from energylens.queries.catalog import open_catalog
+from energylens.tui.app import LensApp
+from energylens.tui.export import png
 
 TARGET = Path("docs/screens")
 SIZES = {"wide": (160, 45), "small": (80, 24)}

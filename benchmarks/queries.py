@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.make_store import RUN, SAE, make_store
-from db.store import Store
-from queries.catalog import open_catalog
-from queries.coactivation import coactive_pair
-from queries.features import coactive_features
+from energylens.db.store import Store
+from energylens.queries.catalog import open_catalog
+from energylens.queries.coactivation import coactive_pair
+from energylens.queries.features import coactive_features
 
 N_TOKENS, D_SAE, L0 = 1_000_000, 24_576, 60.0
 

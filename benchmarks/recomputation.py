@@ -14,6 +14,16 @@ from pathlib import Path
 import polars as pl
 
 from energylens.cli.output import print_frame
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.on_request.attribute import attribute
+from energylens.ingest.on_request.causality import agreements, measure_effects
+from energylens.ingest.on_request.intervene import intervene
+from energylens.ingest.on_request.prompt import prompt
+from energylens.ingest.on_request.reopen import Reopened, reopen
+from energylens.ingest.on_request.steer import steer
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
 from energylens.protocol import (
     AttributionRequest,
     EditRequest,
@@ -21,19 +31,9 @@ from energylens.protocol import (
     PromptRequest,
     SteeringRequest,
 )
-from ingest.attribute import attribute
-from ingest.bench import Bench, open_bench
-from ingest.causality import agreements, measure_effects
-from ingest.index.build import build_indexes
-from ingest.intervene import intervene
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.prompt import prompt
-from ingest.run import Part, ingest
-from ingest.steer import steer
-from queries.catalog import open_catalog
-from queries.display import visible
-from queries.writing import Format
+from energylens.queries.catalog import open_catalog
+from energylens.queries.display import visible
+from energylens.queries.writing import Format
 
 MODEL = "builtin:llama"
 SAE = "blocks.2.hook_resid_post"
@@ -66,12 +66,12 @@ def report(path: Path, run_id: str) -> Iterator[str]:
     """The file, part by part."""
     yield f"# Recomputation: {MODEL}, {SAE}\n\nMade by `make findings`.\n"
     yield from effects(path, run_id)
-    bench = open_bench(path, run_id)
+    reopened = reopen(path, run_id)
     chosen = {category: best(path, category) for category in STEERED}
-    yield from latency(bench)
-    yield from edits(bench, chosen["python"])
-    yield from attributions(bench)
-    yield from steering(bench, chosen)
+    yield from latency(reopened)
+    yield from edits(reopened, chosen["python"])
+    yield from attributions(reopened)
+    yield from steering(reopened, chosen)
 
 
 def effects(path: Path, run_id: str) -> Iterator[str]:
@@ -92,14 +92,14 @@ def effects(path: Path, run_id: str) -> Iterator[str]:
     yield table(pl.DataFrame(summary))
 
 
-def latency(bench: Bench) -> Iterator[str]:
+def latency(reopened: Reopened) -> Iterator[str]:
     """Warm answers to a sentence."""
     asked = PromptRequest("The energy of a token is its surprise.")
-    prompt(bench, asked)
+    prompt(reopened, asked)
     seconds = []
     for _ in range(20):
         began = time.perf_counter()
-        prompt(bench, asked)
+        prompt(reopened, asked)
         seconds.append(time.perf_counter() - began)
     yield (
         f"## A warm prompt of one sentence\n\nmedian {statistics.median(seconds):.3f} s, "
@@ -107,10 +107,12 @@ def latency(bench: Bench) -> Iterator[str]:
     )
 
 
-def edits(bench: Bench, feature_id: int) -> Iterator[str]:
+def edits(reopened: Reopened, feature_id: int) -> Iterator[str]:
     """A python text without its specialist, beside controls."""
     text = "import os\n\n\ndef main() -> int:\n    for name in os.listdir():\n        print(name)\n"
-    found = intervene(bench, InterventionRequest(text, EditRequest(SAE, (feature_id,)), keep=False))
+    found = intervene(
+        reopened, InterventionRequest(text, EditRequest(SAE, (feature_id,)), keep=False)
+    )
     yield f"## Ablating feature {feature_id}, the python specialist, in six lines of python\n"
     yield table(
         pl.DataFrame(
@@ -124,10 +126,10 @@ def edits(bench: Bench, feature_id: int) -> Iterator[str]:
     )
 
 
-def attributions(bench: Bench) -> Iterator[str]:
+def attributions(reopened: Reopened) -> Iterator[str]:
     """How the three measures agree, and how many features a prediction needs."""
     asked = AttributionRequest("def add(a, b):\n    return a", SAE, position=5, top=20)
-    found = attribute(bench, asked, Progress())
+    found = attribute(reopened, asked, Progress())
     yield f"## Attribution: {visible(found.metric)}\n"
     yield table(
         pl.DataFrame({"pair": list(found.agreement), "spearman": list(found.agreement.values())})
@@ -143,12 +145,12 @@ def attributions(bench: Bench) -> Iterator[str]:
     )
 
 
-def steering(bench: Bench, chosen: dict[str, int]) -> Iterator[str]:
+def steering(reopened: Reopened, chosen: dict[str, int]) -> Iterator[str]:
     """The same prompt, steered by three specialists."""
     yield f"## Steering {PROMPT!r} by the best specialist of a category\n"
     for category, feature_id in chosen.items():
         edit = EditRequest(SAE, (feature_id,), "add", unit="max")
-        found = steer(bench, SteeringRequest(PROMPT, edit, STRENGTHS, N_TOKENS), Progress())
+        found = steer(reopened, SteeringRequest(PROMPT, edit, STRENGTHS, N_TOKENS), Progress())
         for one in found.texts:
             yield (
                 f"* {category}, feature {feature_id}, {one.strength:g} of its maximum "

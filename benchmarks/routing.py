@@ -26,11 +26,11 @@ from jaxtyping import Float, Int
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from energylens.ingest.texts import iter_texts
 from energylens.mesanet.model import MesaNetForCausalLM
 from energylens.training.corpus import pack, train_tokenizer
 from energylens.training.loop import Watch
 from energylens.training.mesanet import MesaNetTrainingConfig, train
-from ingest.texts import iter_texts
 
 N_CTX = 256
 VOCAB = 2048

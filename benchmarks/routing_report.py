@@ -18,8 +18,8 @@ from scipy import stats
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.routing import ATTEMPTS, CLAIM, heldout_windows, read_texts, window_energies
-from energylens.clusters import clustered_mean
 from energylens.mesanet.model import MesaNetForCausalLM
+from energylens.stats.clusters import clustered_mean
 
 SOLVER_STEPS = (1, 2, 3, 4, 6, 8, 16)
 _REFERENCE = "full"

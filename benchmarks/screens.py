@@ -14,10 +14,10 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from benchmarks.make_store import make_store
-from db.store import confine
-from queries.catalog import open_catalog
-from tui.app import LensApp
-from tui.widgets.virtual_table import VirtualTable
+from energylens.db.store import confine
+from energylens.queries.catalog import open_catalog
+from energylens.tui.app import LensApp
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 D_SAE, SIZE = 131_072, (120, 40)
 

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from db.routing import ROUTING
-from db.table import FEATURE, RUN, SAE, Column, Table, float_column
+from energylens.db.routing import ROUTING
+from energylens.db.table import FEATURE, RUN, SAE, Column, Table, float_column
 
 _VARIANT = Column(
     "variant",

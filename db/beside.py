@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from db.claim import claim
-from db.layout import RunLayout
-from db.parquet import TableWriter
-from db.table import Table
+from energylens.db.claim import claim
+from energylens.db.layout import RunLayout
+from energylens.db.parquet import TableWriter
+from energylens.db.table import Table
 from energylens.errors import StoreDamagedError, StoreError
 
 

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from db.analyses import ANALYSES
-from db.table import (
+from energylens.db.analyses import ANALYSES
+from energylens.db.table import (
     ACTIVATION,
     FEATURE,
     GRADIENTS_OF_CODES,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from db.beside import claimed, read_rows, replace_rows
-from db.layout import RunLayout
-from db.table import FEATURE, RUN, SAE, Column, Table
+from energylens.db.beside import claimed, read_rows, replace_rows
+from energylens.db.layout import RunLayout
+from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 
 EXPLANATIONS = Table(
     "explanations",

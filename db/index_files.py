@@ -6,11 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from db.claim import claim
-from db.layout import RunLayout, file_name
-from db.manifest import FileEntry, Manifest, entry_of, read_manifest, sync, write_manifest
-from db.parquet import TableWriter
-from db.schema import TABLES
+from energylens.db.claim import claim
+from energylens.db.layout import RunLayout, file_name
+from energylens.db.manifest import (
+    FileEntry,
+    Manifest,
+    entry_of,
+    read_manifest,
+    sync,
+    write_manifest,
+)
+from energylens.db.parquet import TableWriter
+from energylens.db.schema import TABLES
 from energylens.errors import StoreError
 
 _VECTORS = {"activations", "energy_gradients"}

@@ -4,12 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
-from db.explanations import merge_explanations
-from db.layout import RunLayout, StoreLayout
-from db.manifest import read_manifest, sync
-from db.notes import merge_notes
-from db.provenance import RunInfo, read_run, write_run
-from db.version import check_format, create_store
+from energylens.db.explanations import merge_explanations
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.manifest import read_manifest, sync
+from energylens.db.notes import merge_notes
+from energylens.db.provenance import RunInfo, read_run, write_run
+from energylens.db.version import check_format, create_store
 from energylens.errors import StoreError
 
 

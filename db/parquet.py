@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from db.table import Table
+from energylens.db.table import Table
 
 ROW_GROUP = 122_880
 """Rows in a row group of the index: DuckDB reads and skips whole groups of this size."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from db.layout import RunLayout, StoreLayout
-from db.manifest import read_manifest
-from db.provenance import read_run
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.manifest import read_manifest
+from energylens.db.provenance import read_run
 from energylens.errors import EnergyLensError
 
 

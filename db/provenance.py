@@ -1,6 +1,6 @@
 """What made a run: the records behind `run.json` and the tables `runs` and `saes`.
 
-What each field means stands once, beside the column of its name in `db.schema`.
+What each field means stands once, beside the column of its name in `energylens.db.schema`.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from db.schema import RUNS, SAES
+from energylens.db.schema import RUNS, SAES
 from energylens.errors import StoreDamagedError
 
 RunKind = Literal["corpus", "prompt", "intervention", "imported"]

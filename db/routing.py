@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from db.table import FEATURE, RUN, SAE, Column, Table
+from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 
 _ROUTER = Column("router", pa.string(), "the router's place in the model")
 _LAYER = Column("layer", pa.int16(), "the block the router stands in")

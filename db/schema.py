@@ -6,10 +6,10 @@ The documentation strings here are the only ones: they become `COMMENT ON` in th
 
 import pyarrow as pa
 
-from db.derived import INDEX_TABLES
-from db.explanations import EXPLANATIONS
-from db.notes import NOTES
-from db.table import (
+from energylens.db.derived import INDEX_TABLES
+from energylens.db.explanations import EXPLANATIONS
+from energylens.db.notes import NOTES
+from energylens.db.table import (
     ACTIVATION,
     FEATURE,
     GRADIENTS_OF_CODES,

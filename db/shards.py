@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from db.claim import claim
-from db.layout import RunLayout
-from db.manifest import Manifest, entry_of, sync, write_manifest
-from db.parquet import TableWriter
-from db.schema import TABLES
+from energylens.db.claim import claim
+from energylens.db.layout import RunLayout
+from energylens.db.manifest import Manifest, entry_of, sync, write_manifest
+from energylens.db.parquet import TableWriter
+from energylens.db.schema import TABLES
 from energylens.errors import StoreBusyError, StoreError
 
 _ADVICE = "wait for it, stop it, or share the work out with --shard I/N"

@@ -15,11 +15,11 @@ from weakref import WeakSet
 
 import duckdb
 
-from db.catalogue import create_catalogue, quote
-from db.index_files import IndexState, index_state
-from db.layout import RunLayout, StoreLayout
-from db.provenance import RunInfo, read_run
-from db.version import check_format
+from energylens.db.index_files import IndexState, index_state
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.provenance import RunInfo, read_run
+from energylens.db.version import check_format
+from energylens.db.views import create_views, quote
 from energylens.errors import StoreDamagedError, StoreError
 
 
@@ -81,7 +81,7 @@ class Store:
     def refresh(self) -> None:
         """Take in what has become complete since the store was opened; cursors go on."""
         listed = [(run, read_run(run.run_json)) for run in self.layout.runs()]
-        create_catalogue(self.cursor(), listed)
+        create_views(self.cursor(), listed)
         self.runs[:] = [_state(run, info) for run, info in listed]
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ def open_store(path: Path) -> Store:
         con.execute("SET autoinstall_known_extensions = false")
         spill = Path(tempfile.gettempdir(), f"energylens-{os.getpid()}-{id(con):x}")
         con.execute("SET temp_directory = ?", [str(spill)])  # DuckDB lets SQL read this folder
-        create_catalogue(con, runs)
+        create_views(con, runs)
         states = [_state(run, info) for run, info in runs]
     except duckdb.Error as error:
         con.close()
@@ -192,7 +192,7 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
         partial.unlink(missing_ok=True)
         con = duckdb.connect(str(partial))
         try:
-            create_catalogue(con, [(run, read_run(run.run_json)) for run in layout.runs()])
+            create_views(con, [(run, read_run(run.run_json)) for run in layout.runs()])
             for statement in macros:
                 con.execute(statement)
         finally:

@@ -8,15 +8,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from db.explanations import read_explanations
-from db.index_files import index_state
-from db.layout import RunLayout, StoreLayout
-from db.manifest import entry_of, read_manifest
-from db.notes import read_notes
-from db.provenance import RunInfo, read_run
-from db.schema import TABLES
-from db.store import open_store
-from db.version import check_format
+from energylens.db.explanations import read_explanations
+from energylens.db.index_files import index_state
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.manifest import entry_of, read_manifest
+from energylens.db.notes import read_notes
+from energylens.db.provenance import RunInfo, read_run
+from energylens.db.schema import TABLES
+from energylens.db.store import open_store
+from energylens.db.version import check_format
 from energylens.errors import EnergyLensError
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from db.layout import StoreLayout
+from energylens.db.layout import StoreLayout
 from energylens.errors import StoreError, StoreVersionError
 
 FORMAT = 1

@@ -28,7 +28,7 @@ class PromptRequest:
 
 @dataclass(frozen=True)
 class EditRequest:
-    """What is done to features of one SAE; see `energylens.interventions`."""
+    """What is done to features of one SAE; see `energylens.lens.interventions`."""
 
     sae_id: str
     feature_ids: tuple[int, ...]

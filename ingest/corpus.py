@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from energylens.energy import NO_NEXT
 from energylens.errors import TextsError
-from energylens.pieces import Piece, pieces
-from ingest.texts import Text, iter_texts
+from energylens.ingest.texts import Text, iter_texts
+from energylens.lens.energy import NO_NEXT
+from energylens.lens.pieces import Piece, pieces
 
 SHARD_TOKENS = 65_536
 """A shard is closed with the context that brings it to this many tokens."""

@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.layout import RunLayout
-from db.manifest import read_manifest
-from db.shards import write_shard
-from ingest.efas import GradientTally
-from ingest.gate_run import sample_contexts
-from ingest.plan import Loaded
-from ingest.rows import RowMaker
-from ingest.run import BLOCK_TOKENS, Block, tables_of, write_block
+from energylens.db.layout import RunLayout
+from energylens.db.manifest import read_manifest
+from energylens.db.shards import write_shard
+from energylens.ingest.gate_sample import sample_contexts
+from energylens.ingest.gradient_sums import GradientTally
+from energylens.ingest.plan import Loaded
+from energylens.ingest.rows import RowMaker
+from energylens.ingest.run import BLOCK_TOKENS, Block, tables_of, write_block
 
 INDEX_SHARE = 1.1
 """Bytes of the index for each byte of codes: the same codes in feature order, and statistics."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import duckdb
 
-from db.explanations import Explanation, write_explanations
-from db.layout import RunLayout
-from db.provenance import RunInfo, SaeInfo
+from energylens.db.explanations import Explanation, write_explanations
+from energylens.db.layout import RunLayout
+from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.errors import UsageError
 
 _READERS = {

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from energylens.batching import batches, pad
-from energylens.energy import NO_NEXT, Energies, lens_energies
-from energylens.gate import encode_tokens
-from energylens.gradients import Variant, model_gradients, token_uniforms
-from energylens.interventions import Intervention
-from energylens.models import LanguageModel, run_hooks
-from energylens.routing import Router, Routes, record_routing, routes
-from energylens.saes import Sae, layer_of, stream_of, writes_to_stream
-from ingest.corpus import Context
+from energylens.ingest.corpus import Context
+from energylens.lens.batching import batches, pad
+from energylens.lens.energy import NO_NEXT, Energies, lens_energies
+from energylens.lens.gate import encode_tokens
+from energylens.lens.gradients import Variant, model_gradients, token_uniforms
+from energylens.lens.interventions import Intervention
+from energylens.lens.models import LanguageModel, run_hooks
+from energylens.lens.routers import Router, Routes, record_routing, routes
+from energylens.lens.saes import Sae, layer_of, stream_of, writes_to_stream
 
 
 @dataclass(frozen=True)

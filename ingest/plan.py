@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 
 import energylens
-from db.layout import RunLayout, StoreLayout
-from db.provenance import RunInfo, SaeInfo, read_run, write_run
-from db.version import create_store
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.provenance import RunInfo, SaeInfo, read_run, write_run
+from energylens.db.version import create_store
 from energylens.errors import CheckRefusedError, StoreError, UsageError
-from energylens.gate import GateResult
-from energylens.gradients import VARIANTS, Variant
-from energylens.models import LanguageModel, load_model, tokenizer_sha256
-from energylens.routing import find_routers
-from energylens.saes import Sae, load_saes, writes_to_stream
-from ingest.corpus import Corpus, CorpusPlan
-from ingest.gate_run import GateReport, run_gate
-from ingest.measure import Instruments
+from energylens.ingest.corpus import Corpus, CorpusPlan
+from energylens.ingest.gate_sample import GateReport, run_gate
+from energylens.ingest.measure import Instruments
+from energylens.lens.gate import GateResult
+from energylens.lens.gradients import VARIANTS, Variant
+from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
+from energylens.lens.routers import find_routers
+from energylens.lens.saes import Sae, load_saes, writes_to_stream
 
 DEFAULT_N_CTX = 1024
 """Context length where neither the user nor an SAE says one, if the model takes that much."""

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from db.table import constants
-from energylens.energy import Energies
-from energylens.gradients import VARIANTS
-from energylens.routing import Router
-from ingest.corpus import Context, TokenizedText
-from ingest.efas import GradientTally
-from ingest.measure import Instruments, Measured
+from energylens.db.table import constants
+from energylens.ingest.corpus import Context, TokenizedText
+from energylens.ingest.gradient_sums import GradientTally
+from energylens.ingest.measure import Instruments, Measured
+from energylens.lens.energy import Energies
+from energylens.lens.gradients import VARIANTS
+from energylens.lens.routers import Router
 
 
 @dataclass(frozen=True)

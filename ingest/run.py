@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-from db.schema import (
+from energylens.db.schema import (
     ACTIVATIONS,
     CODES,
     CONTEXTS,
@@ -19,14 +19,14 @@ from db.schema import (
     TEXTS,
     TOKENS,
 )
-from db.shards import ShardWriter, write_shard
+from energylens.db.shards import ShardWriter, write_shard
 from energylens.errors import UsageError
-from ingest.corpus import Context, Corpus, CorpusPlan, TokenizedText
-from ingest.efas import GradientTally
-from ingest.measure import Instruments, measure
-from ingest.plan import Prepared
-from ingest.progress import Progress
-from ingest.rows import RowMaker
+from energylens.ingest.corpus import Context, Corpus, CorpusPlan, TokenizedText
+from energylens.ingest.gradient_sums import GradientTally
+from energylens.ingest.measure import Instruments, measure
+from energylens.ingest.plan import Prepared
+from energylens.ingest.progress import Progress
+from energylens.ingest.rows import RowMaker
 
 BLOCK_TOKENS = 8_192
 """Tokens read before rows are written: bounds memory, and is the size of a row group."""

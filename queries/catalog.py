@@ -9,11 +9,11 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from db.catalogue import quote
-from db.store import Reader, Store, open_store, write_catalog_file
+from energylens.db.store import Reader, Store, open_store, write_catalog_file
+from energylens.db.views import quote
 from energylens.errors import QueryError
 
-_SQL = files("queries") / "sql"
+_SQL = files("energylens.queries") / "sql"
 _HEAD = re.compile(r"CREATE OR REPLACE MACRO (\w+)\((.*?)\) AS TABLE", re.DOTALL)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from db.provenance import RunInfo
-from db.store import Reader, Store
-from energylens.efas import discoveries
-from queries.catalog import call
-from queries.matching import match
-from queries.matrices import Codes
+from energylens.db.provenance import RunInfo
+from energylens.db.store import Reader, Store
+from energylens.queries.catalog import call
+from energylens.queries.matching import match
+from energylens.queries.matrices import Codes
+from energylens.stats.multiple_tests import benjamini_hochberg
 
 
 def compare_texts(store: Reader, run: str, other_run: str) -> pl.DataFrame:
@@ -119,7 +119,7 @@ def _energies(store: Store, run: str, other_run: str, is_paired: bool, unit: str
         )
         rows.append({"category": category, **_difference(x, y, is_paired)})
     table = pl.DataFrame(rows, infer_schema_length=None)
-    q = discoveries(table["p"].cast(pl.Float64).fill_null(np.nan).to_numpy())
+    q = benjamini_hochberg(table["p"].cast(pl.Float64).fill_null(np.nan).to_numpy())
     return table.with_columns(q=pl.Series(q).fill_nan(None))
 
 
@@ -272,7 +272,7 @@ def _rate_tests(
             "rate_difference": middle,
             "t_rate": t,
             "p_rate": p,
-            "q_rate": discoveries(p),
+            "q_rate": benjamini_hochberg(p),
         }
     ).with_columns(pl.selectors.float().fill_nan(None))
 
@@ -290,7 +290,7 @@ def _efas_tests(table: pl.DataFrame) -> dict[str, pl.Series]:
     return {
         "z_efas": pl.Series(z).fill_nan(None),
         "p_efas": pl.Series(p).fill_nan(None),
-        "q_efas": pl.Series(discoveries(p)).fill_nan(None),
+        "q_efas": pl.Series(benjamini_hochberg(p)).fill_nan(None),
     }
 
 

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from os.path import commonprefix
 
-from db.store import Reader
-from queries.catalog import named_queries
+from energylens.db.store import Reader
+from energylens.queries.catalog import named_queries
 
 _WORD = re.compile(r"(?:(\w+)\.)?(\w*)$")
 _ALIAS = r"\b(\w+)\s+(?:AS\s+)?{alias}\b"

@@ -4,9 +4,9 @@ from typing import Unpack
 
 import polars as pl
 
-from db.store import Reader
-from queries.catalog import call
-from queries.masks import WithMasked
+from energylens.db.store import Reader
+from energylens.queries.catalog import call
+from energylens.queries.masks import WithMasked
 
 
 def text_energies(

@@ -5,10 +5,10 @@ from typing import Unpack
 
 import polars as pl
 
-from db.store import Reader
+from energylens.db.store import Reader
 from energylens.errors import QueryError
-from queries.catalog import call
-from queries.masks import WithMasked
+from energylens.queries.catalog import call
+from energylens.queries.masks import WithMasked
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from db.store import Reader
-from queries.filters import parse_filter
+from energylens.db.store import Reader
+from energylens.queries.filters import parse_filter
 
 _ROW = "row of the frame"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
-from db.store import Reader
+from energylens.db.store import Reader
 
 
 class WithMasked(TypedDict, total=False):

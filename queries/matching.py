@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from energylens.coactivation import top_by_row
-from queries.matrices import Codes, add_product, blocks, chunks, slabs
+from energylens.queries.matrices import Codes, add_product, blocks, chunks, slabs
+from energylens.stats.coactivation import top_by_row
 
 MATCHES = 3
 """Features kept of the other SAE for each feature."""

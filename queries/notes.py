@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from db.notes import Note, write_note
-from db.store import Reader, Store
-from queries.catalog import call, write_catalog
+from energylens.db.notes import Note, write_note
+from energylens.db.store import Reader, Store
+from energylens.queries.catalog import call, write_catalog
 
 
 def noted_features(store: Reader, run: str, in_sae: str | None = None) -> pl.DataFrame:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from db.index_files import IndexState
-from db.provenance import RunInfo
-from db.store import Store
+from energylens.db.index_files import IndexState
+from energylens.db.provenance import RunInfo
+from energylens.db.store import Store
 
 
 @dataclass(frozen=True)

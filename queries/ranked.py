@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import duckdb
 
-from db.store import Store
-from queries.filters import parse_filter
+from energylens.db.store import Store
+from energylens.queries.filters import parse_filter
 
 FEATURE_COLUMNS = {
     "feature_id": "INTEGER",

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from db.store import Reader
-from queries.catalog import call
+from energylens.db.store import Reader
+from energylens.queries.catalog import call
 
 
 def find_specialists(

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from energylens.errors import StoreError
-from queries.display import visible
+from energylens.queries.display import visible
 
 
 class Format(enum.StrEnum):

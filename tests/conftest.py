@@ -32,21 +32,21 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from db.explanations import Explanation, write_explanations
-from db.index_files import extend_index
-from db.layout import StoreLayout
-from db.notes import Note, write_note
-from db.schema import TABLES
-from db.store import Store
+from energylens.db.explanations import Explanation, write_explanations
+from energylens.db.index_files import extend_index
+from energylens.db.layout import StoreLayout
+from energylens.db.notes import Note, write_note
+from energylens.db.schema import TABLES
+from energylens.db.store import Store
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.lens.models import LanguageModel, load_model
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.model import MesaNetForCausalLM
-from energylens.models import LanguageModel, load_model
+from energylens.queries.catalog import open_catalog
 from energylens.training.corpus import train_tokenizer
-from ingest.index.build import build_indexes
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.run import Part, ingest
-from queries.catalog import open_catalog
 
 hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
@@ -314,5 +314,5 @@ def run_id(store: Store) -> str:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards and blocks of a few tokens, so that small corpora have several."""
-    monkeypatch.setattr("ingest.corpus.SHARD_TOKENS", 40)
-    monkeypatch.setattr("ingest.run.BLOCK_TOKENS", 20)
+    monkeypatch.setattr("energylens.ingest.corpus.SHARD_TOKENS", 40)
+    monkeypatch.setattr("energylens.ingest.run.BLOCK_TOKENS", 20)

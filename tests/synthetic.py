@@ -10,14 +10,14 @@ from sae_lens import StandardSAE, StandardSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from scipy import signal
 
-from db.layout import StoreLayout
-from db.provenance import RunInfo, SaeInfo, write_run
-from db.shards import write_shard
-from db.table import GRADIENTS_OF_CODES
-from db.version import create_store
-from energylens.saes import load_saes
-from ingest.index.build import build_indexes
-from ingest.progress import Progress
+from energylens.db.layout import StoreLayout
+from energylens.db.provenance import RunInfo, SaeInfo, write_run
+from energylens.db.shards import write_shard
+from energylens.db.table import GRADIENTS_OF_CODES
+from energylens.db.version import create_store
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.progress import Progress
+from energylens.lens.saes import load_saes
 
 J, T, D, F = 80, 64, 24, 400
 RUN, SAE = "synthetic", "planted"

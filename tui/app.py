@@ -12,31 +12,31 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
 
-from db.store import Store, confine
+from energylens.db.store import Store, confine
 from energylens.errors import QueryError
-from queries.catalog import open_catalog
-from tui.commands import LensCommands
-from tui.follow import follow
-from tui.jobs import Jobs
-from tui.jump import parse_jump, suggestions
-from tui.keymap import bindings_by_id
-from tui.modals.ask_line import AskLine
-from tui.modals.help import HelpModal
-from tui.modals.too_small import SMALLEST, TooSmall
-from tui.screens.coactivation import CoactivationScreen
-from tui.screens.efas import EfasScreen
-from tui.screens.energy import EnergyScreen
-from tui.screens.features import FeaturesScreen
-from tui.screens.jobs import JobsScreen
-from tui.screens.overview import OverviewScreen
-from tui.screens.prompt import PromptScreen
-from tui.screens.routing import RoutingScreen
-from tui.screens.specialists import SpecialistsScreen
-from tui.screens.sql import SqlScreen
-from tui.settings import Settings, read_settings, settings_path
-from tui.state import Workspace
-from tui.turns import Turns, Typed
-from tui.worker import WorkerClient
+from energylens.queries.catalog import open_catalog
+from energylens.tui.commands import LensCommands
+from energylens.tui.follow import follow
+from energylens.tui.jobs import Jobs
+from energylens.tui.jump import parse_jump, suggestions
+from energylens.tui.keymap import bindings_by_id
+from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.modals.help import HelpModal
+from energylens.tui.modals.too_small import SMALLEST, TooSmall
+from energylens.tui.screens.coactivation import CoactivationScreen
+from energylens.tui.screens.efas import EfasScreen
+from energylens.tui.screens.energy import EnergyScreen
+from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.jobs import JobsScreen
+from energylens.tui.screens.overview import OverviewScreen
+from energylens.tui.screens.prompt import PromptScreen
+from energylens.tui.screens.routing import RoutingScreen
+from energylens.tui.screens.specialists import SpecialistsScreen
+from energylens.tui.screens.sql import SqlScreen
+from energylens.tui.settings import Settings, read_settings, settings_path
+from energylens.tui.state import Workspace
+from energylens.tui.turns import Turns, Typed
+from energylens.tui.worker import WorkerClient
 
 
 @dataclass(frozen=True)

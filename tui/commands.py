@@ -8,10 +8,10 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.types import IgnoreReturnCallbackType
 
-from tui.widgets.view_bar import VIEWS
+from energylens.tui.widgets.view_bar import VIEWS
 
 if TYPE_CHECKING:
-    from tui.app import LensApp
+    from energylens.tui.app import LensApp
 
 
 class LensCommands(Provider):

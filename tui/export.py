@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from queries.writing import SUFFIXES, Format, write_file
-from tui.modals.choose import Choose
-from tui.screens.base import LensScreen
-from tui.widgets.virtual_table import VirtualTable
+from energylens.queries.writing import SUFFIXES, Format, write_file
+from energylens.tui.modals.choose import Choose
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 Way = Format | str
 """A format of rows; or svg or png, of the screen."""

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from energylens.errors import QueryError
-from tui.jump import Jump
-from tui.screens.feature import FeatureScreen
-from tui.screens.features import FeaturesScreen
-from tui.screens.text import TextScreen
-from tui.state import Selection, Workspace
+from energylens.tui.jump import Jump
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.state import Selection, Workspace
 
 if TYPE_CHECKING:
-    from tui.app import LensApp
+    from energylens.tui.app import LensApp
 
 
 async def follow(app: "LensApp", jump: Jump) -> None:

@@ -10,9 +10,9 @@ from textual.dom import DOMNode
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import ProgressReport
+from energylens.tui.notices import notify
+from energylens.tui.worker import Calls, WorkerClient, WorkerError
 from energylens.wire import decode, encode
-from tui.notices import notify
-from tui.worker import Calls, WorkerClient, WorkerError
 
 JobState = Literal["running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")

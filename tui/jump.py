@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from energylens.errors import QueryError
-from tui.widgets.view_bar import VIEWS
+from energylens.tui.widgets.view_bar import VIEWS
 
 FILTERS = {"starred": "is_starred=yes", "notes": 'note~"."', "labels": 'label~"."'}
 ACTIONS = {

@@ -18,7 +18,7 @@ def _ours(base: type[DOMNode]) -> list[type[DOMNode]]:
     """Subclasses that this package defines."""
     found = []
     for node in base.__subclasses__():
-        if node.__module__.partition(".")[0] == "tui":
+        if node.__module__.startswith("energylens.tui."):
             found.append(node)
         found += _ours(node)
     return found

@@ -15,7 +15,7 @@ def notify(asker: DOMNode) -> Callable[[EnergyLensError], None]:
     """Shows an error: a short one in passing, a long one to be read and copied."""
 
     def tell(error: EnergyLensError) -> None:
-        from tui.modals.cell import CellModal  # it says with `copy` what it has sent
+        from energylens.tui.modals.cell import CellModal  # it says with `copy` what it has sent
 
         text = str(error)
         if len(text) > _LONGEST_TOAST:

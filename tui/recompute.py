@@ -11,10 +11,10 @@ from energylens.protocol import (
     LoadResult,
     VectorsRequest,
 )
-from tui.modals.choose import Choose
-from tui.screens.base import LensScreen
-from tui.screens.jobs import clock
-from tui.state import Selection
+from energylens.tui.modals.choose import Choose
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.screens.jobs import clock
+from energylens.tui.state import Selection
 
 _VARIANTS = ("lens", "own", "total", "calibration")
 _GRADIENT_COST = 4.0

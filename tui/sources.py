@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from queries.ranked import FeatureList
-from tui.tasks import Tasks
-from tui.widgets.virtual_table import PAGE, VirtualTable
+from energylens.queries.ranked import FeatureList
+from energylens.tui.tasks import Tasks
+from energylens.tui.widgets.virtual_table import PAGE, VirtualTable
 
 _HELD_PAGES = 16
 

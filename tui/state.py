@@ -6,11 +6,11 @@ from typing import cast
 
 from textual.dom import DOMNode
 
-from db.provenance import SaeInfo
-from db.store import Store
-from queries.masks import Unmasked
-from tui.jobs import Jobs
-from tui.tasks import Tasks
+from energylens.db.provenance import SaeInfo
+from energylens.db.store import Store
+from energylens.queries.masks import Unmasked
+from energylens.tui.jobs import Jobs
+from energylens.tui.tasks import Tasks
 
 
 @dataclass(frozen=True)

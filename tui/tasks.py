@@ -12,9 +12,9 @@ import duckdb
 from textual.dom import DOMNode
 from textual.message_pump import MessagePump
 
-from db.store import Session, Store
+from energylens.db.store import Session, Store
 from energylens.errors import EnergyLensError
-from tui.notices import notify
+from energylens.tui.notices import notify
 
 
 class Tasks:

@@ -19,9 +19,9 @@ def compare(
 ) -> None:
     """Compare two runs: energies, SAEs, features, EFAS and specialists, with tests over texts."""
     from energylens.cli.output import print_frame
-    from queries.catalog import open_catalog
-    from queries.compare import compare_runs
-    from queries.writing import Format
+    from energylens.queries.catalog import open_catalog
+    from energylens.queries.compare import compare_runs
+    from energylens.queries.writing import Format
 
     form = checked_format(how)
     if form in (Format.parquet, Format.csv):
@@ -71,10 +71,10 @@ def efas(
     """
     need_models()
     from energylens.cli.output import print_frame
-    from ingest.efas_run import add_variant, resample_features
-    from ingest.progress import Progress
-    from queries.catalog import open_catalog
-    from queries.efas import efas_by_layer
+    from energylens.ingest.on_request.another_gradient import add_variant, resample_features
+    from energylens.ingest.progress import Progress
+    from energylens.queries.catalog import open_catalog
+    from energylens.queries.efas import efas_by_layer
 
     form = checked_format(how)
     progress = Progress(False)
@@ -108,9 +108,9 @@ def causality(
     import polars as pl
 
     from energylens.cli.output import print_frame
-    from ingest.causality import agreements, measure_effects
-    from ingest.progress import Progress
-    from queries.writing import Format
+    from energylens.ingest.on_request.causality import agreements, measure_effects
+    from energylens.ingest.progress import Progress
+    from energylens.queries.writing import Format
 
     form = checked_format(how)
     progress = Progress(False)
@@ -139,7 +139,7 @@ def causality(
 
 
 def _interval(values: tuple[float, float, float]) -> str:
-    from queries.display import number
+    from energylens.queries.display import number
 
     value, low, high = (number(x) for x in values)
     return f"{value} [{low}, {high}]"

@@ -27,8 +27,8 @@ def explain(
 ) -> None:
     """Take in explanations of features in words: columns feature_id (or index) and description,
     and if there are any, method, model and score. Lists and filters show the best as `label`."""
-    from ingest.explanations import explain as take_in
-    from queries.catalog import open_catalog, write_catalog
+    from energylens.ingest.explanations import explain as take_in
+    from energylens.queries.catalog import open_catalog, write_catalog
 
     with open_catalog(store) as opened:
         info, layout = opened.run(run).info, opened.layout.run(run)

@@ -5,17 +5,17 @@ from pathlib import Path
 import polars as pl
 import typer
 
-from db.store import Store
 from energylens.cli.output import print_frame
-from queries.catalog import open_catalog
-from queries.contexts import top_activations
-from queries.display import visible_token
-from queries.efas import efas_by_layer
-from queries.energies import category_summary, energy_by_layer
-from queries.features import feature, most_selective_features
-from queries.routing import anchor_tokens, routing_health
-from queries.specialists import specialist_categories
-from queries.writing import Format
+from energylens.db.store import Store
+from energylens.queries.catalog import open_catalog
+from energylens.queries.contexts import top_activations
+from energylens.queries.display import visible_token
+from energylens.queries.efas import efas_by_layer
+from energylens.queries.energies import category_summary, energy_by_layer
+from energylens.queries.features import feature, most_selective_features
+from energylens.queries.routing import anchor_tokens, routing_health
+from energylens.queries.specialists import specialist_categories
+from energylens.queries.writing import Format
 
 
 def print_findings(store: Path, run_id: str) -> None:

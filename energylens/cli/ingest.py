@@ -11,8 +11,8 @@ from energylens.cli.extras import need_models
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
-    from ingest.estimate import Estimate
-    from ingest.plan import IngestConfig
+    from energylens.ingest.estimate import Estimate
+    from energylens.ingest.plan import IngestConfig
 
 
 def ingest(
@@ -80,7 +80,7 @@ def ingest(
     The same command again goes on where the last one stopped.
     """
     need_models()
-    from ingest.plan import IngestConfig
+    from energylens.ingest.plan import IngestConfig
 
     config = IngestConfig(
         model=model,
@@ -111,10 +111,10 @@ def ingest(
 
 def run_ingest(store: StoreArgument, config: "IngestConfig", shard: str, as_json: bool) -> str:
     """Make the shards of a run; its id."""
-    from ingest.plan import load, prepare
-    from ingest.progress import Progress
-    from ingest.run import Part
-    from ingest.run import ingest as make_shards
+    from energylens.ingest.plan import load, prepare
+    from energylens.ingest.progress import Progress
+    from energylens.ingest.run import Part
+    from energylens.ingest.run import ingest as make_shards
 
     part = Part.parse(shard)
     progress = Progress(as_json)
@@ -146,8 +146,8 @@ def index(
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the derived tables of every run whose index is missing or stale."""
-    from ingest.index.build import build_indexes
-    from ingest.progress import Progress
+    from energylens.ingest.index.build import build_indexes
+    from energylens.ingest.progress import Progress
 
     progress = Progress(as_json)
     try:
@@ -158,16 +158,16 @@ def index(
 
 
 def _estimate(config: "IngestConfig", as_json: bool) -> None:
-    from ingest.estimate import estimate
-    from ingest.plan import load
+    from energylens.ingest.estimate import estimate
+    from energylens.ingest.plan import load
 
     found = estimate(load(config))
     typer.echo(json.dumps(asdict(found)) if as_json else _forecast(found))
 
 
 def _forecast(found: "Estimate") -> str:
-    from ingest.progress import duration
-    from queries.display import size
+    from energylens.ingest.progress import duration
+    from energylens.queries.display import size
 
     return (
         f"{found.n_texts:,} texts, {found.n_tokens:,} tokens in {found.n_contexts:,} contexts and "

@@ -11,8 +11,8 @@ from energylens.cli.extras import need_models
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
-    from ingest.bench import Bench
-    from ingest.progress import Progress
+    from energylens.ingest.on_request.reopen import Reopened
+    from energylens.ingest.progress import Progress
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run whose model to use.")]
 TextArgument = Annotated[str, typer.Argument(help="The text, or @FILE.")]
@@ -35,10 +35,10 @@ def prompt(
 
     asked = PromptRequest(_text(text), None if other is None else _text(other), top, keep)
 
-    def answer(bench: "Bench", progress: "Progress"):
-        from ingest.prompt import prompt as read
+    def answer(reopened: "Reopened", progress: "Progress"):
+        from energylens.ingest.on_request.prompt import prompt as read
 
-        return read(bench, asked)
+        return read(reopened, asked)
 
     _answer(store, run, as_json, answer, print_prompt)
 
@@ -64,12 +64,12 @@ def intervene(
     from energylens.cli.readings import print_intervention
     from energylens.protocol import EditRequest, InterventionRequest
 
-    def answer(bench: "Bench", progress: "Progress"):
-        from ingest.intervene import intervene as change
+    def answer(reopened: "Reopened", progress: "Progress"):
+        from energylens.ingest.on_request.intervene import intervene as change
 
         positions = None if at is None else tuple(at)
-        edit = EditRequest(_sae(bench, sae), tuple(feature), kind, value, unit, positions)
-        return change(bench, InterventionRequest(_text(text), edit, seed, keep))
+        edit = EditRequest(_sae(reopened, sae), tuple(feature), kind, value, unit, positions)
+        return change(reopened, InterventionRequest(_text(text), edit, seed, keep))
 
     _answer(store, run, as_json, answer, print_intervention)
 
@@ -95,13 +95,13 @@ def attribute(
     from energylens.cli.readings import print_attribution
     from energylens.protocol import AttributionRequest
 
-    def answer(bench: "Bench", progress: "Progress"):
-        from ingest.attribute import attribute as explain
+    def answer(reopened: "Reopened", progress: "Progress"):
+        from energylens.ingest.on_request.attribute import attribute as explain
 
         asked = AttributionRequest(
-            _text(text), _sae(bench, sae), at, token, of_sae, of_feature, top
+            _text(text), _sae(reopened, sae), at, token, of_sae, of_feature, top
         )
-        return explain(bench, asked, progress)
+        return explain(reopened, asked, progress)
 
     _answer(store, run, as_json, answer, print_attribution)
 
@@ -124,14 +124,14 @@ def steer(
     from energylens.cli.readings import print_steering
     from energylens.protocol import EditRequest, SteeringRequest
 
-    def answer(bench: "Bench", progress: "Progress"):
-        from ingest.steer import steer as write
+    def answer(reopened: "Reopened", progress: "Progress"):
+        from energylens.ingest.on_request.steer import steer as write
 
-        edit = EditRequest(_sae(bench, sae), tuple(feature), kind, 0.0, unit)
+        edit = EditRequest(_sae(reopened, sae), tuple(feature), kind, 0.0, unit)
         asked = SteeringRequest(
             _text(prompt), edit, _numbers(strengths), n_tokens, temperature, seed
         )
-        return write(bench, asked, progress)
+        return write(reopened, asked, progress)
 
     _answer(store, run, as_json, answer, print_steering)
 
@@ -140,17 +140,17 @@ def _answer(
     store: Path,
     run: str,
     as_json: bool,
-    answer: "Callable[[Bench, Progress], Any]",
+    answer: "Callable[[Reopened, Progress], Any]",
     show: Callable[[Any], None],
 ) -> None:
     need_models()
+    from energylens.ingest.on_request.reopen import reopen
+    from energylens.ingest.progress import Progress
     from energylens.wire import encode
-    from ingest.bench import open_bench
-    from ingest.progress import Progress
 
     progress = Progress(as_json)
     try:
-        found = answer(open_bench(store, run), progress)
+        found = answer(reopen(store, run), progress)
     finally:
         progress.close()
     if as_json:
@@ -168,8 +168,8 @@ def _text(given: str) -> str:
         raise UsageError(f"the text '{given[1:]}' cannot be read: {error}") from error
 
 
-def _sae(bench: "Bench", given: str) -> str:
-    ids = [sae.sae_id for sae in bench.instruments.saes]
+def _sae(reopened: "Reopened", given: str) -> str:
+    ids = [sae.sae_id for sae in reopened.instruments.saes]
     if given or len(ids) == 1:
         return given or ids[0]
     raise UsageError(f"--sae says which SAE; the run has {', '.join(ids) or 'none'}")

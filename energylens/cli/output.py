@@ -5,7 +5,7 @@ import sys
 import polars as pl
 
 from energylens.errors import UsageError
-from queries.writing import Format, as_text
+from energylens.queries.writing import Format, as_text
 
 
 def print_frame(rows: pl.DataFrame, how: Format) -> None:

@@ -26,7 +26,7 @@ def demo(
     """Ingest the bundled texts with the bundled model and SAEs, then open the TUI."""
     need_models()
     from energylens.cli.ingest import index, run_ingest
-    from ingest.plan import IngestConfig
+    from energylens.ingest.plan import IngestConfig
 
     config = IngestConfig(
         model=DEMO_MODEL,
@@ -65,7 +65,7 @@ def tui(
         return
     if not is_in_browser():
         _need_terminal()
-    from tui.app import WorkerPlace, run_tui
+    from energylens.tui.app import WorkerPlace, run_tui
 
     own = WorkerPlace()
     command = own.command if worker is None else tuple(shlex.split(worker))
@@ -87,8 +87,8 @@ def keys() -> None:
     import polars as pl
 
     from energylens.cli.output import print_frame
-    from queries.writing import Format
-    from tui.app import bindings_by_id  # with the app, every screen has been imported
+    from energylens.queries.writing import Format
+    from energylens.tui.app import bindings_by_id  # with the app, every screen has been imported
 
     listed = sorted(bindings_by_id().items())
     told = [(name, b.key, b.tooltip or b.description) for name, b in listed]
@@ -100,7 +100,7 @@ def worker() -> None:
     need_models()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not print between the answers
-    from ingest.worker import Worker
+    from energylens.ingest.on_request.worker import Worker
 
     with open(0, "rb", closefd=False) as requests:
         Worker(requests, answers).serve()
@@ -122,7 +122,7 @@ def doctor() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     free = shutil.disk_usage(Path.cwd()).free
     typer.echo(f"{cores} cores, {free / 1e9:.0f} GB free here, TERM={os.environ.get('TERM', '')}")
-    from tui.settings import settings_path
+    from energylens.tui.settings import settings_path
 
     typer.echo(f"settings {settings_path()}")
     missing = []
@@ -151,8 +151,8 @@ def doctor() -> None:
 
 
 def _try_builtin() -> None:
-    from energylens.energy import lens_energies
-    from energylens.models import load_model, run_hooks
+    from energylens.lens.energy import lens_energies
+    from energylens.lens.models import load_model, run_hooks
 
     import torch  # isort: skip
 

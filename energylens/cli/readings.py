@@ -11,8 +11,8 @@ from energylens.protocol import (
     Reading,
     SteeringResult,
 )
-from queries.display import number, visible, visible_token
-from queries.writing import Format
+from energylens.queries.display import number, visible, visible_token
+from energylens.queries.writing import Format
 
 
 def print_prompt(found: PromptResult) -> None:

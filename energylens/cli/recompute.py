@@ -34,8 +34,8 @@ def recompute(
     """
     need_models()
     from energylens.cli.ingest import index
-    from ingest.progress import Progress
-    from ingest.recompute import add_sae, add_vectors
+    from energylens.ingest.on_request.additions import add_sae, add_vectors
+    from energylens.ingest.progress import Progress
 
     if (keep is None) == (sae is None) or (keep is not None and not hook):
         raise UsageError("say what to add: --keep activations --hook HOOK, or --sae SAE")

@@ -22,11 +22,11 @@ def routing(
     import polars as pl
 
     from energylens.cli.output import print_frame
-    from ingest.progress import Progress
-    from ingest.routing_effects import measure_routing
-    from queries.catalog import open_catalog
-    from queries.routing import anchor_effects, routing_report
-    from queries.writing import Format
+    from energylens.ingest.on_request.routing_effects import measure_routing
+    from energylens.ingest.progress import Progress
+    from energylens.queries.catalog import open_catalog
+    from energylens.queries.routing import anchor_effects, routing_report
+    from energylens.queries.writing import Format
 
     form = checked_format(how)
     progress = Progress(False)

@@ -25,7 +25,7 @@ def serve(store: Path, port: int, arguments: list[str]) -> None:
         raise MissingExtraError("web", "textual-serve")
     from textual_serve.server import Server
 
-    from queries.catalog import open_catalog
+    from energylens.queries.catalog import open_catalog
 
     open_catalog(store).close()  # what is wrong with it is said here, not in every page
     command = [sys.executable, "-m", "energylens", "tui", str(store.resolve()), *arguments]

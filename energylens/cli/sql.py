@@ -10,8 +10,8 @@ from energylens.cli.arguments import StoreArgument
 from energylens.errors import QueryError
 
 if TYPE_CHECKING:
-    from db.store import Store
-    from queries.catalog import NamedQuery
+    from energylens.db.store import Store
+    from energylens.queries.catalog import NamedQuery
 
 FormatOption = Annotated[
     str, typer.Option("--format", "-f", help="table, csv, json, parquet or markdown.")
@@ -28,10 +28,10 @@ def sql(
     limit: LimitOption = 1000,
 ) -> None:
     """Run one SQL statement that reads, and print its rows."""
-    from db.store import confine
     from energylens.cli.output import print_frame
-    from queries.adhoc import run_sql
-    from queries.catalog import open_catalog
+    from energylens.db.store import confine
+    from energylens.queries.adhoc import run_sql
+    from energylens.queries.catalog import open_catalog
 
     form = checked_format(how)
     text = query if query is not None else _from_stdin()
@@ -50,7 +50,7 @@ def queries(
     name: Annotated[str | None, typer.Option(help="Show one query with its SQL.")] = None,
 ) -> None:
     """List the named queries, and with a store its tables."""
-    from queries.catalog import named_queries, open_catalog, usage
+    from energylens.queries.catalog import named_queries, open_catalog, usage
 
     known = named_queries()
     if name is not None:
@@ -81,7 +81,7 @@ def query(
 ) -> None:
     """Run a named query. `run` and `sae` may be left out where the store has only one."""
     from energylens.cli.output import print_frame
-    from queries.catalog import call, named_queries, open_catalog
+    from energylens.queries.catalog import call, named_queries, open_catalog
 
     form = checked_format(how)
     known = named_queries()
@@ -124,7 +124,7 @@ def _pairs(values: list[str]) -> dict[str, object]:
 
 
 def checked_format(how: str):
-    from queries.writing import Format
+    from energylens.queries.writing import Format
 
     try:
         return Format(how)

@@ -18,8 +18,8 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show a store's runs and SAEs, what is computed and what is missing."""
-    from queries.catalog import open_catalog
-    from queries.overview import run_summaries
+    from energylens.queries.catalog import open_catalog
+    from energylens.queries.overview import run_summaries
 
     with open_catalog(store) as opened:
         summaries = run_summaries(opened)
@@ -53,8 +53,8 @@ def info(
 
 
 def _print_schema() -> None:
-    from db.catalogue import sql_type
-    from db.schema import TABLES
+    from energylens.db.schema import TABLES
+    from energylens.db.views import sql_type
 
     for table in TABLES.values():
         typer.echo(f"{table.name}  ({', '.join(table.key)})\n  {table.doc}")
@@ -64,7 +64,7 @@ def _print_schema() -> None:
 
 def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Check every file and every key of a store; exit 1 where something is wrong."""
-    from db.verify import verify_store
+    from energylens.db.verify import verify_store
 
     problems = verify_store(store, lambda what: typer.echo(f"checking {what}", err=True))
     for problem in problems:
@@ -83,8 +83,8 @@ def merge(
     sources: Annotated[list[Path], typer.Argument(help="Stores to take runs and shards from.")],
 ) -> None:
     """Bring the shards of several stores together, then index what is new."""
-    from db.merge import merge_stores
     from energylens.cli.ingest import index
+    from energylens.db.merge import merge_stores
 
     for run_id, n in merge_stores(store, sources).items():
         typer.echo(f"{run_id}: {n} shards added", err=True)

@@ -139,7 +139,7 @@ def sae(
     """Train an SAE for each hook, all in one pass over the texts."""
     need_models()
     from energylens.cli.training_log import TrainingLog
-    from energylens.models import load_model
+    from energylens.lens.models import load_model
     from energylens.training.corpus import pack
     from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
 
@@ -165,9 +165,9 @@ def heldout(
 
     from energylens.cli.output import print_frame
     from energylens.cli.training_log import TrainingLog
-    from energylens.models import load_model
+    from energylens.ingest.texts import iter_texts
+    from energylens.lens.models import load_model
     from energylens.training.evaluation import heldout as measure
-    from ingest.texts import iter_texts
 
     form = checked_format(how)
     read = [(text.category or "none", text.text) for text in iter_texts(texts)]
@@ -208,7 +208,7 @@ def _compressed(texts: list[tuple[str, str]], category: str) -> dict[str, float]
 def _shuffled(texts: str, seed: int) -> list[str]:
     import random
 
-    from ingest.texts import iter_texts
+    from energylens.ingest.texts import iter_texts
 
     read = [text.text for text in iter_texts(texts)]
     random.Random(seed).shuffle(read)
@@ -242,8 +242,8 @@ def _begun(
     source: str, out: Path, texts: str, seed: int
 ) -> "tuple[MesaNetForCausalLM, np.ndarray, dict[str, Any]]":
     """A trained MesaNet, the texts in its tokens, and what its weights are known by."""
+    from energylens.lens.models import load_model
     from energylens.mesanet.model import MesaNetForCausalLM
-    from energylens.models import load_model
     from energylens.training.corpus import pack
 
     loaded = load_model(source)
@@ -261,9 +261,9 @@ def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[
     from transformers import AutoTokenizer
 
     from energylens.cli.training_log import TrainingLog
+    from energylens.ingest.texts import iter_texts
     from energylens.training.evaluation import heldout as measure
     from energylens.training.loop import Watch
-    from ingest.texts import iter_texts
 
     log = TrainingLog(out / "metrics.parquet")
     if held_out is None:

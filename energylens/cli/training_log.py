@@ -34,8 +34,8 @@ class TrainingLog:
 
     def report(self, progress: "Progress") -> None:
         """How far the training is, and how well its routers are."""
+        from energylens.ingest.progress import duration
         from energylens.training.mesanet import MesaNetProgress
-        from ingest.progress import duration
 
         left = (progress.n_steps - progress.step) * progress.seconds_per_step
         line = (

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from energylens.batching import batches, pad
+from energylens.lens.batching import batches, pad
 
 _BATCH_TOKENS = 2048
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional
 
-from energylens.clusters import Interval, jackknife
 from energylens.mesanet.model import MesaNetForCausalLM
+from energylens.stats.clusters import Interval, jackknife
 
 
 @dataclass(frozen=True)

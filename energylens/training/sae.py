@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from energylens.errors import TrainingError
-from energylens.models import LanguageModel, run_hooks
+from energylens.lens.models import LanguageModel, run_hooks
 from energylens.training.corpus import Windows
 from energylens.training.loop import Progress
 

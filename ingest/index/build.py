@@ -3,26 +3,26 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from db.index_files import IndexWriter, index_state, replace_index
-from db.layout import RunLayout, StoreLayout
-from db.manifest import read_manifest
-from db.provenance import RunInfo, SaeInfo
-from db.store import open_store
+from energylens.db.index_files import IndexWriter, index_state, replace_index
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.manifest import read_manifest
+from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.store import open_store
 from energylens.errors import MissingExtraError, UsageError
-from ingest.index.coactivation import write_coactivation
-from ingest.index.efas import N_FLIPS, write_efas
-from ingest.index.matches import write_matches
-from ingest.index.routes import read_routing
-from ingest.index.routing import write_routing
-from ingest.index.routing_features import write_routing_features
-from ingest.index.statistics import Scratch
-from ingest.progress import Progress
-from queries.catalog import write_catalog
+from energylens.ingest.index.coactivation import write_coactivation
+from energylens.ingest.index.efas import N_FLIPS, write_efas
+from energylens.ingest.index.matches import write_matches
+from energylens.ingest.index.routes import read_routing
+from energylens.ingest.index.routing import write_routing
+from energylens.ingest.index.routing_features import write_routing_features
+from energylens.ingest.index.statistics import Scratch
+from energylens.ingest.progress import Progress
+from energylens.queries.catalog import write_catalog
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ingest.index.weights import Decoder
+    from energylens.ingest.index.weights import Decoder
 
 WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
 """Read off the SAE's weights, so that they outlive a rebuild on a machine without them."""
@@ -92,7 +92,7 @@ class _Weights:
         self._reader = None
         if run.saes:
             try:
-                from ingest.index.weights import WeightReader
+                from energylens.ingest.index.weights import WeightReader
 
                 self._reader = WeightReader(run)
             except ImportError as error:

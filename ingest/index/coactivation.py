@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from db.index_files import IndexWriter
-from db.provenance import RunInfo, SaeInfo
-from db.table import constants
-from energylens.coactivation import (
+from energylens.db.index_files import IndexWriter
+from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.table import constants
+from energylens.queries.matrices import Codes, add_product, blocks, chunks, indicators, slabs
+from energylens.stats.coactivation import (
     clusters,
     phi,
-    q_of_selected,
     shared_by_chance,
     together,
     top_by_row,
 )
-from queries.matrices import Codes, add_product, blocks, chunks, indicators, slabs
+from energylens.stats.multiple_tests import benjamini_hochberg
 
 PARTNERS = 50
 """Partners kept for each feature and unit."""
@@ -56,7 +56,7 @@ def write_coactivation(
                 name: np.concatenate([r[name] for r in rows[unit]]) for name in rows[unit][0]
             }
             n_live = int((counted.n_text > 0).sum())
-            columns["q"] = q_of_selected(columns["p"], max(n_live * (n_live - 1), 1))
+            columns["q"] = benjamini_hochberg(columns["p"], max(n_live * (n_live - 1), 1))
             out.write(_named(run, sae, unit, columns))
             grouped.write(_named(run, sae, unit, _clusters(columns, counted.is_dense)))
 

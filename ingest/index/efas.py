@@ -9,23 +9,11 @@ import polars as pl
 import pyarrow as pa
 from scipy import stats
 
-from db.analyses import EFAS, EFAS_CATEGORIES
-from db.index_files import IndexWriter
-from db.provenance import RunInfo, SaeInfo
-from db.table import constants
-from energylens.efas import (
-    Alignment,
-    Scores,
-    SignFlips,
-    Sums,
-    adjust_for,
-    align,
-    cluster_t,
-    discoveries,
-    window_scores,
-)
-from energylens.panel import TwoWay
-from ingest.index.panel import (
+from energylens.db.analyses import EFAS, EFAS_CATEGORIES
+from energylens.db.index_files import IndexWriter
+from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.table import constants
+from energylens.ingest.index.panel import (
     SCALAR_VARIANTS,
     Effects,
     Panel,
@@ -34,8 +22,20 @@ from ingest.index.panel import (
     read_panel,
     scalar_gradients,
 )
-from ingest.index.ranges import feature_ranges
-from queries.matrices import rows_of
+from energylens.ingest.index.ranges import feature_ranges
+from energylens.queries.matrices import rows_of
+from energylens.stats.efas import (
+    Alignment,
+    Scores,
+    SignFlips,
+    Sums,
+    adjust_for,
+    align,
+    cluster_t,
+    window_scores,
+)
+from energylens.stats.multiple_tests import benjamini_hochberg
+from energylens.stats.two_way import TwoWay
 
 N_FLIPS = 10_000
 """Random sign flips behind p_flip and p_familywise."""
@@ -236,7 +236,7 @@ class _Study:
     def rows(self) -> dict[str, np.ndarray]:
         """Every feature's row."""
         columns = {name: np.concatenate([c[name] for c in self.found]) for name in self.found[0]}
-        columns["q"] = discoveries(columns["p"])
+        columns["q"] = benjamini_hochberg(columns["p"])
         columns["p_familywise"] = self.flips.familywise(columns["t"])
         columns["feature_id"] = np.arange(len(columns["t"]))
         return {name: columns[name] for name in ("feature_id", *_COLUMNS)}
@@ -247,7 +247,7 @@ class _Study:
         columns = {n: np.concatenate([c[n] for c in self.by_category], axis=1) for n in names}
         if not columns or not self.panel.categories:
             return
-        q = discoveries(columns["p"].ravel()).reshape(columns["p"].shape)
+        q = benjamini_hochberg(columns["p"].ravel()).reshape(columns["p"].shape)
         for number, category in enumerate(self.panel.categories):
             active = np.flatnonzero(columns["n_active"][number] > 0)
             yield {

@@ -8,11 +8,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from db.index_files import IndexWriter
-from db.provenance import RunInfo, SaeInfo
-from db.table import constants
-from queries.matching import match
-from queries.matrices import Codes
+from energylens.db.index_files import IndexWriter
+from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.table import constants
+from energylens.queries.matching import match
+from energylens.queries.matrices import Codes
 
 Directions = Callable[[SaeInfo], np.ndarray | None]
 """Decoder directions of an SAE; None where its weights are not here."""

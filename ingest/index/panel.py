@@ -6,8 +6,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from db.provenance import SaeInfo
-from energylens.panel import TwoWay, two_way
+from energylens.db.provenance import SaeInfo
+from energylens.stats.two_way import TwoWay, two_way
 
 SCALAR_VARIANTS = ("position", "energy")
 """One series for all features: its direction is 1."""

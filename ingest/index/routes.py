@@ -7,8 +7,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from db.provenance import RunInfo
-from energylens.pieces import TOKEN_CLASSES, token_class
+from energylens.db.provenance import RunInfo
+from energylens.lens.pieces import TOKEN_CLASSES, token_class
 
 _TOKENS = """
 SELECT

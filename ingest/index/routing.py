@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 import numpy as np
 from scipy import stats
 
-from db.index_files import IndexWriter
-from db.provenance import RunInfo
-from energylens.circuits import Circuit, Walks, find_circuits
-from energylens.efas import discoveries
-from energylens.information import (
+from energylens.db.index_files import IndexWriter
+from energylens.db.provenance import RunInfo
+from energylens.ingest.index.routes import Routed, Tokens, place_of, rows_of
+from energylens.ingest.index.routing_metrics import Labels, labels_of, metrics, pearson
+from energylens.stats.information import (
     Information,
     entropy,
     informed,
@@ -18,8 +18,8 @@ from energylens.information import (
     rotated_windows,
     shuffled_groups,
 )
-from ingest.index.routes import Routed, Tokens, place_of, rows_of
-from ingest.index.routing_metrics import Labels, labels_of, metrics, pearson
+from energylens.stats.multiple_tests import benjamini_hochberg
+from energylens.stats.routing_paths import Circuit, Walks, find_circuits
 
 N_DRAWS = 200
 """Draws of each null."""
@@ -129,7 +129,7 @@ def _informed(label: str, labels: Labels, tokens: Tokens) -> Information:
 def _circuit_rows(
     circuits: list[Circuit], layers: list[int], token_index: np.ndarray
 ) -> list[dict[str, object]]:
-    q = discoveries(np.array([c.p for c in circuits]))
+    q = benjamini_hochberg(np.array([c.p for c in circuits]))
     rows = []
     for circuit, q_value in zip(circuits, q, strict=True):
         row = asdict(circuit)

@@ -6,12 +6,13 @@ import duckdb
 import numpy as np
 from scipy import sparse, stats
 
-from db.index_files import IndexWriter
-from db.provenance import RunInfo, SaeInfo
-from energylens.coactivation import q_of_selected, together, top_by_row
-from energylens.efas import MIN_TOKENS
-from ingest.index.routes import Routed, Tokens, columns_of, place_of
-from queries.matrices import Codes, add_product, chunks, indicators
+from energylens.db.index_files import IndexWriter
+from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.ingest.index.routes import Routed, Tokens, columns_of, place_of
+from energylens.queries.matrices import Codes, add_product, chunks, indicators
+from energylens.stats.coactivation import together, top_by_row
+from energylens.stats.efas import MIN_TOKENS
+from energylens.stats.multiple_tests import benjamini_hochberg
 
 KEPT = 10
 """Features kept for each choice."""
@@ -51,7 +52,7 @@ def write_routing_features(
             n = len(pairs.choice)
             q = np.full(n, np.nan)
             tested = ~np.isnan(p)
-            q[tested] = q_of_selected(p[tested], max(n_live * one.p.shape[1], 1))
+            q[tested] = benjamini_hochberg(p[tested], max(n_live * one.p.shape[1], 1))
             columns = {
                 "sae_id": [sae.sae_id] * n,
                 **{name: [value] * n for name, value in place_of(one).items()},

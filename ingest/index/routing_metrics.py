@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from energylens.clusters import Interval, jackknife
-from energylens.information import (
+from energylens.ingest.index.routes import Routed, Tokens
+from energylens.stats.clusters import Interval, jackknife
+from energylens.stats.information import (
     Information,
     information_interval,
     omega_squared,
     partial_spearman,
 )
-from ingest.index.routes import Routed, Tokens
 
 _DRAWS = 200
 """Random routers behind the baseline of the loads."""

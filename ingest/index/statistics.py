@@ -13,21 +13,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from db.catalogue import quote
-from db.index_files import IndexWriter
-from db.layout import StoreLayout
-from db.parquet import ROW_GROUP, TableWriter
-from db.provenance import SaeInfo
-from db.store import open_store
-from ingest.index.ranges import feature_ranges
-from queries.catalog import named_queries
+from energylens.db.index_files import IndexWriter
+from energylens.db.layout import StoreLayout
+from energylens.db.parquet import ROW_GROUP, TableWriter
+from energylens.db.provenance import SaeInfo
+from energylens.db.store import open_store
+from energylens.db.views import quote
+from energylens.ingest.index.ranges import feature_ranges
+from energylens.queries.catalog import named_queries
 
 TOP_CONTEXTS = 20
 """Contexts kept for each feature."""
 RANGE_CODES = 10_000_000
 """Codes of the features worked on at once: bounds memory."""
 
-_SQL = files("ingest.index") / "sql"
+_SQL = files("energylens.ingest.index") / "sql"
 _BATCH_ROWS = ROW_GROUP * 8
 
 

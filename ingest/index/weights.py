@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from db.index_files import IndexWriter
-from db.provenance import RunInfo, SaeInfo
-from db.table import constants
-from energylens.directions import Extremes, logit_weights, neighbours
+from energylens.db.index_files import IndexWriter
+from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.table import constants
 from energylens.errors import SaeError
-from energylens.models import load_model
-from energylens.pieces import vocabulary_labels
-from energylens.saes import Sae, load_saes
+from energylens.lens.directions import Extremes, logit_weights, neighbours
+from energylens.lens.models import load_model
+from energylens.lens.pieces import vocabulary_labels
+from energylens.lens.saes import Sae, load_saes
 
 LOGIT_TOKENS = 10
 """Promoted and suppressed tokens kept for each feature."""

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from energylens.builtin import builtin_path
 from energylens.cli import app
 from energylens.cli.programs import DEMO_TEXTS
-from ingest.plan import IngestConfig
+from energylens.ingest.plan import IngestConfig
 from tests.conftest import make_sae
 
 runner = CliRunner()
@@ -235,7 +235,7 @@ def test_unexpected_errors_have_a_message_and_debug_a_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("queries.overview.run_summaries", broken)
+    monkeypatch.setattr("energylens.queries.overview.run_summaries", broken)
     assert "unexpected ZeroDivisionError: surprise" in run("info", made, code=1).stderr
     result = runner.invoke(app, ["--debug", "info", str(made)])
     assert result.exit_code == 1 and "Traceback" in result.stderr

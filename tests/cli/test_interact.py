@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.store import open_store
+from energylens.db.store import open_store
 from tests.cli.test_cli import run
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from db.explanations import Explanation, read_explanations, write_explanations
-from db.layout import RunLayout, StoreLayout
-from db.merge import merge_stores
-from db.verify import verify_store
+from energylens.db.explanations import Explanation, read_explanations, write_explanations
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.merge import merge_stores
+from energylens.db.verify import verify_store
 from energylens.errors import StoreDamagedError
-from queries.catalog import open_catalog
-from queries.coactivation import coactivation_partners
-from queries.contexts import token_features
-from queries.efas import efas_ranking
-from queries.explanations import explained_features, feature_explanations
-from queries.ranked import FeatureList, Sort
+from energylens.queries.catalog import open_catalog
+from energylens.queries.coactivation import coactivation_partners
+from energylens.queries.contexts import token_features
+from energylens.queries.efas import efas_ranking
+from energylens.queries.explanations import explained_features, feature_explanations
+from energylens.queries.ranked import FeatureList, Sort
 
 
 @pytest.fixture

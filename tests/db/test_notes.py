@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from db.claim import claim
-from db.merge import merge_stores
-from db.notes import Note, read_notes, write_note
-from db.verify import verify_store
+from energylens.db.claim import claim
+from energylens.db.merge import merge_stores
+from energylens.db.notes import Note, read_notes, write_note
+from energylens.db.verify import verify_store
 from energylens.errors import StoreBusyError, StoreDamagedError
-from queries.catalog import open_catalog
-from queries.notes import keep_note, note_of, noted_features
-from queries.ranked import FeatureList, Sort
+from energylens.queries.catalog import open_catalog
+from energylens.queries.notes import keep_note, note_of, noted_features
+from energylens.queries.ranked import FeatureList, Sort
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from db.claim import claim
-from db.layout import StoreLayout
-from db.progress import is_held, writings
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.run import Part, ingest
+from energylens.db.claim import claim
+from energylens.db.layout import StoreLayout
+from energylens.db.progress import is_held, writings
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
 
 
 def test_a_store_at_rest_is_written_by_nobody(store_path: Path) -> None:

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from db import shards
-from db.derived import FEATURE_CODES
-from db.layout import RunLayout, file_name
-from db.manifest import read_manifest
-from db.schema import CODES, TABLES
-from db.shards import write_shard
-from db.table import GRADIENTS_OF_CODES
+from energylens.db import shards
+from energylens.db.derived import FEATURE_CODES
+from energylens.db.layout import RunLayout, file_name
+from energylens.db.manifest import read_manifest
+from energylens.db.schema import CODES, TABLES
+from energylens.db.shards import write_shard
+from energylens.db.table import GRADIENTS_OF_CODES
 from energylens.errors import StoreBusyError, StoreDamagedError, StoreError
 
 
@@ -145,7 +145,7 @@ def test_rows_are_cast_to_the_schema_or_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", [CODES, FEATURE_CODES])
 def test_codes_have_the_encodings_that_keep_them_small(tmp_path: Path, table: Any) -> None:
-    from db.parquet import TableWriter
+    from energylens.db.parquet import TableWriter
 
     with TableWriter(tmp_path / "x.parquet", table) as writer:
         writer.write(some_codes(0, 1000))

@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from db.layout import StoreLayout
-from db.manifest import Manifest, entry_of, read_manifest, write_manifest
-from db.merge import merge_stores
-from db.provenance import read_run, write_run
-from db.schema import SINK_NORM_RATIO, TABLES
-from db.store import Session, Store, confine, open_store
-from db.verify import verify_store
-from db.version import FORMAT, check_format, create_store
+from energylens.db.layout import StoreLayout
+from energylens.db.manifest import Manifest, entry_of, read_manifest, write_manifest
+from energylens.db.merge import merge_stores
+from energylens.db.provenance import read_run, write_run
+from energylens.db.schema import SINK_NORM_RATIO, TABLES
+from energylens.db.store import Session, Store, confine, open_store
+from energylens.db.verify import verify_store
+from energylens.db.version import FORMAT, check_format, create_store
 from energylens.errors import StoreDamagedError, StoreError, StoreVersionError
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.run import Part, ingest
-from queries.catalog import write_catalog
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.queries.catalog import write_catalog
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_arrow_types_have_sql_names() -> None:
-    from db.catalogue import sql_type
+    from energylens.db.views import sql_type
 
     assert sql_type(pa.list_(pa.float32())) == "FLOAT[]"
     for table in TABLES.values():

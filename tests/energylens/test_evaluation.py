@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from energylens.models import LanguageModel
+from energylens.lens.models import LanguageModel
 from energylens.training.evaluation import Heldout, heldout
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from energylens.energy import lens_energies
 from energylens.errors import TrainingError
-from energylens.models import LanguageModel, run_hooks
-from energylens.saes import load_saes
+from energylens.lens.energy import lens_energies
+from energylens.lens.models import LanguageModel, run_hooks
+from energylens.lens.saes import load_saes
 from energylens.training import checkpoint as checkpoints
 from energylens.training import language_model
 from energylens.training.corpus import Windows, pack

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from energylens.batching import batches
-from energylens.energy import NO_NEXT
 from energylens.errors import TextsError
-from ingest.corpus import Corpus
+from energylens.ingest.corpus import Corpus
+from energylens.lens.batching import batches
+from energylens.lens.energy import NO_NEXT
 
 TEXTS = st.lists(st.text("ab 🐕é\n", max_size=80), min_size=1, max_size=12)
 

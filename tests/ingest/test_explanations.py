@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from db.explanations import Explanation, read_explanations
-from db.layout import RunLayout, StoreLayout
-from db.provenance import RunInfo, read_run
+from energylens.db.explanations import Explanation, read_explanations
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.provenance import RunInfo, read_run
 from energylens.errors import UsageError
-from ingest.explanations import TakenIn, explain
+from energylens.ingest.explanations import TakenIn, explain
 
 NEURONPEDIA = "gpt2-small/8-res-jb"
 EXPORT = [

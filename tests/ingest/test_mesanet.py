@@ -10,18 +10,18 @@ import polars as pl
 import pytest
 import torch
 
-from db.store import Store
-from db.verify import verify_store
+from energylens.db.store import Store
+from energylens.db.verify import verify_store
 from energylens.errors import ModelError
-from energylens.gradients import model_gradients
-from energylens.models import LanguageModel, load_model, run_hooks
-from energylens.routing import find_routers
-from ingest.index.build import build_indexes
-from ingest.plan import IngestConfig
-from ingest.progress import Progress
-from ingest.routing_effects import measure_routing
-from queries.catalog import open_catalog
-from queries.routing import (
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.on_request.routing_effects import measure_routing
+from energylens.ingest.plan import IngestConfig
+from energylens.ingest.progress import Progress
+from energylens.lens.gradients import model_gradients
+from energylens.lens.models import LanguageModel, load_model, run_hooks
+from energylens.lens.routers import find_routers
+from energylens.queries.catalog import open_catalog
+from energylens.queries.routing import (
     anchor_effects,
     anchor_load,
     anchor_specialization,

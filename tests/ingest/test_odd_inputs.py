@@ -13,11 +13,11 @@ from sae_lens import StandardSAE, StandardSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from db.store import open_store
-from db.verify import verify_store
-from energylens.energy import lens_energies
-from energylens.models import LanguageModel, load_model
-from ingest.plan import IngestConfig
+from energylens.db.store import open_store
+from energylens.db.verify import verify_store
+from energylens.ingest.plan import IngestConfig
+from energylens.lens.energy import lens_energies
+from energylens.lens.models import LanguageModel, load_model
 from tests.conftest import D_MODEL, N_CTX, VOCAB, make_store
 
 

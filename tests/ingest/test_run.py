@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 import torch
 
-from db.merge import merge_stores
-from db.shards import ShardWriter
-from db.store import open_store
-from db.verify import verify_store
-from energylens.energy import lens_energies
+from energylens.db.merge import merge_stores
+from energylens.db.shards import ShardWriter
+from energylens.db.store import open_store
+from energylens.db.verify import verify_store
 from energylens.errors import CheckRefusedError, ModelError, SaeError, UsageError
-from energylens.models import LanguageModel, load_model
-from energylens.saes import load_saes
-from ingest.plan import IngestConfig, load, prepare
-from ingest.progress import Progress
-from ingest.run import Part, ingest
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.lens.energy import lens_energies
+from energylens.lens.models import LanguageModel, load_model
+from energylens.lens.saes import load_saes
 from tests.conftest import N_CTX, SHARED, TEXTS, make_gpt2, make_sae, make_store
 
 

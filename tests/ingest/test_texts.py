@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from energylens.errors import TextsError, UsageError
-from ingest.texts import Text, iter_texts
+from energylens.ingest.texts import Text, iter_texts
 
 ROWS = [
     {"text": 'one\ntwo, "three"', "category": "a", "source": "s"},

@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from db.store import Session, Store, confine
+from energylens.db.store import Session, Store, confine
 from energylens.errors import QueryError
-from queries.adhoc import run_sql
+from energylens.queries.adhoc import run_sql
 
 
 @pytest.fixture

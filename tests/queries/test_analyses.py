@@ -8,18 +8,29 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from db.store import Store
-from queries.coactivation import (
+from energylens.db.store import Store
+from energylens.queries.coactivation import (
     coactivation_partners,
     coactive_pair,
     feature_evolution,
     matched_features,
     matching_features,
 )
-from queries.efas import efas_by_layer, efas_histogram, efas_ranking, efas_scatter, efas_split
-from queries.energies import barrier_tokens, settling_layers, settling_summary, text_behaviour
-from queries.routing import anchor_load, feature_anchors, routing_health
-from queries.specialists import (
+from energylens.queries.efas import (
+    efas_by_layer,
+    efas_histogram,
+    efas_ranking,
+    efas_scatter,
+    efas_split,
+)
+from energylens.queries.energies import (
+    barrier_tokens,
+    settling_layers,
+    settling_summary,
+    text_behaviour,
+)
+from energylens.queries.routing import anchor_load, feature_anchors, routing_health
+from energylens.queries.specialists import (
     find_specialists,
     layer_progression,
     padding_effect,

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from db.store import Store
+from energylens.db.store import Store
 from energylens.errors import StoreError
-from ingest.plan import IngestConfig
-from queries.catalog import open_catalog
-from queries.compare import compare_runs, matched_runs
+from energylens.ingest.plan import IngestConfig
+from energylens.queries.catalog import open_catalog
+from energylens.queries.compare import compare_runs, matched_runs
 from tests.conftest import make_gpt2, make_sae, make_store
 
 

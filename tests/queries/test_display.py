@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queries.display import number, show_probability, size, visible, visible_token
+from energylens.queries.display import number, show_probability, size, visible, visible_token
 
 
 @given(st.text())

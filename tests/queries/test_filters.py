@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.store import Store
+from energylens.db.store import Store
 from energylens.errors import QueryError
-from queries.filters import parse_filter
-from queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
+from energylens.queries.filters import parse_filter
+from energylens.queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
 
 
 @pytest.fixture

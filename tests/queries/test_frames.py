@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energylens.errors import QueryError
-from queries.frames import filtered
+from energylens.queries.frames import filtered
 
 
 class Memory:

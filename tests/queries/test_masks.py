@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_series_equal
 
-from db.layout import StoreLayout
-from db.schema import SINK_NORM_RATIO
-from db.store import Store
-from queries.catalog import open_catalog
-from queries.contexts import activation_samples, top_activations
-from queries.energies import category_summary, energy_by_layer, text_behaviour
-from queries.features import feature_histogram
-from queries.masks import MaskCounts, Unmasked, mask_counts
+from energylens.db.layout import StoreLayout
+from energylens.db.schema import SINK_NORM_RATIO
+from energylens.db.store import Store
+from energylens.queries.catalog import open_catalog
+from energylens.queries.contexts import activation_samples, top_activations
+from energylens.queries.energies import category_summary, energy_by_layer, text_behaviour
+from energylens.queries.features import feature_histogram
+from energylens.queries.masks import MaskCounts, Unmasked, mask_counts
 
 SAE = "resid"
 EVERY = [Unmasked(*lifted) for lifted in product([False, True], repeat=3)]

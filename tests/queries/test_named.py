@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from db.store import Store
+from energylens.db.store import Store
 from energylens.errors import QueryError
-from queries.catalog import call, named_queries, usage
-from queries.contexts import (
+from energylens.queries.catalog import call, named_queries, usage
+from energylens.queries.contexts import (
     activation_samples,
     context_tokens,
     feature_contexts,
@@ -22,8 +22,8 @@ from queries.contexts import (
     token_features,
     top_activations,
 )
-from queries.energies import category_summary, energy_by_layer, text_energies
-from queries.features import (
+from energylens.queries.energies import category_summary, energy_by_layer, text_energies
+from energylens.queries.features import (
     best_features,
     coactive_features,
     concept_features,
@@ -36,7 +36,7 @@ from queries.features import (
     similar_features,
     strongest_features,
 )
-from queries.masks import WithMasked
+from energylens.queries.masks import WithMasked
 
 SAE = "resid"
 VALUES = {
@@ -81,7 +81,7 @@ def test_each_query_runs_is_documented_and_has_its_function(rich: Store, name: s
     values = {p.name: known[p.name] for p in query.parameters if p.default is None}
     rows = call(rich, name, **values)
     assert len(rows), name
-    modules = [importlib.import_module(f"queries.{m}") for m in MODULES]
+    modules = [importlib.import_module(f"energylens.queries.{m}") for m in MODULES]
     (function,) = [getattr(m, name) for m in modules if hasattr(m, name)]
     parameters = inspect.signature(function).parameters
     masks = list(WithMasked.__annotations__) if "shown" in parameters else []

@@ -11,10 +11,10 @@ from textual.keys import _character_to_key, key_to_character
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
-from db.store import confine
-from queries.catalog import open_catalog
-from tui.app import LensApp
-from tui.settings import Settings
+from energylens.db.store import confine
+from energylens.queries.catalog import open_catalog
+from energylens.tui.app import LensApp
+from energylens.tui.settings import Settings
 
 SIZES = {"small": (80, 24), "large": (160, 45)}
 

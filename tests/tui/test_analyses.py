@@ -5,10 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from db.store import Store
-from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
-from queries.efas import efas_by_layer, efas_ranking
-from queries.routing import (
+from energylens.db.store import Store
+from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
+from energylens.queries.efas import efas_by_layer, efas_ranking
+from energylens.queries.routing import (
     anchor_features,
     anchor_load,
     anchor_tokens,
@@ -16,14 +16,14 @@ from queries.routing import (
     routing_health,
     routing_paths,
 )
-from queries.specialists import ranked_specialists, specialist_matrix
+from energylens.queries.specialists import ranked_specialists, specialist_matrix
+from energylens.tui.screens.efas import MEANING
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.routing import by_layer
+from energylens.tui.screens.specialists import SpecialistsScreen
+from energylens.tui.widgets.heatmap import Heatmap
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
-from tui.screens.efas import MEANING
-from tui.screens.feature import FeatureScreen
-from tui.screens.routing import by_layer
-from tui.screens.specialists import SpecialistsScreen
-from tui.widgets.heatmap import Heatmap
-from tui.widgets.virtual_table import VirtualTable
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 
@@ -190,7 +190,7 @@ async def test_a_click_on_a_view_goes_there(drive, rich_path: Path) -> None:
 
 
 async def test_a_store_without_saes_says_so(drive, tmp_path: Path) -> None:
-    from db.version import create_store
+    from energylens.db.version import create_store
 
     create_store(tmp_path / "empty.lens")
     async with drive("small", tmp_path / "empty.lens") as d:

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from db.store import Store
-from queries.display import visible_token
-from queries.energies import (
+from energylens.db.store import Store
+from energylens.queries.display import visible_token
+from energylens.queries.energies import (
     barrier_tokens,
     energy_by_layer,
     energy_trajectory,
@@ -16,8 +16,8 @@ from queries.energies import (
     settling_summary,
     text_behaviour,
 )
-from tui.screens.landscape import LandscapeScreen
-from tui.widgets.heatmap import Heatmap
+from energylens.tui.screens.landscape import LandscapeScreen
+from energylens.tui.widgets.heatmap import Heatmap
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 

@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from textual.widgets import Input
 
-from db.explanations import Explanation, write_explanations
-from db.layout import StoreLayout
-from queries.coactivation import coactivation_partners, coactive_pairs
-from queries.efas import efas_ranking
+from energylens.db.explanations import Explanation, write_explanations
+from energylens.db.layout import StoreLayout
+from energylens.queries.coactivation import coactivation_partners, coactive_pairs
+from energylens.queries.efas import efas_ranking
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.widgets.filter_bar import FilterBar
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
-from tui.screens.feature import FeatureScreen
-from tui.widgets.filter_bar import FilterBar
-from tui.widgets.virtual_table import VirtualTable
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 

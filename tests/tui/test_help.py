@@ -7,9 +7,9 @@ import pytest
 from textual.binding import Binding
 from textual.screen import Screen
 
+from energylens.tui.modals.help import HelpModal
+from energylens.tui.screens.base import LensScreen
 from tests.tui.conftest import Open
-from tui.modals.help import HelpModal
-from tui.screens.base import LensScreen
 
 VIEWS = {
     "Overview": (),

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from energylens.errors import QueryError, UsageError
+from energylens.tui.jump import Jump, parse_jump, suggestions
+from energylens.tui.keymap import bindings_by_id
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.specialists import SpecialistsScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.settings import Settings, read_settings
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
-from tui.jump import Jump, parse_jump, suggestions
-from tui.keymap import bindings_by_id
-from tui.screens.feature import FeatureScreen
-from tui.screens.features import FeaturesScreen
-from tui.screens.specialists import SpecialistsScreen
-from tui.screens.text import TextScreen
-from tui.settings import Settings, read_settings
-from tui.widgets.virtual_table import VirtualTable
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from energylens.tui.jobs import Job
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.lab import LabScreen
+from energylens.tui.screens.prompt import PromptScreen
+from energylens.tui.screens.steering import SteeringScreen
+from energylens.tui.widgets.token_pairs import TokenPairs, signed
 from tests.tui.conftest import Driver, Open
-from tui.jobs import Job
-from tui.screens.feature import FeatureScreen
-from tui.screens.lab import LabScreen
-from tui.screens.prompt import PromptScreen
-from tui.screens.steering import SteeringScreen
-from tui.widgets.token_pairs import TokenPairs, signed
 
 
 @pytest.fixture

@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from db.layout import StoreLayout
-from db.notes import Note, read_notes
-from ingest.plan import IngestConfig
-from queries.catalog import open_catalog
-from queries.contexts import activation_samples
-from queries.display import visible
-from queries.features import best_features
-from queries.masks import Unmasked
-from queries.specialists import layer_progression
+from energylens.db.layout import StoreLayout
+from energylens.db.notes import Note, read_notes
+from energylens.ingest.plan import IngestConfig
+from energylens.queries.catalog import open_catalog
+from energylens.queries.contexts import activation_samples
+from energylens.queries.display import visible
+from energylens.queries.features import best_features
+from energylens.queries.masks import Unmasked
+from energylens.queries.specialists import layer_progression
+from energylens.tui.screens.compare_features import CompareFeaturesScreen
+from energylens.tui.screens.compare_runs import CompareRunsScreen
+from energylens.tui.screens.compare_saes import CompareSaesScreen
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.feature_texts import FeatureTextsScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.widgets.scatter import scatter
+from energylens.tui.widgets.token_text import TokenText
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.conftest import make_store
 from tests.tui.conftest import Open
-from tui.screens.compare_features import CompareFeaturesScreen
-from tui.screens.compare_runs import CompareRunsScreen
-from tui.screens.compare_saes import CompareSaesScreen
-from tui.screens.feature import FeatureScreen
-from tui.screens.feature_texts import FeatureTextsScreen
-from tui.screens.text import TextScreen
-from tui.widgets.scatter import scatter
-from tui.widgets.token_text import TokenText
-from tui.widgets.virtual_table import VirtualTable
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from db.explanations import Explanation, write_explanations
-from db.layout import StoreLayout
+from energylens.db.explanations import Explanation, write_explanations
+from energylens.db.layout import StoreLayout
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
-from tui.screens.feature import FeatureScreen
-from tui.widgets.virtual_table import VirtualTable
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 

@@ -8,21 +8,21 @@ import polars as pl
 import pytest
 from textual.widgets import Input
 
-from db.layout import StoreLayout
-from db.provenance import read_run, write_run
-from db.store import Store
-from db.version import create_store
-from ingest.plan import IngestConfig
-from queries.catalog import named_queries
-from queries.contexts import feature_contexts
-from queries.features import best_features, feature
+from energylens.db.layout import StoreLayout
+from energylens.db.provenance import read_run, write_run
+from energylens.db.store import Store
+from energylens.db.version import create_store
+from energylens.ingest.plan import IngestConfig
+from energylens.queries.catalog import named_queries
+from energylens.queries.contexts import feature_contexts
+from energylens.queries.features import best_features, feature
+from energylens.tui.modals.help import HelpModal
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.sql import SqlScreen
+from energylens.tui.widgets.token_text import TokenText
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.conftest import make_store
-from tui.modals.help import HelpModal
-from tui.screens.feature import FeatureScreen
-from tui.screens.features import FeaturesScreen
-from tui.screens.sql import SqlScreen
-from tui.widgets.token_text import TokenText
-from tui.widgets.virtual_table import VirtualTable
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 
@@ -372,7 +372,9 @@ async def test_every_binding_has_an_id_and_no_two_share_one(drive, size) -> None
             ids = {}
             for active in d.app.screen.active_bindings.values():
                 binding = active.binding
-                if type(active.node).__module__.startswith("tui.") and binding.description in {
+                if type(active.node).__module__.startswith(
+                    "energylens.tui."
+                ) and binding.description in {
                     own.description for own in vars(type(active.node)).get("BINDINGS", ())
                 }:
                     assert binding.id, binding

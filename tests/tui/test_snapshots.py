@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from db.version import create_store
+from energylens.db.version import create_store
 from tests.tui.conftest import Open
 
 HERE = Path(__file__).parent / "snapshots"

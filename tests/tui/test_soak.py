@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from db.store import confine
-from queries.catalog import open_catalog
+from energylens.db.store import confine
+from energylens.queries.catalog import open_catalog
+from energylens.tui.app import LensApp, WorkerPlace
+from energylens.tui.keymap import bindings_by_id
 from tests.tui.conftest import SIZES, Driver
-from tui.app import LensApp, WorkerPlace
-from tui.keymap import bindings_by_id
 
 NO_WORKER = WorkerPlace(
     (

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from energylens.errors import UsageError
-from queries.completion import Vocabulary, added, vocabulary
+from energylens.queries.completion import Vocabulary, added, vocabulary
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.sql import SqlScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.statements import MOST, history, history_path, remember, save, saved
+from energylens.tui.widgets.sql_editor import SqlEditor
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
-from tui.screens.feature import FeatureScreen
-from tui.screens.sql import SqlScreen
-from tui.screens.text import TextScreen
-from tui.statements import MOST, history, history_path, remember, save, saved
-from tui.widgets.sql_editor import SqlEditor
-from tui.widgets.virtual_table import VirtualTable
 
 NAMES = Vocabulary(
     {"features": ("run_id", "feature_id", "density"), "texts": ("text_id", "category")}

@@ -7,18 +7,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from db.layout import StoreLayout
-from db.store import Store
+from energylens.db.layout import StoreLayout
+from energylens.db.store import Store
 from energylens.errors import EnergyLensError
-from queries.contexts import context_tokens, text_contexts, token_features
-from queries.energies import text_behaviour
-from queries.ranked import FEATURE_COLUMNS
+from energylens.queries.contexts import context_tokens, text_contexts, token_features
+from energylens.queries.energies import text_behaviour
+from energylens.queries.ranked import FEATURE_COLUMNS
+from energylens.tui.modals.frequency import frequencies
+from energylens.tui.notices import notify
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.widgets.token_text import TokenText
 from tests.tui.conftest import Open
-from tui.modals.frequency import frequencies
-from tui.notices import notify
-from tui.screens.feature import FeatureScreen
-from tui.screens.text import TextScreen
-from tui.widgets.token_text import TokenText
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

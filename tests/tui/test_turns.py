@@ -8,15 +8,15 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.widgets import Input
 
-from db.store import Store
-from queries.efas import efas_ranking
+from energylens.db.store import Store
+from energylens.queries.efas import efas_ranking
+from energylens.tui import turns
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.sql import SqlScreen
+from energylens.tui.turns import Turns
+from energylens.tui.widgets.filter_bar import FilterBar
+from energylens.tui.widgets.sql_editor import SqlEditor
 from tests.tui.conftest import Open
-from tui import turns
-from tui.screens.feature import FeatureScreen
-from tui.screens.sql import SqlScreen
-from tui.turns import Turns
-from tui.widgets.filter_bar import FilterBar
-from tui.widgets.sql_editor import SqlEditor
 
 
 async def test_a_filter_typed_at_once_filters(

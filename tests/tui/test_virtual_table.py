@@ -7,8 +7,8 @@ import pytest
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
-from tui.sources import FrameRows
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.tui.sources import FrameRows
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 WORDS = [
     "plain",

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
-from queries.display import visible
-from tui.sources import FrameRows
-from tui.widgets.heatmap import HeatCell, Heatmap
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.token_text import ShadedToken, TokenText
-from tui.widgets.virtual_table import TableColumn, VirtualTable, _fit
+from energylens.queries.display import visible
+from energylens.tui.sources import FrameRows
+from energylens.tui.widgets.heatmap import HeatCell, Heatmap
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.token_text import ShadedToken, TokenText
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable, _fit
 
 WORDS = (
     "日本語", "한국어", "مرحبا", "שלום", "👩‍👩‍👧‍👦", "🇩🇪", "é", "क्षि", "\u202eabc",

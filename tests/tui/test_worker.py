@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from energylens.protocol import ProgressReport
-from tui.worker import Calls, WorkerClient, WorkerError
+from energylens.tui.worker import Calls, WorkerClient, WorkerError
 
 ECHO = """
 import json, os, sys

@@ -8,8 +8,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from queries.display import visible
-from tui.notices import copy
+from energylens.queries.display import visible
+from energylens.tui.notices import copy
 
 
 class CellModal(ModalScreen[None]):

@@ -1,7 +1,7 @@
 """Choose a named query."""
 
-from queries.catalog import named_queries, usage
-from tui.modals.choose import Choose
+from energylens.queries.catalog import named_queries, usage
+from energylens.tui.modals.choose import Choose
 
 
 class ChooseQuery(Choose[str]):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tui.modals.choose import Choose
-from tui.state import Selection
+from energylens.tui.modals.choose import Choose
+from energylens.tui.state import Selection
 
 
 class ChooseSae(Choose[Selection]):

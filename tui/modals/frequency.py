@@ -9,7 +9,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from queries.display import number, visible
+from energylens.queries.display import number, visible
 
 _BINS = 12
 _MOST = 40

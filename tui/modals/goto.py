@@ -10,9 +10,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from energylens.errors import EnergyLensError
-from queries.features import Feature, feature
-from tui.screens.feature_facts import facts
-from tui.state import Selection, Workspace, workspace_of
+from energylens.queries.features import Feature, feature
+from energylens.tui.screens.feature_facts import facts
+from energylens.tui.state import Selection, Workspace, workspace_of
 
 
 class GoTo(ModalScreen[int | None]):

@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
-from queries.masks import MaskCounts, Unmasked
+from energylens.queries.masks import MaskCounts, Unmasked
 
 _MASKS = (
     ("special", "special: BOS, EOS and the like"),

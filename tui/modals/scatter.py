@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from queries.efas import efas_scatter
-from tui.state import FeaturePlace, Workspace, workspace_of
-from tui.widgets.scatter import scatter
+from energylens.queries.efas import efas_scatter
+from energylens.tui.state import FeaturePlace, Workspace, workspace_of
+from energylens.tui.widgets.scatter import scatter
 
 AXES = {
     "energy": "energy (nats)",

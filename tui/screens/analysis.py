@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from db.store import Session
-from tui.screens.base import SaeScreen
-from tui.screens.feature import FeatureScreen
-from tui.screens.listing import ListingScreen
-from tui.state import Selection
-from tui.widgets.status_bar import StatusBar
+from energylens.db.store import Session
+from energylens.tui.screens.base import SaeScreen
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.state import Selection
+from energylens.tui.widgets.status_bar import StatusBar
 
 
 class AnalysisScreen(ListingScreen, SaeScreen):

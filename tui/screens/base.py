@@ -6,12 +6,12 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from queries.display import counted
-from tui.modals.cell import CellModal
-from tui.modals.choose_sae import ChooseSae
-from tui.modals.frequency import FrequencyModal, frequencies
-from tui.state import Selection, Workspace, workspace_of
-from tui.widgets.virtual_table import VirtualTable
+from energylens.queries.display import counted
+from energylens.tui.modals.cell import CellModal
+from energylens.tui.modals.choose_sae import ChooseSae
+from energylens.tui.modals.frequency import FrequencyModal, frequencies
+from energylens.tui.state import Selection, Workspace, workspace_of
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 
 class LensScreen(Screen[None]):
@@ -41,7 +41,7 @@ class LensScreen(Screen[None]):
 
     def action_recompute(self) -> None:
         """Offer what can be computed for the run in view."""
-        from tui.recompute import offer  # it shows screens that are built on this one
+        from energylens.tui.recompute import offer  # it shows screens that are built on this one
 
         if self.workspace.selection is not None:
             offer(self, self.workspace.selection)
@@ -58,7 +58,7 @@ class LensScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write the table or the screen to a file."""
-        from tui.export import export  # it works on screens of this kind
+        from energylens.tui.export import export  # it works on screens of this kind
 
         export(self)
 

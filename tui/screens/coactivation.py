@@ -8,17 +8,17 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from db.store import Session
-from queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
-from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
-from tui.screens.listing import Kept
-from tui.screens.marking import MarkingScreen
-from tui.state import FeaturePlace, Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.db.store import Session
+from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
+from energylens.tui.screens.analysis import AnalysisScreen
+from energylens.tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
+from energylens.tui.screens.listing import Kept
+from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _COUNTS = (
     numeric("phi", "phi", 6),

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from queries.display import number, show_probability, visible, visible_token
-from tui.widgets.virtual_table import TableColumn
+from energylens.queries.display import number, show_probability, visible, visible_token
+from energylens.tui.widgets.virtual_table import TableColumn
 
 MOST_ROWS = 2_000
 """Rows a list of an analysis holds; the status line says when there are more."""

@@ -9,28 +9,28 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
-from db.notes import Note
-from db.store import Session
-from queries.coactivation import coactive_pair
-from queries.contexts import context_tokens, feature_contexts
-from queries.display import number, show_probability, visible_token
-from queries.efas import feature_efas
-from queries.features import (
+from energylens.db.notes import Note
+from energylens.db.store import Session
+from energylens.queries.coactivation import coactive_pair
+from energylens.queries.contexts import context_tokens, feature_contexts
+from energylens.queries.display import number, show_probability, visible_token
+from energylens.queries.efas import feature_efas
+from energylens.queries.features import (
     Feature,
     feature,
     feature_categories,
     promoted_tokens,
     similar_features,
 )
-from queries.notes import note_of
-from tui.screens.base import LensScreen
-from tui.sources import string_rows
-from tui.state import FeaturePlace
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import TokenText, context_text
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.notes import note_of
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.sources import string_rows
+from energylens.tui.state import FeaturePlace
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.token_text import TokenText, context_text
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 N_CONTEXTS = 3
 """Contexts drawn on either side."""

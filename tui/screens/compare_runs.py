@@ -6,13 +6,13 @@ import polars as pl
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from queries.compare import Comparison, compare_runs
-from tui.screens.columns import columns_of
-from tui.screens.listing import ListingScreen
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.compare import Comparison, compare_runs
+from energylens.tui.screens.columns import columns_of
+from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _PARTS = ("energies", "saes", "features", "specialists")
 

@@ -7,20 +7,20 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from db.store import Session
-from queries.coactivation import matched_features
-from queries.display import number
-from queries.efas import efas_by_layer
-from queries.specialists import layer_progression
-from tui.screens.columns import MOST_ROWS, numeric, text, whole
-from tui.screens.compare_features import SIDES, CompareFeaturesScreen, sides
-from tui.screens.listing import ListingScreen
-from tui.sources import string_rows
-from tui.state import FeaturePlace, Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import VirtualTable
+from energylens.db.store import Session
+from energylens.queries.coactivation import matched_features
+from energylens.queries.display import number
+from energylens.queries.efas import efas_by_layer
+from energylens.queries.specialists import layer_progression
+from energylens.tui.screens.columns import MOST_ROWS, numeric, text, whole
+from energylens.tui.screens.compare_features import SIDES, CompareFeaturesScreen, sides
+from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.sources import string_rows
+from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 _MATCHES = (
     whole("feature_id", "one", 8),

@@ -11,27 +11,27 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
-from db.store import Session
-from queries.display import number, show_probability
-from queries.efas import (
+from energylens.db.store import Session
+from energylens.queries.display import number, show_probability
+from energylens.queries.efas import (
     efas_by_layer,
     efas_histogram,
     efas_ranking,
     efas_scatter,
     feature_efas,
 )
-from tui.modals.choose import Choose
-from tui.modals.scatter import ScatterModal, drawn
-from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
-from tui.screens.features import PEEK_AFTER
-from tui.screens.marking import MarkingScreen
-from tui.state import FeaturePlace, Selection
-from tui.widgets.histogram import bars
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import VirtualTable
+from energylens.tui.modals.choose import Choose
+from energylens.tui.modals.scatter import ScatterModal, drawn
+from energylens.tui.screens.analysis import AnalysisScreen
+from energylens.tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
+from energylens.tui.screens.features import PEEK_AFTER
+from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.histogram import bars
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 VARIANTS = (
     ("lens", "g of the lens energy at the SAE's place"),

@@ -7,25 +7,25 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from db.store import Session
-from queries.energies import (
+from energylens.db.store import Session
+from energylens.queries.energies import (
     barrier_tokens,
     category_summary,
     energy_by_layer,
     settling_summary,
     text_behaviour,
 )
-from tui.modals.choose import Choose
-from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import MOST_ROWS, numeric, text, token, whole
-from tui.screens.landscape import LandscapeScreen
-from tui.screens.masking import MaskingScreen
-from tui.screens.text import TextScreen
-from tui.state import Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.tui.modals.choose import Choose
+from energylens.tui.screens.analysis import AnalysisScreen
+from energylens.tui.screens.columns import MOST_ROWS, numeric, text, token, whole
+from energylens.tui.screens.landscape import LandscapeScreen
+from energylens.tui.screens.masking import MaskingScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.state import Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _ALL = "all"
 """How the row over all categories is named."""

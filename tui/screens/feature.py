@@ -10,26 +10,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Static
 
-from db.store import Session
-from queries.contexts import (
+from energylens.db.store import Session
+from energylens.queries.contexts import (
     activation_samples,
     context_tokens,
     feature_contexts,
     top_activations,
 )
-from queries.display import number, visible_token
-from tui.notices import copy
-from tui.screens.feature_facts import Shown, facts, more_facts, read
-from tui.screens.feature_texts import FeatureTextsScreen
-from tui.screens.lab import LabScreen
-from tui.screens.marking import MarkingScreen
-from tui.screens.masking import MaskingScreen
-from tui.state import FeaturePlace, Selection
-from tui.widgets.histogram import Histogram
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import Energies, TokenText, context_text, go_along
-from tui.widgets.view_bar import ViewBar
+from energylens.queries.display import number, visible_token
+from energylens.tui.notices import copy
+from energylens.tui.screens.feature_facts import Shown, facts, more_facts, read
+from energylens.tui.screens.feature_texts import FeatureTextsScreen
+from energylens.tui.screens.lab import LabScreen
+from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.screens.masking import MaskingScreen
+from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.histogram import Histogram
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.token_text import Energies, TokenText, context_text, go_along
+from energylens.tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
 MORE_CONTEXTS = 15

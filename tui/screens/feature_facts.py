@@ -10,14 +10,14 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from db.notes import Note
-from db.store import Session
-from queries.coactivation import coactivation_partners, feature_evolution
-from queries.contexts import top_activations
-from queries.display import number, show_probability, visible, visible_token
-from queries.efas import feature_efas
-from queries.explanations import feature_explanations
-from queries.features import (
+from energylens.db.notes import Note
+from energylens.db.store import Session
+from energylens.queries.coactivation import coactivation_partners, feature_evolution
+from energylens.queries.contexts import top_activations
+from energylens.queries.display import number, show_probability, visible, visible_token
+from energylens.queries.efas import feature_efas
+from energylens.queries.explanations import feature_explanations
+from energylens.queries.features import (
     Feature,
     feature,
     feature_categories,
@@ -25,10 +25,10 @@ from queries.features import (
     promoted_tokens,
     similar_features,
 )
-from queries.masks import Unmasked
-from queries.notes import note_of
-from queries.routing import feature_anchors
-from tui.state import FeaturePlace
+from energylens.queries.masks import Unmasked
+from energylens.queries.notes import note_of
+from energylens.queries.routing import feature_anchors
+from energylens.tui.state import FeaturePlace
 
 _N_EXPLANATIONS = 3
 _N_STRONGEST = 100

@@ -4,14 +4,14 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 
-from queries.contexts import feature_text_means
-from tui.screens.columns import numeric, text, whole
-from tui.screens.listing import ListingScreen
-from tui.state import FeaturePlace
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import VirtualTable
+from energylens.queries.contexts import feature_text_means
+from energylens.tui.screens.columns import numeric, text, whole
+from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.state import FeaturePlace
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 _COLUMNS = (
     text("category", "category", 14),
@@ -66,7 +66,9 @@ the feature.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        from tui.screens.text import TextScreen  # features are opened from it, and it from here
+        from energylens.tui.screens.text import (
+            TextScreen,  # features are opened from it, and it from here
+        )
 
         place = self._place
         shade = place.selection.sae.sae_id, place.feature_id

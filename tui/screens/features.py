@@ -10,22 +10,22 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
-from queries.display import number, visible
-from queries.features import feature
-from queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
-from tui.modals.goto import GoTo
-from tui.screens.base import SaeScreen
-from tui.screens.feature import FeatureScreen
-from tui.screens.feature_facts import facts, histogram_of
-from tui.screens.marking import MarkingScreen
-from tui.sources import FeatureRows
-from tui.state import FeaturePlace
-from tui.widgets.filter_bar import FilterBar
-from tui.widgets.histogram import Histogram
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.display import number, visible
+from energylens.queries.features import feature
+from energylens.queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
+from energylens.tui.modals.goto import GoTo
+from energylens.tui.screens.base import SaeScreen
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.feature_facts import facts, histogram_of
+from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.sources import FeatureRows
+from energylens.tui.state import FeaturePlace
+from energylens.tui.widgets.filter_bar import FilterBar
+from energylens.tui.widgets.histogram import Histogram
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 PEEK_AFTER = 0.1
 """Seconds the cursor rests before the feature under it is looked up: held keys stay cheap."""

@@ -8,15 +8,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
-from db.progress import Writing, writings
-from queries.display import visible
-from tui.jobs import Job
-from tui.screens.base import LensScreen
-from tui.sources import string_rows
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.db.progress import Writing, writings
+from energylens.queries.display import visible
+from energylens.tui.jobs import Job
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.sources import string_rows
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _COLUMNS = (
     TableColumn("number", "job", 4, right=True),

@@ -10,18 +10,18 @@ from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, InterventionRequest, InterventionResult
-from queries.display import number, visible, visible_token
-from tui.jobs import Job
-from tui.modals.ask_text import AskText
-from tui.screens.base import LensScreen
-from tui.screens.steering import SteeringScreen
-from tui.sources import string_rows
-from tui.state import Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_pairs import TokenPairs, signed
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.display import number, visible, visible_token
+from energylens.tui.jobs import Job
+from energylens.tui.modals.ask_text import AskText
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.screens.steering import SteeringScreen
+from energylens.tui.sources import string_rows
+from energylens.tui.state import Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.token_pairs import TokenPairs, signed
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _PROMPT = 60
 """Characters of the text that steering begins with."""

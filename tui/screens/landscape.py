@@ -10,16 +10,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from db.store import Session
-from queries.display import number, visible_token
-from queries.energies import energy_trajectory, settling_layers
-from tui.screens.base import LensScreen
-from tui.screens.text import TextScreen
-from tui.state import Selection
-from tui.widgets.heatmap import HeatCell, Heatmap
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
+from energylens.db.store import Session
+from energylens.queries.display import number, visible_token
+from energylens.queries.energies import energy_trajectory, settling_layers
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.state import Selection
+from energylens.tui.widgets.heatmap import HeatCell, Heatmap
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
 
 MOST_TOKENS = 400
 """Tokens of a text that are drawn; longer ones are cut, and the status line says so."""

@@ -9,11 +9,11 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from energylens.errors import EnergyLensError
-from queries.frames import filtered
-from tui.screens.base import LensScreen
-from tui.sources import FrameRows
-from tui.widgets.filter_bar import FilterBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.frames import filtered
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.sources import FrameRows
+from energylens.tui.widgets.filter_bar import FilterBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _HINT = "words, or: q < 0.05 category:math -dense=yes"
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from db.notes import Note
-from db.store import Session
-from queries.notes import keep_note, note_of
-from tui.modals.ask_line import AskLine
-from tui.screens.base import LensScreen
-from tui.screens.compare_features import CompareFeaturesScreen
-from tui.state import FeaturePlace
+from energylens.db.notes import Note
+from energylens.db.store import Session
+from energylens.queries.notes import keep_note, note_of
+from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.screens.compare_features import CompareFeaturesScreen
+from energylens.tui.state import FeaturePlace
 
 
 class MarkingScreen(LensScreen):

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from queries.masks import MaskCounts, Unmasked, mask_counts
-from tui.modals.masks import MasksModal
-from tui.screens.base import LensScreen
+from energylens.queries.masks import MaskCounts, Unmasked, mask_counts
+from energylens.tui.modals.masks import MasksModal
+from energylens.tui.screens.base import LensScreen
 
 
 class MaskingScreen(LensScreen):

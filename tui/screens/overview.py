@@ -10,17 +10,17 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
-from queries.display import counted, number
-from queries.overview import RunSummary, run_summaries
-from tui.modals.choose import Choose
-from tui.screens.base import LensScreen
-from tui.screens.compare_runs import CompareRunsScreen
-from tui.screens.compare_saes import CompareSaesScreen
-from tui.sources import FrameRows
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.display import counted, number
+from energylens.queries.overview import RunSummary, run_summaries
+from energylens.tui.modals.choose import Choose
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.screens.compare_runs import CompareRunsScreen
+from energylens.tui.screens.compare_saes import CompareSaesScreen
+from energylens.tui.sources import FrameRows
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _COLUMNS = (
     TableColumn("sae", "SAE", 27),

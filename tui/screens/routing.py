@@ -10,9 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
-from db.store import Session
-from queries.display import number, show_probability, visible, visible_token
-from queries.routing import (
+from energylens.db.store import Session
+from energylens.queries.display import number, show_probability, visible, visible_token
+from energylens.queries.routing import (
     anchor_effects,
     anchor_features,
     anchor_load,
@@ -22,13 +22,13 @@ from queries.routing import (
     routing_health,
     routing_paths,
 )
-from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
-from tui.state import Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.tui.screens.analysis import AnalysisScreen
+from energylens.tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
+from energylens.tui.state import Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 Shown = Literal["choices", "paths", "features"]
 _MOST_TOKENS = 16

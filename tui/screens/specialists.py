@@ -8,19 +8,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from db.provenance import SaeInfo
-from db.store import Session
-from queries.display import number, show_probability
-from queries.specialists import layer_progression, ranked_specialists, specialist_matrix
-from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
-from tui.screens.marking import MarkingScreen
-from tui.state import FeaturePlace, Selection
-from tui.widgets.heatmap import HeatCell, Heatmap
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import VirtualTable
+from energylens.db.provenance import SaeInfo
+from energylens.db.store import Session
+from energylens.queries.display import number, show_probability
+from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
+from energylens.tui.screens.analysis import AnalysisScreen
+from energylens.tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
+from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.heatmap import HeatCell, Heatmap
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 _COLUMNS = (
     whole("feature_id", "feature", 8),

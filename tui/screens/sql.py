@@ -8,26 +8,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static, TextArea
 
-from db.store import Session
+from energylens.db.store import Session
 from energylens.errors import EnergyLensError, UsageError
-from queries.adhoc import SqlResult, run_sql
-from queries.catalog import named_queries
-from queries.completion import Vocabulary, vocabulary
-from queries.display import visible
-from tui.modals.ask_line import AskLine
-from tui.modals.choose import Choose
-from tui.modals.choose_query import ChooseQuery
-from tui.screens.columns import columns_of
-from tui.screens.feature import FeatureScreen
-from tui.screens.listing import ListingScreen
-from tui.screens.text import TextScreen
-from tui.state import Selection
-from tui.statements import history, remember, save, saved
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.sql_editor import SqlEditor
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.queries.adhoc import SqlResult, run_sql
+from energylens.queries.catalog import named_queries
+from energylens.queries.completion import Vocabulary, vocabulary
+from energylens.queries.display import visible
+from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.modals.choose import Choose
+from energylens.tui.modals.choose_query import ChooseQuery
+from energylens.tui.screens.columns import columns_of
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.state import Selection
+from energylens.tui.statements import history, remember, save, saved
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.sql_editor import SqlEditor
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 LIMIT = 10_000
 MOST_CANDIDATES = 8

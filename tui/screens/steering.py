@@ -15,14 +15,14 @@ from energylens.protocol import (
     SteeringRequest,
     SteeringResult,
 )
-from queries.display import number, visible
-from tui.jobs import Job
-from tui.modals.ask_text import AskText
-from tui.screens.base import LensScreen
-from tui.state import Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.view_bar import ViewBar
+from energylens.queries.display import number, visible
+from energylens.tui.jobs import Job
+from energylens.tui.modals.ask_text import AskText
+from energylens.tui.screens.base import LensScreen
+from energylens.tui.state import Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 """Multiples of the feature's maximum at first; + and - double and halve them."""

@@ -8,19 +8,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 
-from db.store import Session
-from queries.contexts import context_tokens, text_contexts, token_features
-from queries.display import number, visible_token
-from tui.screens.analysis import AnalysisScreen
-from tui.screens.columns import LABEL, numeric, text, whole
-from tui.screens.marking import MarkingScreen
-from tui.screens.prompt import PromptScreen
-from tui.state import FeaturePlace, Selection
-from tui.widgets.key_bar import KeyBar
-from tui.widgets.status_bar import StatusBar
-from tui.widgets.token_text import ShadedToken, TokenText, go_along, shaded_tokens
-from tui.widgets.view_bar import ViewBar
-from tui.widgets.virtual_table import VirtualTable
+from energylens.db.store import Session
+from energylens.queries.contexts import context_tokens, text_contexts, token_features
+from energylens.queries.display import number, visible_token
+from energylens.tui.screens.analysis import AnalysisScreen
+from energylens.tui.screens.columns import LABEL, numeric, text, whole
+from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.screens.prompt import PromptScreen
+from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.token_text import ShadedToken, TokenText, go_along, shaded_tokens
+from energylens.tui.widgets.view_bar import ViewBar
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 _FEATURES = (
     whole("feature_id", "feature", 7),

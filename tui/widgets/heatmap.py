@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.colours import shade
+from energylens.tui.colours import shade
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.widget import Widget
 
-from queries.display import number
+from energylens.queries.display import number
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from queries.completion import Vocabulary, added
+from energylens.queries.completion import Vocabulary, added
 
 
 class SqlEditor(TextArea):

@@ -7,7 +7,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.widget import Widget
 
-from queries.display import number, visible_token
+from energylens.queries.display import number, visible_token
 
 _RISE, _FALL = Style(color="red", bold=True), Style(color="green", bold=True)
 

@@ -14,9 +14,9 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
-from queries.display import visible
-from tui.colours import digit, needs_digits, shade
-from tui.widgets.token_pairs import lines_of
+from energylens.queries.display import visible
+from energylens.tui.colours import digit, needs_digits, shade
+from energylens.tui.widgets.token_pairs import lines_of
 
 Energies = Literal["hidden", "shaded", "under"]
 """Whether tokens are shaded by their energies, or have them written under them."""

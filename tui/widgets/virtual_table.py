@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.notices import copy
+from energylens.tui.notices import copy
 
 _JOINERS = frozenset("\u200d\ufe0f")
 """What makes one character, and one width, of several."""

@@ -1,0 +1,172 @@
+"""The SQL that turns complete shards and indexes into documented tables."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from energylens.db.derived import INDEX_TABLES
+from energylens.db.explanations import EXPLANATIONS
+from energylens.db.layout import RunLayout, file_name
+from energylens.db.manifest import FileEntry, read_manifest
+from energylens.db.notes import NOTES
+from energylens.db.provenance import RunInfo, create_tables
+from energylens.db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
+from energylens.db.table import Table
+from energylens.errors import StoreDamagedError
+
+
+def create_views(con: duckdb.DuckDBPyConnection, runs: Iterable[tuple[RunLayout, RunInfo]]) -> None:
+    """Create every table of the schema: views over complete files, with comments."""
+    listed = list(runs)
+    create_tables(con, [info for _, info in listed])
+    files = _shard_files([layout for layout, _ in listed])
+    for table in SHARD_TABLES:
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, files[table.name])}")
+    parts = _index_files(listed)
+    for table in INDEX_TABLES:
+        select = _select_index(table, parts[table.name])
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
+    for table, places in (
+        (NOTES, [layout.notes for layout, _ in listed]),
+        (EXPLANATIONS, [layout.explanations for layout, _ in listed]),
+    ):
+        there = [path for path in places if path.is_file()]
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, there)}")
+    for table in TABLES.values():
+        _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A column of the view tokens that follows from stored ones."""
+
+    name: str
+    sql: str
+    doc: str
+
+
+_MASKS = (
+    _Mask("is_first", "(pos = 0)", "first in its context"),
+    _Mask(
+        "is_sink",
+        f"(coalesce(norm_ratio, 0) > {SINK_NORM_RATIO})",
+        f"an attention sink: norm_ratio above {SINK_NORM_RATIO:g}",
+    ),
+    _Mask(
+        "is_masked",
+        "(is_special OR is_first OR is_sink)",
+        "left out of statistics by default: special, first in its context, or a sink",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _IndexFile:
+    """A file of the index: all its rows are of one run, and of one SAE where they have one."""
+
+    path: Path
+    constants: dict[str, str]
+
+
+def _shard_files(runs: list[RunLayout]) -> dict[str, list[Path]]:
+    """For each table of the shards, the files of complete shards that hold rows of it."""
+    files: dict[str, list[Path]] = {table.name: [] for table in SHARD_TABLES}
+    for run in runs:
+        for directory in run.complete_shards():
+            for entry, path in _listed(directory):
+                files[entry.table].append(path)
+    return files
+
+
+def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_IndexFile]]:
+    """For each derived table, its files with the run and the SAE they are of."""
+    files: dict[str, list[_IndexFile]] = {table.name: [] for table in INDEX_TABLES}
+    for layout, info in runs:
+        if (layout.index / "manifest.json").exists():
+            names = {file_name(sae.sae_id): sae.sae_id for sae in info.saes}
+            for entry, path in _listed(layout.index):
+                constants = {"run_id": info.run_id}
+                if "sae_id" in TABLES[entry.table].arrow.names:
+                    constants["sae_id"] = names[path.name.removesuffix(".parquet")]
+                files[entry.table].append(_IndexFile(path, constants))
+    return files
+
+
+def _listed(directory: Path) -> Iterator[tuple[FileEntry, Path]]:
+    """The files of a manifest that hold rows."""
+    for entry in read_manifest(directory).files:
+        path = directory / entry.path
+        if not path.is_file():
+            raise StoreDamagedError(
+                f"'{path}' is missing though its manifest lists it; "
+                f"delete '{directory}' and run the same ingest or index command again"
+            )
+        if entry.rows:
+            yield entry, path
+
+
+def _select(table: Table, files: list[Path]) -> str:
+    columns = ", ".join(f'"{c.name}"' for c in table.columns)
+    if table.name == "tokens":
+        columns += "".join(f", {mask.sql} AS {mask.name}" for mask in _MASKS)
+    if not files:
+        return _select_nothing(table, columns)
+    listed = ", ".join(quote(str(path.resolve())) for path in files)
+    return f"SELECT {columns} FROM read_parquet([{listed}])"  # noqa: S608
+
+
+def _select_index(table: Table, files: list[_IndexFile]) -> str:
+    """One branch a file, with run and SAE as constants: a query that names them reads the one
+    file it needs and compares no string in it."""
+    if not files:
+        return _select_nothing(table, "*")
+    return " UNION ALL ".join(
+        f"SELECT {_columns(table, part.constants)} "  # noqa: S608
+        f"FROM read_parquet({quote(str(part.path.resolve()))})"
+        for part in files
+    )
+
+
+def _columns(table: Table, constants: dict[str, str]) -> str:
+    return ", ".join(
+        f'{quote(constants[c.name])} AS "{c.name}"' if c.name in constants else f'"{c.name}"'
+        for c in table.columns
+    )
+
+
+def _select_nothing(table: Table, columns: str) -> str:
+    nulls = ", ".join(f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' for c in table.columns)
+    return f"SELECT {columns} FROM (SELECT {nulls}) WHERE false"  # noqa: S608
+
+
+def _comment(con: duckdb.DuckDBPyConnection, table: Table, kind: str) -> None:
+    con.execute(f"COMMENT ON {kind} {table.name} IS {quote(table.doc)}")
+    for column in table.columns:
+        con.execute(f'COMMENT ON COLUMN {table.name}."{column.name}" IS {quote(column.doc)}')
+    if table.name == "tokens":
+        for mask in _MASKS:
+            con.execute(f"COMMENT ON COLUMN tokens.{mask.name} IS {quote(mask.doc)}")
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """The DuckDB type of an Arrow type of the schema."""
+    if isinstance(kind, pa.ListType):
+        return f"{sql_type(kind.value_type)}[]"
+    return {
+        pa.string(): "VARCHAR",
+        pa.binary(): "BLOB",
+        pa.bool_(): "BOOLEAN",
+        pa.int16(): "SMALLINT",
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+    }[kind]
+
+
+def quote(text: str) -> str:
+    """A string as an SQL literal; for comments and paths, which cannot be bound."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,1 @@
+"""The science on torch: models, SAEs, read-out, energies, gradients, interventions. No storage."""

@@ -1,0 +1,271 @@
+"""Load SAEs of every sae-lens architecture and encode with them.
+
+The SAE's own `encode` is always called: it alone knows its normalisation, its bias convention and
+its activation function.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from sae_lens import SAE
+from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
+from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+from safetensors import SafetensorError
+from torch import Tensor
+
+from energylens.builtin import builtin_path
+from energylens.errors import SaeError
+from energylens.lens.models import sha256_of
+
+_LAYER = re.compile(r"blocks\.(\d+)\.")
+_STREAMS = (
+    ("residual", re.compile(r"hook_resid_(pre|mid|post)$")),
+    ("attention", re.compile(r"hook_attn_out$|\.attn\.|hook_mixer_out$|hook_attn_in$")),
+    ("mlp", re.compile(r"hook_mlp_(in|out)$|\.mlp\.|\.ln2\.")),
+)
+
+
+@dataclass(frozen=True)
+class Sae:
+    """A loaded SAE with what is known about where and how it reads."""
+
+    sae_id: str
+    source: str
+    release: str | None
+    """Release in the sae-lens registry; None for a local SAE."""
+    module: SAE[Any]
+    hook_name: str
+    target_hook: str
+    """What its output is compared with: `hook_name`, but for a transcoder the hook it predicts."""
+    centring: bool
+    """Take off each vector's mean first: it was trained on weights with the writes centred."""
+    prepend_bos: bool | None
+    """Whether its training texts began with BOS; None where unknown."""
+    context_size: int | None
+    """Tokens in its training contexts; None where unknown."""
+    neuronpedia_id: str | None
+    declared_l0: float | None
+    """L0 its maker states; None where not stated."""
+
+    @property
+    def d_in(self) -> int:
+        return int(self.module.cfg.d_in)
+
+    @property
+    def d_sae(self) -> int:
+        return int(self.module.cfg.d_sae)
+
+    @property
+    def architecture(self) -> str:
+        """As sae-lens names it."""
+        return str(self.module.cfg.architecture())
+
+    @property
+    def layer(self) -> int:
+        """The block it reads at; -1 where its hook is in no block."""
+        return layer_of(self.hook_name)
+
+    @property
+    def stream(self) -> str:
+        """residual, attention, mlp or other."""
+        return stream_of(self.hook_name)
+
+    @property
+    def W_dec(self) -> Float[Tensor, "d_sae d_out"]:
+        """Decoder directions, float32, as they are stored: not folded, not normalised."""
+        return self.module.W_dec.detach().float()
+
+    @cached_property
+    def write_directions(self) -> Float[Tensor, "d_sae d_out"]:
+        """What one unit of each activation adds to the output, up to `write_scale`."""
+        if getattr(self.module.cfg, "rescale_acts_by_decoder_norm", False):
+            return self.W_dec / self.W_dec.norm(dim=1, keepdim=True)
+        return self.W_dec
+
+    def write_scale(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, " n"] | None:
+        """What the output of each token is multiplied by, for an SAE that scales every input by
+        itself; None where it does not."""
+        kind = self.module.cfg.normalize_activations
+        if kind not in ("layer_norm", "constant_norm_rescale"):
+            return None
+        with torch.no_grad():
+            self.module.run_time_activation_norm_fn_in(self.prepare(x))
+        if kind == "layer_norm":
+            return self.module.ln_std.float()[:, 0]  # pyright: ignore
+        return 1.0 / self.module.x_norm_coeff.float()[:, 0]  # pyright: ignore
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 over its weights."""
+        return sha256_of(self.module.state_dict().items())
+
+    def encode(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos d_sae"]:
+        """Feature activations of activation vectors as the model computed them."""
+        return self.module.encode(self.prepare(x))
+
+    def prepare(self, x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """The SAE's input: its number format, and centred where it was trained so."""
+        x = x.to(self.module.dtype)
+        return x - x.mean(-1, keepdim=True) if self.centring else x
+
+    def reconstruct(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos *d_out"]:
+        """The SAE's output on activation vectors, without an error term."""
+        return self.module(self.prepare(x))
+
+
+def layer_of(hook_name: str) -> int:
+    """The block of a hook; -1 where it is in none."""
+    found = _LAYER.search(hook_name)
+    return int(found.group(1)) if found else -1
+
+
+def stream_of(hook_name: str) -> str:
+    """residual, attention, mlp or other."""
+    return next((name for name, pattern in _STREAMS if pattern.search(hook_name)), "other")
+
+
+def writes_to_stream(hook_name: str) -> bool:
+    """Whether the hook is the residual stream, or what a whole block part adds to it."""
+    return bool(re.search(r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|mixer_out)$", hook_name))
+
+
+def load_saes(sources: list[str]) -> list[Sae]:
+    """Load SAEs; a `builtin:` name may stand for several.
+
+    Raises:
+        SaeError: one cannot be found or read, or two have the same id.
+    """
+    saes = [sae for source in sources for sae in _load(source)]
+    seen: set[str] = set()
+    for sae in saes:
+        if sae.sae_id in seen:
+            raise SaeError(f"the SAE '{sae.sae_id}' is given twice")
+        seen.add(sae.sae_id)
+    return saes
+
+
+def _load(source: str) -> list[Sae]:
+    if source.startswith("builtin:"):
+        root = builtin_path("saes", source)
+        return [_from_disk(folder, source) for folder in sorted(root.iterdir()) if folder.is_dir()]
+    path = Path(source)
+    if path.is_file():
+        return [_from_disk(path.parent, source)]
+    if path.is_dir():
+        if (path / "cfg.json").is_file():
+            return [_from_disk(path, source)]
+        inside = sorted(cfg.parent for cfg in path.glob("*/cfg.json"))
+        if not inside:
+            raise SaeError(f"'{source}' holds no cfg.json, neither itself nor one folder down")
+        return [_from_disk(folder, str(folder)) for folder in inside]
+    if source.startswith((".", "/", "~")):
+        raise SaeError(f"there is no SAE at '{source}'")
+    return [_from_registry(source)]
+
+
+def _from_disk(folder: Path, source: str) -> Sae:
+    if not (folder / "cfg.json").is_file():
+        raise SaeError(f"there is no cfg.json in '{folder}', so '{source}' is no SAE")
+    try:
+        with _centring_is_ours():
+            if (folder / "sae.safetensors").is_file():
+                module = SAE.load_from_disk(folder, converter=sparsify_disk_loader)
+            else:
+                module = SAE.load_from_disk(folder)
+        raw = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise SaeError(f"the SAE in '{folder}' cannot be loaded: {_first_line(error)}") from error
+    metadata = dict(module.cfg.metadata.items())
+    declared = raw.get("declared_l0", metadata.get("declared_l0"))
+    return _record(folder.name, source, None, module, metadata, declared)
+
+
+def _from_registry(source: str) -> Sae:
+    release, _, name = source.partition("/")
+    registry = get_pretrained_saes_directory()
+    if release not in registry:
+        raise SaeError(
+            f"'{source}' is no file here, and sae-lens knows no release '{release}'; "
+            "give a directory, or release/sae_id as in gpt2-small-res-jb/blocks.8.hook_resid_pre"
+        )
+    entry = registry[release]
+    if name not in entry.saes_map:
+        some = ", ".join(list(entry.saes_map)[:5])
+        raise SaeError(f"the release '{release}' has no SAE '{name}'; it has {some}, ...")
+    try:
+        with _centring_is_ours():
+            module = SAE.from_pretrained(release, name)
+    except Exception as error:  # the hub client raises errors of many kinds
+        raise SaeError(f"'{source}' could not be had: {_first_line(error)}") from error
+    metadata = dict(module.cfg.metadata.items())
+    metadata.setdefault("neuronpedia_id", entry.neuronpedia_id.get(name))
+    return _record(source, source, release, module, metadata, entry.expected_l0.get(name))
+
+
+def _record(
+    sae_id: str,
+    source: str,
+    release: str | None,
+    module: SAE[Any],
+    metadata: Mapping[str, Any],
+    declared_l0: Any,
+) -> Sae:
+    hook_name = metadata.get("hook_name")
+    if not hook_name:
+        raise SaeError(f"the SAE '{source}' does not say which hook it reads (hook_name)")
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise SaeError(f"the weights of the SAE '{source}' hold NaN or infinity in {name}")
+    module.eval().requires_grad_(False)
+    kwargs = metadata.get("model_from_pretrained_kwargs") or {}
+    context_size, prepend_bos = metadata.get("context_size"), metadata.get("prepend_bos")
+    declared = declared_l0 if declared_l0 is not None else getattr(module.cfg, "k", None)
+    return Sae(
+        sae_id=sae_id,
+        source=source,
+        release=release,
+        module=module,
+        hook_name=str(hook_name),
+        target_hook=str(metadata.get("hook_name_out") or hook_name),
+        centring=bool(kwargs.get("center_writing_weights", False)),
+        prepend_bos=None if prepend_bos is None else bool(prepend_bos),
+        context_size=None if context_size is None else int(context_size),
+        neuronpedia_id=metadata.get("neuronpedia_id") or None,
+        declared_l0=None if declared is None else float(declared),
+    )
+
+
+def check_fit(sae: Sae, activation: Tensor) -> None:
+    """Make sure the SAE's width is that of its hook; `activation` is one the hook gave.
+
+    Raises:
+        SaeError: the widths differ; the message gives both.
+    """
+    width = activation.shape[2:].numel()
+    if width != sae.d_in:
+        raise SaeError(
+            f"the SAE '{sae.sae_id}' reads vectors of width {sae.d_in}, but the model's "
+            f"'{sae.hook_name}' has width {width}: it was made for another model or hook"
+        )
+
+
+@contextmanager
+def _centring_is_ours() -> Iterator[None]:
+    """Silence sae-lens' advice to load the model with other weights: `prepare` sees to that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*This SAE has non-empty model_from_pretrained_kwargs")
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

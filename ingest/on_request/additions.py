@@ -1,0 +1,320 @@
+"""Add to a finished run what its ingest did not keep; only what is missing is computed.
+
+An addition is as many further shards as the run has, numbered behind those there are, so that it is
+interrupted and taken up again as an ingest is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.provenance import RunInfo, write_run
+from energylens.db.shards import ShardWriter, write_shard
+from energylens.db.store import Store, open_store
+from energylens.db.table import constants
+from energylens.errors import CheckRefusedError, UsageError
+from energylens.ingest.measure import measure
+from energylens.ingest.on_request.reopen import check_same
+from energylens.ingest.plan import KEEP, IngestConfig, Loaded, load, sae_info
+from energylens.ingest.progress import Progress
+from energylens.ingest.rows import RowMaker
+from energylens.ingest.run import blocks, stream
+from energylens.lens.gate import GateResult, GateSums
+from energylens.lens.gradients import VARIANTS
+from energylens.lens.saes import Sae, load_saes, writes_to_stream
+
+_ROWS = 8192
+"""Tokens encoded at once."""
+_TABLES = {
+    "activations": ("activations", "activation"),
+    "gradients": ("energy_gradients", "gradient"),
+}
+_VECTORS = """
+SELECT a.token_index, a.activation
+FROM activations AS a
+WHERE a.run_id = $run AND a.hook_name = $hook
+    AND a.token_index >= $first AND a.token_index < $end
+ORDER BY a.token_index
+"""
+_GRADIENTS = """
+SELECT g.token_index, g.gradient
+FROM energy_gradients AS g
+WHERE g.run_id = $run AND g.hook_name = $hook
+    AND g.token_index >= $first AND g.token_index < $end
+ORDER BY g.token_index
+"""
+_MASKED = """
+SELECT t.token_index FROM tokens AS t
+WHERE t.run_id = $run AND t.is_masked AND t.token_index >= $first AND t.token_index < $end
+"""
+
+
+def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progress) -> int:
+    """Keep the activations or lens gradients at a hook, by running the run's texts through its
+    model again; how many shards were missing.
+
+    Raises:
+        UsageError: there is no such hook, or model or texts are not the run's.
+    """
+    if what not in KEEP:
+        raise UsageError(f"--keep knows {' and '.join(KEEP)}, not '{what}'")
+    with open_store(store) as opened:
+        run = opened.run(run_id).info
+        if hook in _kept(opened, run, what):
+            progress.say(f"the {what} at {hook} are there already")
+            return 0
+    loaded = _load(run, what, hook)
+    layout = StoreLayout(store).run(run_id)
+    missing = _begin(layout, run, f"{what} {hook}")
+    table, column = _TABLES[what]
+    rows = RowMaker(run_id, run.n_ctx, loaded.instruments.model.tokenizer, np.zeros(0))
+    done = 0
+    for source, items in groupby(
+        stream(loaded.corpus, loaded.plan, set(missing)), key=itemgetter(0)
+    ):
+        with write_shard(layout, missing[source], (table,)) as writer:
+            for block in blocks(item for _, item in items):
+                if not block.contexts:
+                    continue
+                measured = measure(loaded.instruments, block.contexts)
+                values = (
+                    measured.activations[hook]
+                    if what == "activations"
+                    else measured.gradients["lens", hook]
+                )
+                places = [c.context_id * run.n_ctx + np.arange(len(c.ids)) for c in block.contexts]
+                writer.write(table, rows.vectors(hook, column, values, np.concatenate(places)))
+                done += block.n_tokens
+                progress.step(what, done, loaded.plan.n_tokens, "tokens")
+    return len(missing)
+
+
+def add_sae(
+    store: Path, run_id: str, source: str, accept_gate: bool, progress: Progress
+) -> tuple[str, int]:
+    """Encode stored activations with another SAE, without a forward pass; its id, and how many
+    shards were missing.
+
+    Raises:
+        UsageError: the run keeps no activations at the SAE's hook, or has the SAE already.
+        CheckRefusedError: the gate refuses the SAE and `accept_gate` is not set.
+    """
+    sae = _only(load_saes([source]), source)
+    layout = StoreLayout(store).run(run_id)
+    with open_store(store) as opened:
+        run = opened.run(run_id).info
+        if sae.hook_name not in _kept(opened, run, "activations"):
+            raise UsageError(
+                f"the run '{run_id}' keeps no activations at '{sae.hook_name}'; first: energylens "
+                f"recompute {store} {run_id} --keep activations --hook {sae.hook_name}"
+            )
+        sae = _flat(_free_of(run, sae))
+        result = _gate(opened, run, sae, progress)
+        info = sae_info(sae, result)
+        if result.refusal is not None and not accept_gate:
+            raise CheckRefusedError(
+                f"the gate refuses {info.gate.removeprefix('overridden: ')}; to add it all the "
+                "same: --accept-gate"
+            )
+        known = {one.sae_id for one in run.saes}
+        run = run if sae.sae_id in known else replace(run, saes=[*run.saes, info])
+        missing = _begin(layout, run, f"codes {sae.sae_id}")
+        bounds = _bounds(opened, run, layout)
+        for source_shard, number in missing.items():
+            with write_shard(layout, number, ("codes",)) as writer:
+                _encode_shard(opened, run, sae, bounds[source_shard], writer)
+            progress.step("encoding", source_shard + 1, run.n_shards, "shards")
+    return sae.sae_id, len(missing)
+
+
+def _begin(layout: RunLayout, run: RunInfo, name: str) -> dict[int, int]:
+    """Record an addition, or find it; the shards it lacks, as {run's shard: its own number}."""
+    if name not in run.additions:
+        run = replace(run, additions=[*run.additions, name])
+        write_run(layout.run_json, run)
+    first = (run.additions.index(name) + 1) * run.n_shards
+    numbers = {shard: first + shard for shard in range(run.n_shards)}
+    return {
+        shard: number
+        for shard, number in numbers.items()
+        if (layout.shard(shard) / "manifest.json").exists()
+        and not (layout.shard(number) / "manifest.json").exists()
+    }
+
+
+def _kept(store: Store, run: RunInfo, what: str) -> set[str]:
+    """Hooks whose vectors every shard of the run holds."""
+    table = _TABLES[what][0]
+    found = store.cursor().execute(
+        f"SELECT hook_name, count(*) FROM {table} WHERE run_id = $run GROUP BY hook_name",  # noqa: S608
+        {"run": run.run_id},
+    )
+    counts = dict(found.fetchall())
+    (n,) = (
+        store.cursor()
+        .execute("SELECT count(*) FROM tokens WHERE run_id = $run", {"run": run.run_id})
+        .fetchall()[0]
+    )
+    return {hook for hook, count in counts.items() if count == n}
+
+
+def _load(run: RunInfo, what: str, hook: str) -> Loaded:
+    loaded = load(
+        IngestConfig(
+            model=run.model,
+            texts=run.texts,
+            hooks=(hook,),
+            energies="output",
+            efas=(),
+            keep=(what,),
+            n_ctx=run.n_ctx,
+            prepend_bos=run.prepend_bos,
+            dtype=run.dtype,
+        )
+    )
+    check_same(run, "model", loaded.instruments.model.weights_sha256, run.model_sha256)
+    check_same(run, "texts", loaded.plan.sha256, run.texts_sha256)
+    return loaded
+
+
+def _only(saes: list[Sae], source: str) -> Sae:
+    if len(saes) != 1:
+        raise UsageError(f"'{source}' holds {len(saes)} SAEs; give the folder of one")
+    return saes[0]
+
+
+def _free_of(run: RunInfo, sae: Sae) -> Sae:
+    """The SAE, under an id the run does not use for another one.
+
+    Raises:
+        UsageError: the run has this very SAE from its ingest.
+    """
+    for info in run.saes:
+        if info.sae_id == sae.sae_id and f"codes {sae.sae_id}" not in run.additions:
+            if info.weights_sha256 == sae.weights_sha256:
+                raise UsageError(f"the run '{run.run_id}' has the SAE '{sae.sae_id}' already")
+            name = f"{sae.sae_id}-{sae.weights_sha256[:6]}"
+            return _free_of(run, replace(sae, sae_id=name))
+    return sae
+
+
+def _flat(sae: Sae) -> Sae:
+    """Make an SAE take stored vectors, which have no heads."""
+    if sae.architecture == "temporal":
+        raise UsageError(f"'{sae.sae_id}' looks back along its text; ingest with it instead")
+    if getattr(sae.module.cfg, "reshape_activations", "none") == "hook_z":
+        sae.module.turn_off_forward_pass_hook_z_reshaping()
+    return sae
+
+
+def _gate(store: Store, run: RunInfo, sae: Sae, progress: Progress) -> GateResult:
+    if sae.target_hook != sae.hook_name:
+        raise UsageError(
+            f"'{sae.sae_id}' predicts '{sae.target_hook}' from '{sae.hook_name}'; a transcoder "
+            "needs both, so ingest with it instead"
+        )
+    sums = GateSums(sae.d_sae)
+    end = run.n_contexts * run.n_ctx
+    for index, x in _read(store, _VECTORS, run, sae.hook_name, (0, end)):
+        names = {"run": run.run_id, "first": int(index[0]), "end": int(index[-1]) + 1}
+        masked = store.cursor().execute(_MASKED, names).fetchnumpy()["token_index"]
+        kept = torch.from_numpy(~np.isin(index, np.asarray(masked)))
+        with torch.no_grad():
+            sums.add(
+                sae.encode(x[None])[0][kept],
+                sae.prepare(x)[kept],
+                sae.reconstruct(x[None])[0][kept],
+            )
+        progress.step("gate", int(index[-1]) + 1, end, "places")
+    return sums.result(sae.declared_l0, None)
+
+
+def _read(
+    store: Store, query: str, run: RunInfo, hook: str, bounds: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Tokens and their vectors at a hook, a few thousand at a time; NULL vectors are left out."""
+    for first in range(bounds[0], bounds[1], _ROWS):
+        names = {
+            "run": run.run_id,
+            "hook": hook,
+            "first": first,
+            "end": min(first + _ROWS, bounds[1]),
+        }
+        found = store.cursor().sql(query, params=names).to_arrow_table()
+        column = found.column(1).combine_chunks()
+        keep = column.is_valid().to_numpy(zero_copy_only=False)
+        if not keep.any():
+            continue
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        index = found.column(0).to_numpy()[keep]
+        yield index, torch.from_numpy(flat.reshape(len(index), -1).copy())
+
+
+def _bounds(store: Store, run: RunInfo, layout: RunLayout) -> dict[int, tuple[int, int]]:
+    """The token_index range of each of the run's shards."""
+    bounds = {}
+    for shard in range(run.n_shards):
+        path = layout.shard(shard) / "tokens.parquet"
+        if path.exists():
+            found = store.cursor().execute(
+                "SELECT min(token_index), max(token_index) + 1 FROM read_parquet($path)",
+                {"path": str(path)},
+            )
+            bounds[shard] = found.fetchall()[0]
+    return bounds
+
+
+def _encode_shard(
+    store: Store, run: RunInfo, sae: Sae, bounds: tuple[int, int], writer: ShardWriter
+) -> None:
+    slope = _slopes(store, run, sae)
+    for index, x in _read(store, _VECTORS, run, sae.hook_name, bounds):
+        with torch.no_grad():
+            codes = sae.encode(x[None])[0]
+        token, feature = codes.nonzero(as_tuple=True)
+        n = len(token)
+        g = slope(index, x, token, feature)
+        writer.write(
+            "codes",
+            pa.table(
+                {
+                    **constants(n, run_id=run.run_id, sae_id=sae.sae_id),
+                    "token_index": index[token.numpy()],
+                    "feature_id": feature.numpy().astype(np.int32),
+                    "activation": codes[token, feature].float().numpy(),
+                    **{
+                        f"g_{v}": g if v == "lens" and g is not None else pa.nulls(n, pa.float32())
+                        for v in VARIANTS
+                    },
+                }
+            ),
+        )
+
+
+def _slopes(store: Store, run: RunInfo, sae: Sae) -> Callable[..., pa.Array | None]:
+    """g = -dE/dz of the lens at codes, where the run keeps gradients at the SAE's hook."""
+    stored = writes_to_stream(sae.hook_name) and sae.hook_name in _kept(store, run, "gradients")
+
+    def at(
+        index: np.ndarray, x: torch.Tensor, token: torch.Tensor, feature: torch.Tensor
+    ) -> pa.Array | None:
+        if not stored:
+            return None
+        bounds = (int(index[0]), int(index[-1]) + 1)
+        gradient = torch.full((len(index), x.shape[1]), torch.nan)
+        for known, values in _read(store, _GRADIENTS, run, sae.hook_name, bounds):
+            gradient[torch.from_numpy(np.searchsorted(index, known))] = values
+        scale = sae.write_scale(x)
+        written = sae.write_directions[feature]
+        g = -(gradient[token] * written).sum(1)
+        values = (g if scale is None else g * scale[token]).numpy()
+        return pa.array(values, mask=np.isnan(values))
+
+    return at

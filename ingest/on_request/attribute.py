@@ -1,0 +1,128 @@
+"""Explain one prediction, or one feature, by the features of an SAE."""
+
+import torch
+from torch import Tensor
+
+from energylens.errors import UsageError
+from energylens.ingest.corpus import Context
+from energylens.ingest.on_request.reopen import Reopened, token_id
+from energylens.ingest.progress import Progress
+from energylens.lens.attribution import (
+    Attributor,
+    FeatureMetric,
+    Metric,
+    Prediction,
+    agreement,
+    curve,
+)
+from energylens.lens.energy import NO_NEXT
+from energylens.protocol import (
+    AttributionRequest,
+    AttributionResult,
+    Curve,
+    FeatureAttribution,
+)
+
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+
+def attribute(
+    reopened: Reopened, asked: AttributionRequest, progress: Progress
+) -> AttributionResult:
+    """Every active feature by gradient and direct attribution, the top ones by ablation too.
+
+    Raises:
+        UsageError: the text does not fit a context, or what is to be explained is not there.
+    """
+    sae = reopened.sae(asked.sae_id)
+    context = reopened.context(asked.text)
+    position = _position(asked.position, len(context.ids))
+    metric, words = _metric(reopened, asked, context, position)
+    one = Attributor(reopened.model, sae, torch.tensor(context.ids), metric)
+    codes, slope = one.gradients()
+    counted = _counted(reopened, context)
+    gradient = (codes * slope * counted[:, None]).sum(0)
+    active = (codes * counted[:, None]).count_nonzero(0)
+    direct = one.direct()
+    order = [f for f in gradient.abs().argsort(descending=True).tolist() if int(active[f])]
+    whole = one.value()
+    top = order[: max(0, asked.top)]
+    ablated: dict[int, float] = {}
+    for number, feature in enumerate(top):
+        progress.step("ablations", number, len(top), "features")
+        ablated[feature] = whole - one.without([feature])
+    sizes = [n for n in _SIZES if n < len(order)] + [len(order)]
+    faithful, complete = curve(one, order, sizes)
+    return AttributionResult(
+        metric=words,
+        value=whole,
+        without_features=one.keeping(()),
+        features=[
+            FeatureAttribution(
+                feature_id=f,
+                direct=None if direct is None else float(direct[f]),
+                gradient=float(gradient[f]),
+                ablation=ablated.get(f),
+                n_active=int(active[f]),
+            )
+            for f in order
+        ],
+        agreement=_agreements(top, gradient, direct, ablated),
+        curve=Curve(sizes, faithful, complete),
+    )
+
+
+def _position(asked: int, n: int) -> int:
+    position = asked + n if asked < 0 else asked
+    if not 0 <= position < n:
+        raise UsageError(f"the text has positions 0 to {n - 1}, not {asked}")
+    return position
+
+
+def _metric(
+    reopened: Reopened, asked: AttributionRequest, context: Context, position: int
+) -> tuple[Metric, str]:
+    if (asked.other_sae_id is None) != (asked.other_feature_id is None):
+        raise UsageError("a feature to explain is named by its SAE and its number, both")
+    if asked.other_sae_id is not None and asked.other_feature_id is not None:
+        other = reopened.sae(asked.other_sae_id)
+        if not 0 <= asked.other_feature_id < other.d_sae:
+            raise UsageError(
+                f"'{other.sae_id}' has features 0 to {other.d_sae - 1}, not "
+                f"{asked.other_feature_id}"
+            )
+        words = f"feature {asked.other_feature_id} of {other.sae_id} at position {position}"
+        return FeatureMetric(other, asked.other_feature_id, position), words
+    vocab_id = _target(reopened, asked, context, position)
+    words = f"logit of {reopened.label(vocab_id)!r} after position {position}, less the mean logit"
+    return Prediction(position, vocab_id), words
+
+
+def _target(reopened: Reopened, asked: AttributionRequest, context: Context, position: int) -> int:
+    if asked.token is not None:
+        return token_id(reopened, asked.token)
+    following = context.next_ids[position]
+    if following != NO_NEXT:
+        return following
+    measured = reopened.measure([context])
+    return int(reopened.log_p(measured)[position].argmax())
+
+
+def _counted(reopened: Reopened, context: Context) -> Tensor:
+    """1 at the tokens an ablation acts on: all but BOS."""
+    ids = torch.tensor(context.ids)
+    bos_id = reopened.model.bos_id
+    return torch.ones(len(ids)) if bos_id is None else (ids != bos_id).float()
+
+
+def _agreements(
+    top: list[int], gradient: Tensor, direct: Tensor | None, ablated: dict[int, float]
+) -> dict[str, float | None]:
+    exact = [ablated[f] for f in top]
+    by_gradient = [float(gradient[f]) for f in top]
+    found = {"gradient, ablation": agreement(by_gradient, exact)}
+    if direct is not None:
+        by_direct = [float(direct[f]) for f in top]
+        found["direct, ablation"] = agreement(by_direct, exact)
+        found["direct, gradient"] = agreement(by_direct, by_gradient)
+    return found

@@ -1,0 +1,78 @@
+"""Steered text: what the model writes with features held or added, and what that cost it."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from energylens.errors import UsageError
+from energylens.ingest.on_request.intervene import edit_of
+from energylens.ingest.on_request.reopen import Reopened
+from energylens.ingest.progress import Progress
+from energylens.lens.energy import lens_energies
+from energylens.lens.gate import encode_tokens
+from energylens.lens.interventions import Edit, Intervention, feature_change
+from energylens.lens.models import run_hooks
+from energylens.lens.saes import Sae
+from energylens.lens.steering import distinct_pairs, generate, perplexity
+from energylens.protocol import SteeredText, SteeringRequest, SteeringResult
+
+
+def steer(reopened: Reopened, asked: SteeringRequest, progress: Progress) -> SteeringResult:
+    """Continue a prompt at every strength, 0 first.
+
+    Raises:
+        UsageError: the prompt leaves no room in the model's context, or the edit cannot be made.
+    """
+    sae = reopened.sae(asked.edit.sae_id)
+    edit = edit_of(reopened, asked.edit)
+    if edit.kind not in ("add", "clamp"):
+        raise UsageError("steering adds to features or clamps them; to remove one: intervene")
+    prompt = torch.tensor(reopened.context(asked.prompt).ids)
+    if len(prompt) >= reopened.model.n_ctx:
+        raise UsageError(f"the prompt fills the model's context of {reopened.model.n_ctx} tokens")
+    strengths = list(dict.fromkeys([0.0, *asked.strengths]))
+    texts = []
+    for number, strength in enumerate(strengths):
+        done = number * asked.n_tokens
+
+        def tick(new: Tensor, done: int = done, strength: float = strength) -> None:
+            total = len(strengths) * asked.n_tokens
+            progress.step("steering", done + len(new), total, "tokens")
+            progress.preview(f"{strength:g}: {reopened.model.tokenizer.decode(new.tolist())}")
+
+        made = _intervention(reopened, sae, edit, strength)
+        new = generate(
+            reopened.model, prompt, made, asked.n_tokens, asked.temperature, asked.seed, tick
+        )
+        texts.append(_judged(reopened, sae, edit, strength, prompt, new))
+    return SteeringResult(asked.prompt, texts)
+
+
+def _intervention(reopened: Reopened, sae: Sae, edit: Edit, strength: float) -> Intervention | None:
+    if strength == 0.0:
+        return None
+    change = feature_change(sae, replace(edit, value=strength))
+    return Intervention(sae, change, reopened.model.bos_id)
+
+
+def _judged(
+    reopened: Reopened, sae: Sae, edit: Edit, strength: float, prompt: Tensor, new: Tensor
+) -> SteeredText:
+    """The continuation as the model reads it without any edit."""
+    ids = torch.cat([prompt, new])[None]
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    last = reopened.last_hook
+    _, cache = run_hooks(reopened.model, ids, mask.long(), [sae.hook_name, last])
+    before = cache[last][0, len(prompt) - 1 : -1]
+    energies = lens_energies(reopened.model.readout, before, new).energy
+    with torch.no_grad():
+        codes = encode_tokens(sae, cache[sae.hook_name], mask)[len(prompt) :]
+    active = codes[:, list(edit.feature_ids)].float()
+    return SteeredText(
+        strength=strength,
+        text=reopened.model.tokenizer.decode(new.tolist()),
+        activation=float(active.mean()) if len(new) else float("nan"),
+        perplexity=perplexity(energies),
+        distinct=distinct_pairs(new.tolist()),
+    )

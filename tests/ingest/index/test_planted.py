@@ -1,0 +1,203 @@
+"""Whole stores whose truth is known: what is planted is found, and nothing where nothing is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from energylens.db.store import Store
+from energylens.queries.catalog import open_catalog
+from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
+from energylens.queries.efas import efas_by_layer, efas_ranking, efas_split
+from energylens.queries.features import coactive_features
+from energylens.queries.routing import (
+    anchor_features,
+    anchor_specialization,
+    path_tokens,
+    routing_paths,
+)
+from energylens.queries.specialists import ranked_specialists, specialist_categories
+from tests.synthetic import (
+    CATEGORIES,
+    NULLS,
+    RUN,
+    SAE,
+    VALID,
+    WINDOW,
+    F,
+    J,
+    T,
+    World,
+    plant_efas,
+    unrelated,
+    write_world,
+)
+
+Build = Callable[[World], Store]
+
+
+@pytest.fixture
+def build(tmp_path: Path, gpt2_dir: Path) -> Build:
+    def made(world: World) -> Store:
+        return open_catalog(write_world(tmp_path / "world.lens", world, gpt2_dir))
+
+    return made
+
+
+def frame(store: Store, sql: str) -> pl.DataFrame:
+    return pl.DataFrame(store.cursor().sql(sql).to_arrow_table())
+
+
+@pytest.mark.parametrize("kind", NULLS)
+def test_a_store_without_signal_shows_none(build: Build, kind: str) -> None:
+    """At 400 features, three standard errors above 5 % are 8.5 %."""
+    with build(unrelated(kind)) as store:
+        found = efas_by_layer(store, RUN).row(0, named=True)
+        assert found["n_tested"] > 300 and found["share_p05"] < 0.085
+        assert found["n_discoveries"] <= 1 and found["n_familywise"] <= 1
+        rows = frame(store, "SELECT * FROM efas WHERE variant = 'lens' AND t IS NOT NULL")
+        for name in ("p_flip", "p_even", "p_odd"):
+            assert (rows[name].drop_nulls() < 0.05).to_numpy().mean() < 0.1, name
+        if "profile" in kind:
+            assert (
+                rows["p_adjusted"] < 0.05
+            ).to_numpy().mean() > 0.5  # a line in position is not a profile
+        by_category = frame(store, "SELECT p, q FROM efas_categories WHERE variant = 'lens'")
+        assert (by_category["p"].drop_nulls() < 0.05).to_numpy().mean() < 0.085
+        specialists = frame(store, "SELECT p, q FROM specialists")
+        assert (specialists["p"] < 0.05).to_numpy().mean() < 0.06 and (
+            specialists["q"] < 0.05
+        ).to_numpy().sum() <= 1
+
+
+@pytest.mark.parametrize(("strength", "least"), [(0.7, 2), (3.0, 16), (-3.0, 16)])
+def test_planted_efas_is_recovered_with_its_sign(build: Build, strength: float, least: int) -> None:
+    with build(plant_efas(unrelated("bursty+topic,ar+topic", seed=1), strength)) as store:
+        ranked = efas_ranking(store, RUN, SAE, k=F)
+        own = ranked.filter((pl.col("feature_id") < 20) & (pl.col("q") < 0.05))
+        assert len(own) >= least
+        assert (own["t"] * np.sign(strength) > 0).all()
+        assert (own["within_low"] * own["within_high"] > 0).all()  # the interval leaves zero out
+        split = efas_split(store, RUN, SAE, k=10)
+        if abs(strength) == 3.0:
+            assert set(ranked["feature_id"].head(12)) <= set(range(20))
+            assert split["is_same_sign"].all()
+
+
+def test_planted_specialists_are_recovered_at_their_category(build: Build) -> None:
+    world = unrelated("iid")
+    world.z[:, :8] = 0
+    generator = np.random.default_rng(4)
+    for f in range(8):
+        inside = np.flatnonzero(world.category == f % 4)
+        for window in [*inside[:18], *np.flatnonzero(world.category != f % 4)[: f // 4]]:
+            world.z[window * T + 5 : window * T + 30, f] = 1 + generator.random(25)
+    with build(world) as store:
+        for number, name in enumerate(CATEGORIES):
+            best = ranked_specialists(store, RUN, SAE, name, k=2)
+            assert best["feature_id"].to_list() == [number, number + 4]
+            assert best["score"].to_list() == [18, 17] and best["q"].to_numpy().max() < 1e-6
+            assert best["rate_in"].to_list() == [0.9, 0.9] and best["auroc"].to_numpy().min() > 0.9
+        verdicts = specialist_categories(store, RUN)
+        assert set(verdicts["verdict"]) == {"always"} and set(verdicts["best_layer"]) == {1}
+
+
+def test_planted_groups_are_found_and_dense_features_kept_apart(build: Build) -> None:
+    world = unrelated("iid")
+    generator = np.random.default_rng(5)
+    world.z[:, :11] = 0
+    groups = [(0, 1, 2, 3), (4, 5, 6)]
+    for group in groups:
+        windows = generator.choice(J, 20, replace=False)
+        tokens = generator.choice(np.flatnonzero(VALID & np.isin(WINDOW, windows)), 200, False)
+        for f in group:
+            kept = tokens[generator.random(200) < 0.9]
+            world.z[kept, f] = 1 + generator.random(len(kept))
+    for f in (8, 9):
+        on = generator.random(J * T) < 0.95
+        world.z[on, f] = 1
+    with build(world) as store:
+        clusters = coactive_clusters(store, RUN, SAE)
+        assert [tuple(sorted(m)) for m in clusters["members"]] == groups
+        pairs = coactive_pairs(store, RUN, SAE, k=9)
+        inside = {(a, b) for group in groups for a in group for b in group if a < b}
+        assert set(zip(pairs["feature_id"], pairs["partner_id"], strict=True)) == inside
+        assert pairs["q"].to_numpy().max() < 0.05
+        by_jaccard = coactive_features(store, RUN, SAE, 8, k=1).row(0, named=True)
+        assert by_jaccard["feature_id"] == 9 and by_jaccard["jaccard"] > 0.85
+        assert by_jaccard["is_dense"] and by_jaccard["lift"] == pytest.approx(1.0, abs=0.02)
+        assert 9 not in coactivation_partners(store, RUN, SAE, 8, k=5)["partner_id"].to_list()
+        null = frame(store, "SELECT q FROM coactivation WHERE unit = 'token' AND feature_id > 10")
+        assert (null["q"] < 0.05).to_numpy().mean() < 0.01
+
+
+def walks(n_layers: int = 3) -> tuple[World, np.ndarray]:
+    """Each layer's choice follows the token; a third of the tokens of five ids take one path."""
+    world = unrelated("iid")
+    generator = np.random.default_rng(6)
+    by_token = generator.integers(0, 4, (n_layers, 50))
+    choices = np.stack([layer[world.vocab_id] for layer in by_token], axis=1)
+    loose = generator.random(choices.shape) < 0.5
+    choices[loose] = generator.integers(0, 4, loose.sum())
+    on_path = (world.vocab_id < 25) & (generator.random(J * T) < 0.25)
+    choices[on_path] = [3, 1, 2]
+    world.choices = choices
+    return world, on_path
+
+
+def test_a_planted_circuit_is_found_and_lexical_routing_is_not_taken_for_one(build: Build) -> None:
+    world, on_path = walks()
+    assert world.choices is not None
+    world.z[:, 0] = np.where(world.choices[:, 1] == 1, 2.0, 0.0)
+    with build(world) as store:
+        paths = routing_paths(store, RUN, over_layers=3)
+        assert paths["choices"][0].to_list() == [3, 1, 2] and paths["z"][0] > 8
+        assert paths["q"][0] < 1e-6 and paths["n_tokens"][0] >= (on_path & VALID).sum()
+        found = frame(store, "SELECT * FROM routing_circuits WHERE n_layers = 2")
+        assert found["markov_lift"].to_list() == pytest.approx([1.0] * len(found))
+        examples = path_tokens(store, RUN, 0, [3, 1, 2])
+        taken = world.choices[examples["token_index"].to_numpy()]
+        assert len(examples) == 5 and (taken == [3, 1, 2]).all()
+        best = anchor_features(store, RUN, SAE, at_layer=1).row(0, named=True)
+        assert (best["feature_id"], best["choice_id"], best["precision"]) == (0, 1, 1.0)
+        assert best["recall"] == 1.0 and best["q"] < 1e-6
+        tells = anchor_specialization(store, RUN).filter(pl.col("label") == "token")
+        assert tells["adjusted"].to_numpy().min() > 0.1 and tells["p"].to_numpy().max() < 0.01
+
+
+def test_routing_by_the_token_alone_makes_no_circuit(build: Build) -> None:
+    world, _ = walks()
+    generator = np.random.default_rng(7)
+    by_token = generator.integers(0, 4, (3, 50))
+    choices = np.stack([layer[world.vocab_id] for layer in by_token], axis=1)
+    loose = generator.random(choices.shape) < 0.5
+    choices[loose] = generator.integers(0, 4, loose.sum())
+    world.choices = choices
+    with build(world) as store:
+        found = frame(store, "SELECT * FROM routing_circuits")
+        assert len(found) > 20 and (found["p"] < 0.05).to_numpy().mean() < 0.12
+        assert (
+            found["lift"].to_numpy().max() > 1.5
+        )  # against independence they would all look like circuits
+        assert (found["q"] < 0.05).to_numpy().sum() <= 1
+        told = anchor_specialization(store, RUN)
+        for label in ("category", "part", "energy", "category_given_token", "energy_given_token"):
+            own = told.filter(pl.col("label") == label)
+            assert (
+                own["adjusted"].abs().to_numpy().max() < 0.03 and own["p"].to_numpy().min() > 0.004
+            ), label
+
+
+def test_routing_by_category_is_told_from_routing_by_token(build: Build) -> None:
+    world = unrelated("iid")
+    choices = np.stack([world.category[WINDOW], world.vocab_id % 4], axis=1)
+    world.choices = choices
+    with build(world) as store:
+        told = anchor_specialization(store, RUN)
+        by = {(r["layer"], r["label"]): r for r in told.iter_rows(named=True)}
+        assert by[0, "category"]["normalized"] > 0.9 and by[0, "category"]["p"] < 0.01
+        assert by[0, "category_given_token"]["normalized"] > 0.5
+        assert abs(by[1, "category"]["adjusted"]) < 0.01
+        assert by[1, "token"]["adjusted"] > 1.0

@@ -1,0 +1,214 @@
+"""The worker over pipes: answers, progress, cancellation, and whatever else comes down a pipe."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from energylens.db.store import open_store
+from energylens.db.verify import verify_store
+from energylens.ingest.on_request.worker import MOST_WAITING, Worker
+from energylens.protocol import MOST_BYTES, VERSION, PromptResult
+from energylens.wire import decode
+
+
+class Client:
+    """A worker in a thread, and both ends of its pipes."""
+
+    def __init__(self) -> None:
+        read, write = os.pipe()
+        back, answer = os.pipe()
+        self.requests = os.fdopen(write, "wb", buffering=0)
+        self.answers = os.fdopen(back, "rb")
+        self._ends = (os.fdopen(read, "rb"), os.fdopen(answer, "wb"))
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        Worker(*self._ends).serve()
+        with suppress(BrokenPipeError):
+            self._ends[1].close()
+
+    def send(self, line: bytes | dict[str, Any]) -> None:
+        self.requests.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+
+    def receive(self) -> dict[str, Any]:
+        """The next message that is no progress."""
+        while True:
+            found = json.loads(self.answers.readline())
+            if "progress" not in found:
+                return found
+
+    def close(self) -> None:
+        self.requests.close()
+        self.thread.join(timeout=60)
+        assert not self.thread.is_alive()
+        self.answers.close()
+        self._ends[0].close()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    made = Client()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("worker") / "x.lens"
+    shutil.copytree(store_path, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def params(path: Path) -> dict[str, Any]:
+    with open_store(path) as store:
+        return {"store": str(path), "run": store.runs[0].info.run_id}
+
+
+def prompt(job: Any, params: dict[str, Any], text: str = "Fish.", **more: Any) -> dict[str, Any]:
+    return {"id": job, "method": "prompt", "params": {**params, "request": {"text": text, **more}}}
+
+
+def steer(job: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """A request that takes a while and tells how far it is."""
+    request = {
+        "prompt": "F", "edit": {"sae_id": "resid", "feature_ids": [3], "kind": "add"},
+        "strengths": [i / 100 for i in range(400)], "n_tokens": 10,
+    }  # fmt: skip
+    return {"id": job, "method": "steer", "params": {**params, "request": request}}
+
+
+def test_it_says_who_it_is_and_answers(client: Client, params: dict[str, Any]) -> None:
+    client.send({"id": 1, "method": "hello"})
+    hello = client.receive()["result"]
+    assert hello["protocol"] == VERSION and "prompt" in hello["methods"]
+    client.send({"id": "load", "method": "load", "params": params})
+    assert client.receive()["result"]["seconds_per_pass"] > 0
+    client.send(prompt(2, params))
+    found = client.receive()
+    assert found["id"] == 2
+    assert [t.token for t in decode(PromptResult, found["result"]).reading.tokens][1] == "Fi"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"nonsense\n", "no JSON object"),
+        (b"[1, 2]\n", "a request is a JSON object"),
+        (b"\xff\xfe\n", "no JSON object"),
+        (b"[" * 100_000 + b"\n", "no JSON object"),
+        (b'{"method": "hello"}\n', "needs an id"),
+        (b'{"id": true, "method": "hello"}\n', "needs an id"),
+        (b'{"id": 1, "method": 2}\n', "needs a method"),
+        (b'{"id": 1, "method": "fly"}\n', "no method 'fly'"),
+        (b'{"id": 1, "method": "prompt"}\n', "PromptRequest must be an object"),
+        (b'{"id": 1, "method": "prompt", "params": {"request": {"text": "x"}}}\n', "need store"),
+        (b"x" * (MOST_BYTES + 5) + b"\n", "at most 1,048,576 bytes"),
+    ],
+)
+def test_bad_requests_get_an_error_and_do_no_harm(client: Client, line: bytes, words: str) -> None:
+    threading.Thread(target=client.send, args=(line,)).start()
+    found = client.receive()
+    assert words in found["error"]["message"] and found["error"]["kind"] == "UsageError"
+    client.send({"id": 9, "method": "hello"})
+    assert client.receive()["id"] == 9
+
+
+def test_a_line_as_long_as_may_be_is_read(client: Client, params: dict[str, Any]) -> None:
+    line = json.dumps(prompt(1, params, "x" * (MOST_BYTES - 400))).encode() + b"\n"
+    threading.Thread(target=client.send, args=(line,)).start()
+    assert "tokens; this needs 1 to 15" in client.receive()["error"]["message"]
+
+
+def test_errors_of_a_run_are_told_and_the_next_request_works(
+    client: Client, params: dict[str, Any]
+) -> None:
+    client.send(prompt(1, {**params, "run": "none"}))
+    assert client.receive()["error"]["kind"] == "StoreError"
+    client.send(prompt(2, params, ""))
+    assert client.receive()["error"]["kind"] == "UsageError"
+    client.send(prompt(3, params))
+    assert "result" in client.receive()
+
+
+def test_two_requests_at_once_are_answered_in_turn(client: Client, params: dict[str, Any]) -> None:
+    client.send(prompt("a", params, keep=True))
+    client.send(prompt("b", params, "Fist."))
+    assert [client.receive()["id"] for _ in range(2)] == ["a", "b"]
+    client.send(steer("c", params))
+    client.send(steer("c", params))
+    assert "still under way" in client.receive()["error"]["message"]
+    client.send({"id": "d", "method": "cancel", "params": {"id": "c"}})
+    assert {client.receive()["id"], client.receive()["id"]} == {"c", "d"}
+
+
+def test_ten_quick_cancels_leave_nothing_behind(client: Client, params: dict[str, Any]) -> None:
+    for number in range(10):
+        client.send(steer(number, params))
+        client.send({"id": f"stop {number}", "method": "cancel", "params": {"id": number}})
+    found = [client.receive() for _ in range(20)]
+    kinds = [answer["error"]["kind"] for answer in found if "error" in answer]
+    assert kinds == ["Cancelled"] * 10
+    client.send({"id": 1, "method": "cancel", "params": {"id": "nobody"}})
+    assert client.receive()["result"] == {"cancelled": False}
+    client.send(prompt(99, params))
+    assert "result" in client.receive()
+
+
+def test_too_many_requests_are_refused(client: Client, params: dict[str, Any]) -> None:
+    client.send(steer("long", params))
+    for number in range(MOST_WAITING + 2):
+        client.send(prompt(number, params))
+    assert "requests wait already" in client.receive()["error"]["message"]
+    for number in ("long", *range(MOST_WAITING + 2)):
+        client.send({"id": f"c{number}", "method": "cancel", "params": {"id": number}})
+
+
+def test_shutdown_and_a_closed_reader_end_it(params: dict[str, Any]) -> None:
+    one = Client()
+    one.send({"id": 1, "method": "shutdown"})
+    assert one.receive() == {"id": 1, "result": {}}
+    one.close()
+    two = Client()
+    two.answers.close()
+    two.send(prompt(1, params))
+    two.close()
+
+
+def test_an_end_of_the_requests_stops_what_runs(params: dict[str, Any]) -> None:
+    answers = io.BytesIO()
+    line = json.dumps(steer(1, params)).encode() + b"\n"
+    Worker(io.BytesIO(line), answers).serve()
+    last = json.loads(answers.getvalue().splitlines()[-1])
+    assert last["error"]["kind"] == "Cancelled"
+
+
+def test_kill_in_the_middle_leaves_a_sound_store(path: Path, params: dict[str, Any]) -> None:
+    command = [sys.executable, "-m", "energylens", "worker"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdin is not None and process.stdout is not None
+    for number in range(20):
+        line = json.dumps(prompt(number, params, f"{number} x", keep=True)).encode() + b"\n"
+        process.stdin.write(line)
+    process.stdin.flush()
+    while "result" not in json.loads(process.stdout.readline()):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    process.stdin.close()
+    process.stdout.close()
+    assert verify_store(path) == []
