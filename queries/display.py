@@ -4,6 +4,9 @@ import unicodedata
 from decimal import Decimal
 
 _MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥", "\0": "␀", "\x1b": "␛", "\x7f": "␡"}
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+"""Letters and marks of no width; format characters have a category of their own."""
+_JOINER = "\u200d"
 
 
 def visible(text: str) -> str:
@@ -11,7 +14,17 @@ def visible(text: str) -> str:
 
     Format characters that would reorder or hide what stands beside them are written out too.
     """
-    return "".join(map(_shown, text))
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text, f" {text}"))
+
+
+def visible_lines(text: str) -> str:
+    """Text as a terminal may show it: as `visible`, but lines stay lines.
+
+    Everything that comes from data goes through this or `visible` on its way to a terminal.
+    """
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def visible_token(piece: str) -> str:
@@ -23,15 +36,28 @@ def visible_token(piece: str) -> str:
     return "␣" * left + visible(piece[left : len(piece) - right]) + "␣" * right
 
 
-def _shown(character: str) -> str:
+def _shown(character: str, before: str) -> str:
     if character in _MARKS:
         return _MARKS[character]
+    if character == _JOINER and _is_in_emoji(before):
+        return character
     category = unicodedata.category(character)
-    if category == "Cf" and character != "\u200d":  # a joiner belongs to its emoji
-        return f"\\u{ord(character):04x}"
-    if category in ("Cc", "Cs"):
-        return f"\\x{ord(character):02x}"
-    return "⏎" if category in ("Zl", "Zp") else character
+    if category in ("Zl", "Zp"):
+        return "⏎"
+    if category in ("Cc", "Cs", "Cf") or character in _INVISIBLE:
+        return _written_out(ord(character))
+    return character
+
+
+def _is_in_emoji(before: str) -> bool:
+    """Whether a joiner behind this character makes one picture of two."""
+    return unicodedata.category(before) in ("So", "Sk") or before == "\ufe0f"
+
+
+def _written_out(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def number(value: float | int | Decimal | None, digits: int = 3) -> str:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energylens.queries.display import number, show_probability, size, visible, visible_token
+from energylens.queries.display import (
+    number,
+    show_probability,
+    size,
+    visible,
+    visible_lines,
+    visible_token,
+)
 
 
 @given(st.text())
@@ -45,3 +52,28 @@ def test_sizes() -> None:
 def test_a_probability_is_never_zero_and_starred_where_it_is_small() -> None:
     shown = [show_probability(v) for v in (None, 0.0, 1e-12, 0.0312, 0.05, 1.0)]
     assert shown == ["·", "<1e-300*", "1e-12*", "0.031*", "0.050 ", "1.000 "]
+
+
+@given(st.text())
+def test_lines_stay_lines_and_nothing_else_moves_the_cursor(text: str) -> None:
+    shown = visible_lines(text)
+    assert shown.count("\n") == text.count("\n")
+    for one, other in zip(shown.split("\n"), text.split("\n"), strict=True):
+        assert one == visible(other)
+
+
+def test_what_a_terminal_would_obey_or_hide_is_written_out() -> None:
+    told = {
+        "\x1b]0;title\x07": "␛]0;title\\x07",
+        "\x9b31m": "\\x9b31m",
+        "a\u202eb": "a\\u202eb",
+        "a\u200bb": "a\\u200bb",
+        "pay\u200dpal": "pay\\u200dpal",
+        "\u3164": "\\u3164",
+        "\U000e0041": "\\U000e0041",
+        "\ud800": "\\ud800",
+        "👩\u200d🚀": "👩\u200d🚀",
+        "❤️\u200d🔥": "❤️\u200d🔥",
+        "naïve": "naïve",
+    }
+    assert {text: visible(text) for text in told} == told
