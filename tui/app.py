@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -21,15 +21,18 @@ from energylens.tui.jobs import Jobs
 from energylens.tui.jump import parse_jump, suggestions
 from energylens.tui.keymap import bindings_by_id
 from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.help import HelpModal
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
+from energylens.tui.navigation import go_to
+from energylens.tui.notices import Failed
+from energylens.tui.places import Open, Prompt
 from energylens.tui.screens.coactivation import CoactivationScreen
 from energylens.tui.screens.efas import EfasScreen
 from energylens.tui.screens.energy import EnergyScreen
 from energylens.tui.screens.features import FeaturesScreen
 from energylens.tui.screens.jobs import JobsScreen
 from energylens.tui.screens.overview import OverviewScreen
-from energylens.tui.screens.prompt import PromptScreen
 from energylens.tui.screens.routing import RoutingScreen
 from energylens.tui.screens.specialists import SpecialistsScreen
 from energylens.tui.screens.sql import SqlScreen
@@ -37,6 +40,9 @@ from energylens.tui.settings import Settings, read_settings, settings_path
 from energylens.tui.state import Workspace
 from energylens.tui.turns import Turns, Typed
 from energylens.tui.worker import WorkerClient
+
+_LONGEST_TOAST = 240
+"""Characters of an error that is told in passing; a longer one is to be read and copied."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,19 @@ class LensApp(App[None]):
         selection = self.workspace.selection
         if selection is None:
             self.notify("this store has no run with an SAE to read a text with", markup=False)
-        elif not isinstance(self.screen, PromptScreen):
-            self.push_screen(PromptScreen(selection))
+        else:
+            self.post_message(Open(Prompt(selection)))
+
+    @on(Open)
+    async def _open(self, event: Open) -> None:
+        await go_to(self, event.place)
+
+    @on(Failed)
+    def _tell(self, event: Failed) -> None:
+        if len(event.text) > _LONGEST_TOAST:
+            self.push_screen(CellModal("This did not work", event.text))
+        else:
+            self.notify(event.text, severity="error", markup=False, timeout=10)
 
     def action_jump(self) -> None:
         """Ask where to go, and go there."""

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.types import IgnoreReturnCallbackType
 
+from energylens.tui.state import workspace_of
 from energylens.tui.widgets.view_bar import VIEWS
-
-if TYPE_CHECKING:
-    from energylens.tui.app import LensApp
 
 
 class LensCommands(Provider):
@@ -32,7 +29,7 @@ class LensCommands(Provider):
 
     def _commands(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
         """Title, what it does, and the doing."""
-        app = cast("LensApp", self.app)
+        app, workspace = self.app, workspace_of(self.screen)
         for key, mode, title, _ in VIEWS:
             yield f"view: {title}", f"key {key}", partial(app.switch_mode, mode)
         for active in self.screen.active_bindings.values():
@@ -42,7 +39,7 @@ class LensCommands(Provider):
                 doc = f"{binding.tooltip or binding.description}, key {key}"
                 act = partial(app.run_action, binding.action, active.node)
                 yield f"here: {binding.description}", doc, act
-        for choice in app.workspace.choices:
+        for choice in workspace.choices:
             doc = f"{choice.sae.d_sae:,} features"
             title = f"SAE: {choice.sae.sae_id}  {choice.run}"
-            yield title, doc, partial(app.workspace.select, choice)
+            yield title, doc, partial(workspace.select, choice)

@@ -1,21 +1,26 @@
 """Write what is shown to a file: the rows of a table, or the screen as a picture."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
+from textual.screen import Screen
 
 from energylens.queries.writing import SUFFIXES, Format, write_file
 from energylens.tui.modals.choose import Choose
-from energylens.tui.screens.base import LensScreen
+from energylens.tui.state import workspace_of
 from energylens.tui.widgets.virtual_table import VirtualTable
+
+try:
+    import resvg_py
+except ImportError:  # pictures are SVG where it is not installed
+    resvg_py = None
 
 Way = Format | str
 """A format of rows; or svg or png, of the screen."""
 
 
-def export(screen: LensScreen) -> None:
+def export(screen: Screen) -> None:
     """Ask how, and write into the directory the program was started in."""
     table = shown_table(screen)
     entries: list[tuple[str, Way]] = []
@@ -24,7 +29,7 @@ def export(screen: LensScreen) -> None:
             (f"{how.value}: all {table.n_rows:,} rows of the table", how) for how in SUFFIXES
         ]
     entries.append(("svg: the screen as a picture", "svg"))
-    if find_spec("resvg_py") is not None:
+    if resvg_py is not None:
         entries.append(("png: the screen as a picture", "png"))
 
     def chosen(how: Way | None) -> None:
@@ -36,7 +41,7 @@ def export(screen: LensScreen) -> None:
     screen.app.push_screen(Choose("Export", entries), chosen)
 
 
-def shown_table(screen: LensScreen) -> VirtualTable | None:
+def shown_table(screen: Screen) -> VirtualTable | None:
     """The table in focus, or else the first one that is shown."""
     if isinstance(screen.focused, VirtualTable):
         return screen.focused
@@ -51,7 +56,7 @@ def free_path(name: str, suffix: str) -> Path:
     return path
 
 
-def _write_rows(screen: LensScreen, table: VirtualTable, how: Format) -> None:
+def _write_rows(screen: Screen, table: VirtualTable, how: Format) -> None:
     source = table.source
     assert source is not None, "there are rows"
     names = [column.name for column in table.columns]
@@ -62,10 +67,10 @@ def _write_rows(screen: LensScreen, table: VirtualTable, how: Format) -> None:
         write_file(rows, path, how)
         return len(rows)
 
-    screen.workspace.tasks.ask(screen, "export", write, _told(screen, path))
+    workspace_of(screen).tasks.ask(screen, "export", write, _told(screen, path))
 
 
-def _write_picture(screen: LensScreen, how: str) -> None:
+def _write_picture(screen: Screen, how: str) -> None:
     path = free_path(_name(screen), how)
     svg = screen.app.export_screenshot()
 
@@ -76,19 +81,18 @@ def _write_picture(screen: LensScreen, how: str) -> None:
             path.write_bytes(png(svg))
         return 0
 
-    screen.workspace.tasks.ask(screen, "export", write, _told(screen, path))
+    workspace_of(screen).tasks.ask(screen, "export", write, _told(screen, path))
 
 
 def png(svg: str) -> bytes:
     """A screenshot as PNG, in a font whose cells are all alike."""
-    import resvg_py
-
+    assert resvg_py is not None, "png is offered where it is installed"
     family = "DejaVu Sans Mono"
     made = resvg_py.svg_to_bytes(svg_string=svg.replace("Fira Code", family), font_family=family)
     return bytes(made)
 
 
-def _told(screen: LensScreen, path: Path) -> Callable[[int], None]:
+def _told(screen: Screen, path: Path) -> Callable[[int], None]:
     def tell(n: int) -> None:
         what = f"{n:,} rows" if n else "the screen"
         screen.notify(f"{what} written to {path.resolve()}", markup=False, timeout=10)
@@ -96,5 +100,5 @@ def _told(screen: LensScreen, path: Path) -> Callable[[int], None]:
     return tell
 
 
-def _name(screen: LensScreen) -> str:
+def _name(screen: Screen) -> str:
     return type(screen).__name__.removesuffix("Screen").lower()

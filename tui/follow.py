@@ -1,25 +1,21 @@
 """Goes where the jump line leads."""
 
-from typing import TYPE_CHECKING
+from textual.app import App
 
 from energylens.errors import QueryError
 from energylens.tui.jump import Jump
-from energylens.tui.screens.feature import FeatureScreen
-from energylens.tui.screens.features import FeaturesScreen
-from energylens.tui.screens.text import TextScreen
-from energylens.tui.state import Selection, Workspace
-
-if TYPE_CHECKING:
-    from energylens.tui.app import LensApp
+from energylens.tui.navigation import go_to
+from energylens.tui.places import FilteredFeatures, WholeText, one_feature
+from energylens.tui.state import FeaturePlace, Selection, Workspace, workspace_of
 
 
-async def follow(app: "LensApp", jump: Jump) -> None:
+async def follow(app: App[None], jump: Jump) -> None:
     """Open the place.
 
     Raises:
         QueryError: there is no such place in this store.
     """
-    workspace = app.workspace
+    workspace = workspace_of(app)
     if jump.kind == "view":
         await app.switch_mode(jump.name)
     elif jump.kind == "action":
@@ -27,19 +23,18 @@ async def follow(app: "LensApp", jump: Jump) -> None:
     elif jump.kind == "sae":
         workspace.select(_named(workspace, jump.name))
     elif jump.kind == "filter":
-        await app.switch_mode("features")
-        while len(app.screen_stack) > 1:
-            await app.pop_screen()
-        if isinstance(app.screen, FeaturesScreen):
-            app.screen.filter_by(jump.name)
+        await go_to(app, FilteredFeatures(jump.name))
     elif jump.kind == "feature":
-        place = _in_view(workspace)
-        if jump.number >= place.sae.d_sae:
-            top = place.sae.d_sae - 1
-            raise QueryError(f"{place.sae.sae_id} has the features 0 to {top:,}, no {jump.number}")
-        await app.push_screen(FeatureScreen(place, 0, 1, lambda _: jump.number))
+        await go_to(app, one_feature(_feature(_in_view(workspace), jump.number)))
     else:
-        await app.push_screen(TextScreen(_in_view(workspace), jump.number))
+        await go_to(app, WholeText(_in_view(workspace), jump.number))
+
+
+def _feature(selection: Selection, number: int) -> FeaturePlace:
+    if number >= selection.sae.d_sae:
+        top = selection.sae.d_sae - 1
+        raise QueryError(f"{selection.sae.sae_id} has the features 0 to {top:,}, no {number}")
+    return FeaturePlace(selection, number)
 
 
 def _in_view(workspace: Workspace) -> Selection:

@@ -1,27 +1,29 @@
 """What is told in passing."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from textual.dom import DOMNode
+from textual.message import Message
 from textual.widget import Widget
 
 from energylens.errors import EnergyLensError
 
 _SHOWN = 60
-_LONGEST_TOAST = 240
+
+
+@dataclass
+class Failed(Message):
+    """Something did not work; the app tells of it."""
+
+    text: str
 
 
 def notify(asker: DOMNode) -> Callable[[EnergyLensError], None]:
-    """Shows an error: a short one in passing, a long one to be read and copied."""
+    """Has the app tell of an error."""
 
     def tell(error: EnergyLensError) -> None:
-        from energylens.tui.modals.cell import CellModal  # it says with `copy` what it has sent
-
-        text = str(error)
-        if len(text) > _LONGEST_TOAST:
-            asker.app.push_screen(CellModal("This did not work", text))
-        else:
-            asker.app.notify(text, severity="error", markup=False, timeout=10)
+        asker.app.post_message(Failed(str(error)))
 
     return tell
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from textual.screen import Screen
+
 from energylens.protocol import (
     CausalityRequest,
     DoneResult,
@@ -11,10 +13,9 @@ from energylens.protocol import (
     LoadResult,
     VectorsRequest,
 )
+from energylens.queries.display import clock
 from energylens.tui.modals.choose import Choose
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.screens.jobs import clock
-from energylens.tui.state import Selection
+from energylens.tui.state import Selection, workspace_of
 
 _VARIANTS = ("lens", "own", "total", "calibration")
 _GRADIENT_COST = 4.0
@@ -35,9 +36,9 @@ class Offer:
     """Readings of a token it costs, about."""
 
 
-def offers(screen: LensScreen, selection: Selection) -> Iterator[Offer]:
+def offers(screen: Screen, selection: Selection) -> Iterator[Offer]:
     """What the run in view lacks, or can have again."""
-    state = screen.workspace.store.run(selection.run)
+    state = workspace_of(screen).store.run(selection.run)
     run, sae = state.info, selection.sae
     if state.index != "fresh":
         yield Offer("make the index", "index", IndexRequest(), run.n_tokens / 4)
@@ -59,7 +60,7 @@ def offers(screen: LensScreen, selection: Selection) -> Iterator[Offer]:
             yield Offer(f"keep dense {what} at {sae.hook_name}", "vectors", request, run.n_tokens)
 
 
-def offer(screen: LensScreen, selection: Selection) -> None:
+def offer(screen: Screen, selection: Selection) -> None:
     """Ask the worker what it costs, and the user what to compute; then compute it."""
     screen.notify("asking the worker what it costs", markup=False)
 
@@ -72,15 +73,15 @@ def offer(screen: LensScreen, selection: Selection) -> None:
         title = f"Recompute for {selection.title}"
         screen.app.push_screen(Choose(title, entries), lambda one: _start(screen, selection, one))
 
-    screen.workspace.jobs.ask(
+    workspace_of(screen).jobs.ask(
         screen, "what it costs", "load", selection.run, {}, LoadResult, choose
     )
 
 
-def _start(screen: LensScreen, selection: Selection, chosen: Offer | None) -> None:
+def _start(screen: Screen, selection: Selection, chosen: Offer | None) -> None:
     if chosen is None:
         return
-    workspace = screen.workspace
+    workspace = workspace_of(screen)
 
     def done(result: DoneResult) -> None:
         screen.notify(result.message, markup=False, timeout=10)

@@ -56,7 +56,7 @@ class FeatureRows:
         rows = self._listed.rows(0, self.n_rows)
         return pl.DataFrame(rows, schema=list(names), orient="row", infer_schema_length=None)
 
-    def keep(self, number: int, page: list[tuple]) -> None:
+    def take_in(self, number: int, page: list[tuple]) -> None:
         """Take a page in, letting the one go that was not looked at for longest."""
         self._pages[number] = page
         self._asked.discard(number)
@@ -70,7 +70,7 @@ class FeatureRows:
         first = number * PAGE
 
         def arrived(page: list[tuple]) -> None:
-            self.keep(number, page)
+            self.take_in(number, page)
             if self._table.source is self:
                 self._table.rows_arrived()
 

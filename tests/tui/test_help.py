@@ -7,8 +7,8 @@ import pytest
 from textual.binding import Binding
 from textual.screen import Screen
 
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.help import HelpModal
-from energylens.tui.screens.base import LensScreen
 from tests.tui.conftest import Open
 
 VIEWS = {

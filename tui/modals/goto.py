@@ -11,7 +11,7 @@ from textual.widgets import Input, Static
 
 from energylens.errors import EnergyLensError
 from energylens.queries.features import Feature, feature
-from energylens.tui.screens.feature_facts import facts
+from energylens.tui.feature_facts import facts
 from energylens.tui.state import Selection, Workspace, workspace_of
 
 

@@ -10,11 +10,11 @@ from textual.binding import Binding, BindingType
 
 from energylens.db.store import Session
 from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
-from energylens.tui.screens.analysis import AnalysisScreen
-from energylens.tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
-from energylens.tui.screens.listing import Kept
-from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.listing import TableState
+from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -58,7 +58,7 @@ class _Place:
 
     kind: Literal["pairs", "clusters", "partners"]
     feature_id: int | None = None
-    kept: Kept | None = None
+    left: TableState | None = None
     """The table when it was left."""
 
 
@@ -136,7 +136,7 @@ more texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
     def _follow(self, event: VirtualTable.Chosen) -> None:
         feature_id = self._feature_at(event.row)
         if feature_id is not None:
-            self._path[-1] = replace(self._path[-1], kept=self.keep(self.table))
+            self._path[-1] = replace(self._path[-1], left=self.state_of(self.table))
             self._path.append(_Place("partners", feature_id))
             self._load()
 
@@ -160,18 +160,18 @@ more texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
         if len(self._path) == 1:
             return False
         self._path.pop()
-        kept = self._path[-1].kept
-        if kept is None:
+        left = self._path[-1].left
+        if left is None:
             self._load()
         else:
-            self.restore(self.table, kept)
+            self.restore(self.table, left)
             self._say_place()
         return True
 
     def action_unit(self) -> None:
         """Count by texts instead of tokens, and back."""
         self._unit = "text" if self._unit == "token" else "token"
-        self._path = [replace(place, kept=None) for place in self._path]
+        self._path = [replace(place, left=None) for place in self._path]
         self._load()
 
     def action_clusters(self) -> None:

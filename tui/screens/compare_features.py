@@ -23,32 +23,19 @@ from energylens.queries.features import (
     similar_features,
 )
 from energylens.queries.notes import note_of
-from energylens.tui.screens.base import LensScreen
+from energylens.tui.kinds.base import LensScreen
+from energylens.tui.places import TwoFeatures
 from energylens.tui.sources import string_rows
 from energylens.tui.state import FeaturePlace
+from energylens.tui.widgets.columns import SIDES, sides
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_text import TokenText, context_text
 from energylens.tui.widgets.view_bar import ViewBar
-from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 N_CONTEXTS = 3
 """Contexts drawn on either side."""
-_LABEL = 20
-
-
-def sides(width: int) -> tuple[TableColumn, ...]:
-    """A column for each side, as wide as a screen of `width` cells has room for."""
-    each = (width - _LABEL - 8) // 2
-    return (
-        TableColumn("what", "", _LABEL),
-        TableColumn("one", "one", each),
-        TableColumn("other", "other", each),
-    )
-
-
-SIDES = ("what", "one", "other")
-"""Names of the columns."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +63,9 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
 **e** writes the table to a file.
 """
 
-    def __init__(self, one: FeaturePlace, other: FeaturePlace) -> None:
+    def __init__(self, place: TwoFeatures) -> None:
         super().__init__()
-        self._places = one, other
+        self._places = place.one, place.other
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")

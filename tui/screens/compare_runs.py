@@ -7,8 +7,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from energylens.queries.compare import Comparison, compare_runs
-from energylens.tui.screens.columns import columns_of
-from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.places import TwoRuns
+from energylens.tui.widgets.columns import columns_of
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -32,9 +33,9 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
 `energylens compare STORE RUN OTHER_RUN`.
 """
 
-    def __init__(self, run: str, other_run: str) -> None:
+    def __init__(self, place: TwoRuns) -> None:
         super().__init__()
-        self._runs = run, other_run
+        self._runs = place.run, place.other
         self._found: Comparison | None = None
         self._part = _PARTS[0]
 

@@ -12,11 +12,11 @@ from energylens.queries.coactivation import matched_features
 from energylens.queries.display import number
 from energylens.queries.efas import efas_by_layer
 from energylens.queries.specialists import layer_progression
-from energylens.tui.screens.columns import MOST_ROWS, numeric, text, whole
-from energylens.tui.screens.compare_features import SIDES, CompareFeaturesScreen, sides
-from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.places import TwoFeatures, TwoSaes
 from energylens.tui.sources import string_rows
 from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.columns import MOST_ROWS, SIDES, numeric, sides, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -60,9 +60,9 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
 **/** filters, **s** and **S** sort them, **enter** on a match holds its two features side by side.
 """
 
-    def __init__(self, one: Selection, other: Selection) -> None:
+    def __init__(self, place: TwoSaes) -> None:
         super().__init__()
-        self._sides = one, other
+        self._sides = place.one, place.other
 
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")
@@ -103,8 +103,8 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
         if row is None:
             return
         one, other = self._sides
-        self.app.push_screen(
-            CompareFeaturesScreen(
+        self.open_place(
+            TwoFeatures(
                 FeaturePlace(one, int(row["feature_id"])),
                 FeaturePlace(other, int(row["other_feature_id"])),
             )

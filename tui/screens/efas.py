@@ -20,13 +20,13 @@ from energylens.queries.efas import (
     efas_scatter,
     feature_efas,
 )
+from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.base import PEEK_AFTER
+from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.scatter import ScatterModal, drawn
-from energylens.tui.screens.analysis import AnalysisScreen
-from energylens.tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
-from energylens.tui.screens.features import PEEK_AFTER
-from energylens.tui.screens.marking import MarkingScreen
 from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
 from energylens.tui.widgets.histogram import bars
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar

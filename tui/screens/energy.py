@@ -15,13 +15,12 @@ from energylens.queries.energies import (
     settling_summary,
     text_behaviour,
 )
+from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.modals.choose import Choose
-from energylens.tui.screens.analysis import AnalysisScreen
-from energylens.tui.screens.columns import MOST_ROWS, numeric, text, token, whole
-from energylens.tui.screens.landscape import LandscapeScreen
-from energylens.tui.screens.masking import MaskingScreen
-from energylens.tui.screens.text import TextScreen
+from energylens.tui.places import Landscape, WholeText
 from energylens.tui.state import Selection
+from energylens.tui.widgets.columns import MOST_ROWS, numeric, text, token, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -146,13 +145,13 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         place = self._place(event.row)
         if place is not None:
-            self.app.push_screen(LandscapeScreen(*place))
+            self.open_place(Landscape(*place))
 
     def action_tokens(self) -> None:
         """Show the text under the cursor with the features active at its tokens."""
         place = self._place(self.query_one("#texts", VirtualTable).cursor_row)
         if place is not None:
-            self.app.push_screen(TextScreen(*place[:2]))
+            self.open_place(WholeText(*place[:2]))
 
     def action_category(self) -> None:
         """List the texts or tokens of one category."""

@@ -1,6 +1,5 @@
 """Feature: what one feature is, and where it is active, token by token."""
 
-from collections.abc import Callable
 from typing import ClassVar, get_args
 
 import polars as pl
@@ -18,13 +17,12 @@ from energylens.queries.contexts import (
     top_activations,
 )
 from energylens.queries.display import number, visible_token
+from energylens.tui.feature_facts import Shown, facts, more_facts, read
+from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.notices import copy
-from energylens.tui.screens.feature_facts import Shown, facts, more_facts, read
-from energylens.tui.screens.feature_texts import FeatureTextsScreen
-from energylens.tui.screens.lab import LabScreen
-from energylens.tui.screens.marking import MarkingScreen
-from energylens.tui.screens.masking import MaskingScreen
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.places import FeatureInList, FeatureTexts, Lab
+from energylens.tui.state import FeaturePlace
 from energylens.tui.widgets.histogram import Histogram
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -72,16 +70,10 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
 **Y** opens it. **[** and **]** go to the features before and after in the list this one came from.
 """
 
-    def __init__(
-        self,
-        selection: Selection,
-        row: int,
-        n_rows: int,
-        id_at: Callable[[int], int | None],
-    ) -> None:
-        """`row` of `n_rows` is the feature's place in the list; `id_at` gives others."""
+    def __init__(self, place: FeatureInList) -> None:
         super().__init__()
-        self._selection, self._row, self._n_rows, self._id_at = selection, row, n_rows, id_at
+        self._selection, self._row = place.selection, place.row
+        self._n_rows, self._id_at = place.n_rows, place.id_at
         self._feature_id = -1
         self._n_contexts = FIRST_CONTEXTS
         self._with_digits = self._with_intervals = False
@@ -234,13 +226,13 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
         if chosen is None:
             self.notify("no context to run: p types a text", markup=False)
             return
-        self.app.push_screen(LabScreen(self._selection, self._feature_id, chosen.plain))
+        self.open_place(Lab(FeaturePlace(self._selection, self._feature_id), chosen.plain))
 
     def action_texts(self) -> None:
         """List every text with the feature's activation in it."""
         place = self.feature_in_view()
         if place is not None:
-            self.app.push_screen(FeatureTextsScreen(place))
+            self.open_place(FeatureTexts(place))
 
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""

@@ -5,9 +5,10 @@ from textual import on
 from textual.app import ComposeResult
 
 from energylens.queries.contexts import feature_text_means
-from energylens.tui.screens.columns import numeric, text, whole
-from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.places import WholeText
 from energylens.tui.state import FeaturePlace
+from energylens.tui.widgets.columns import numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -66,12 +67,8 @@ the feature.
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        from energylens.tui.screens.text import (
-            TextScreen,  # features are opened from it, and it from here
-        )
-
         place = self._place
         shade = place.selection.sae.sae_id, place.feature_id
         row = self.row_of(event)
         if row is not None:
-            self.app.push_screen(TextScreen(place.selection, row["text_id"], shade))
+            self.open_place(WholeText(place.selection, row["text_id"], shade))

@@ -13,11 +13,11 @@ from energylens.errors import EnergyLensError
 from energylens.queries.display import number, visible
 from energylens.queries.features import feature
 from energylens.queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
+from energylens.tui.feature_facts import facts, histogram_of
+from energylens.tui.kinds.base import PEEK_AFTER, SaeScreen
+from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.goto import GoTo
-from energylens.tui.screens.base import SaeScreen
-from energylens.tui.screens.feature import FeatureScreen
-from energylens.tui.screens.feature_facts import facts, histogram_of
-from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.places import FeatureInList
 from energylens.tui.sources import FeatureRows
 from energylens.tui.state import FeaturePlace
 from energylens.tui.widgets.filter_bar import FilterBar
@@ -26,9 +26,6 @@ from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
-
-PEEK_AFTER = 0.1
-"""Seconds the cursor rests before the feature under it is looked up: held keys stay cheap."""
 
 _TITLES = {
     "feature_id": ("feature", 8),
@@ -269,9 +266,7 @@ explanation says that `energylens explain` has read.
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         selection = self.workspace.selection
         if selection is not None:
-            self.app.push_screen(
-                FeatureScreen(selection, event.row, self.table.n_rows, self._id_at)
-            )
+            self.open_place(FeatureInList(selection, event.row, self.table.n_rows, self._id_at))
 
     def _id_at(self, row: int) -> int | None:
         """The feature in a row of the list; moves the list's cursor along."""

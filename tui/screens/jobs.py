@@ -9,9 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from energylens.db.progress import Writing, writings
-from energylens.queries.display import visible
+from energylens.queries.display import clock, visible
 from energylens.tui.jobs import Job
-from energylens.tui.screens.base import LensScreen
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.sources import string_rows
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -171,10 +171,3 @@ def _advice(writing: Writing | None) -> str:
     if writing.is_running:
         return "written by another process; R shows what it has finished so far"
     return "stopped before its end: the same ingest command goes on with it"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as minutes and seconds; tenths below ten."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

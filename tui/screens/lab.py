@@ -12,11 +12,10 @@ from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, InterventionRequest, InterventionResult
 from energylens.queries.display import number, visible, visible_token
 from energylens.tui.jobs import Job
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.screens.steering import SteeringScreen
+from energylens.tui.places import Lab, Steering
 from energylens.tui.sources import string_rows
-from energylens.tui.state import Selection
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_pairs import TokenPairs, signed
@@ -60,9 +59,10 @@ stands by how many nats its energy (surprise at the next token) rose or fell.
 text, **s** steers generation by the feature, **w** stores what is shown as a run.
 """
 
-    def __init__(self, selection: Selection, feature_id: int, text: str) -> None:
+    def __init__(self, place: Lab) -> None:
         super().__init__()
-        self._selection, self._feature_id, self._text = selection, feature_id, text
+        self._feature, self._text = place.feature, place.text
+        self._selection, self._feature_id = place.feature.selection, place.feature.feature_id
         self._strength = 0.0
         self._ablates = True
         self._job: Job | None = None
@@ -159,7 +159,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
     def action_steer(self) -> None:
         """Generate with the feature added."""
         prompt = shorten(self._text.split("\n\n")[0], _PROMPT, placeholder="")
-        self.app.push_screen(SteeringScreen(self._selection, self._feature_id, prompt))
+        self.open_place(Steering(self._feature, prompt))
 
     def action_keep(self) -> None:
         """Store what is shown as a run."""

@@ -13,9 +13,8 @@ from textual.widgets import Static
 from energylens.db.store import Session
 from energylens.queries.display import number, visible_token
 from energylens.queries.energies import energy_trajectory, settling_layers
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.screens.text import TextScreen
-from energylens.tui.state import Selection
+from energylens.tui.kinds.base import LensScreen
+from energylens.tui.places import Landscape, WholeText
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -42,10 +41,10 @@ the ten hardest tokens, **t** shows the text with the features active at each to
 back to the list.
 """
 
-    def __init__(self, selection: Selection, text_id: int, token_index: int | None = None) -> None:
-        """`token_index` None puts the cursor on the first token."""
+    def __init__(self, place: Landscape) -> None:
         super().__init__()
-        self._selection, self._text_id, self._token_index = selection, text_id, token_index
+        self._selection, self._text_id = place.selection, place.text_id
+        self._token_index = place.token_index
         self._tokens = pl.DataFrame()
         self._lens = pl.DataFrame()
         self._drawn = ""
@@ -112,7 +111,7 @@ back to the list.
 
     def action_tokens(self) -> None:
         """Show the text with the features active at its tokens."""
-        self.app.push_screen(TextScreen(self._selection, self._text_id))
+        self.open_place(WholeText(self._selection, self._text_id))
 
     def action_hardest(self) -> None:
         """Go to the next of the hardest tokens of the text, and round again."""

@@ -12,10 +12,9 @@ from textual.widgets import Static
 
 from energylens.queries.display import counted, number
 from energylens.queries.overview import RunSummary, run_summaries
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.choose import Choose
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.screens.compare_runs import CompareRunsScreen
-from energylens.tui.screens.compare_saes import CompareSaesScreen
+from energylens.tui.places import Place, TwoRuns, TwoSaes
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -136,16 +135,16 @@ again: what other programs have written since.
             return
         self.workspace.marked_sae = None
         if marked.run == place.run:
-            self.app.push_screen(CompareSaesScreen(marked, place))
+            self.open_place(TwoSaes(marked, place))
             return
 
-        def chosen(screen: LensScreen | None) -> None:
-            if screen is not None:
-                self.app.push_screen(screen)
+        def chosen(way: Place | None) -> None:
+            if way is not None:
+                self.open_place(way)
 
-        ways: list[tuple[str, LensScreen]] = [
-            ("the two SAEs", CompareSaesScreen(marked, place)),
-            ("their runs, with tests over texts", CompareRunsScreen(marked.run, place.run)),
+        ways: list[tuple[str, Place]] = [
+            ("the two SAEs", TwoSaes(marked, place)),
+            ("their runs, with tests over texts", TwoRuns(marked.run, place.run)),
         ]
         self.app.push_screen(Choose("Hold side by side", ways), chosen)
 

@@ -12,11 +12,11 @@ from energylens.errors import EnergyLensError
 from energylens.protocol import PromptRequest, PromptResult, Reading
 from energylens.queries.display import number, visible_token
 from energylens.tui.jobs import Job
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.places import Prompt, one_feature
 from energylens.tui.sources import string_rows
-from energylens.tui.state import Selection
+from energylens.tui.state import FeaturePlace
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -57,9 +57,9 @@ token by token with another one (the column *other* is the other text's energy a
 embedding up.
 """
 
-    def __init__(self, selection: Selection, text: str = "") -> None:
+    def __init__(self, place: Prompt) -> None:
         super().__init__()
-        self._selection, self._text, self._other = selection, text, ""
+        self._selection, self._text, self._other = place.selection, place.text, ""
         self._job: Job | None = None
         self._found: PromptResult | None = None
 
@@ -166,7 +166,7 @@ embedding up.
             None,
         )
         if chosen is not None:
-            self.app.push_screen(FeatureScreen(chosen, 0, 1, lambda _: int(row[0])))
+            self.open_place(one_feature(FeaturePlace(chosen, int(row[0]))))
 
     def action_text(self) -> None:
         """Type or change the text."""

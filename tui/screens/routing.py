@@ -22,9 +22,9 @@ from energylens.queries.routing import (
     routing_health,
     routing_paths,
 )
-from energylens.tui.screens.analysis import AnalysisScreen
-from energylens.tui.screens.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
+from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.state import Selection
+from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar

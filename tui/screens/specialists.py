@@ -12,10 +12,10 @@ from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
 from energylens.queries.display import number, show_probability
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
-from energylens.tui.screens.analysis import AnalysisScreen
-from energylens.tui.screens.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
-from energylens.tui.screens.marking import MarkingScreen
+from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar

@@ -14,15 +14,14 @@ from energylens.queries.adhoc import SqlResult, run_sql
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible
+from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.choose_query import ChooseQuery
-from energylens.tui.screens.columns import columns_of
-from energylens.tui.screens.feature import FeatureScreen
-from energylens.tui.screens.listing import ListingScreen
-from energylens.tui.screens.text import TextScreen
-from energylens.tui.state import Selection
+from energylens.tui.places import WholeText, one_feature
+from energylens.tui.state import FeaturePlace, Selection
 from energylens.tui.statements import history, remember, save, saved
+from energylens.tui.widgets.columns import columns_of
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.sql_editor import SqlEditor
 from energylens.tui.widgets.status_bar import StatusBar
@@ -233,10 +232,10 @@ letter. Saved statements lie in the configuration directory, a file each.
         if selection is not None and isinstance(row.get("feature_id"), int):
             feature_id = row["feature_id"]
             if 0 <= feature_id < selection.sae.d_sae:
-                self.app.push_screen(FeatureScreen(selection, 0, 1, lambda _: feature_id))
+                self.open_place(one_feature(FeaturePlace(selection, feature_id)))
                 return
         if selection is not None and isinstance(row.get("text_id"), int):
-            self.app.push_screen(TextScreen(selection, row["text_id"]))
+            self.open_place(WholeText(selection, row["text_id"]))
         else:
             event.table.action_peek()
 

@@ -17,9 +17,9 @@ from energylens.protocol import (
 )
 from energylens.queries.display import number, visible
 from energylens.tui.jobs import Job
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.state import Selection
+from energylens.tui.places import Steering
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -48,9 +48,10 @@ the feature's maximum; the first text is the model's own. All draw from the same
 different: steering too hard shows in both.
 """
 
-    def __init__(self, selection: Selection, feature_id: int, prompt: str) -> None:
+    def __init__(self, place: Steering) -> None:
         super().__init__()
-        self._selection, self._feature_id, self._prompt = selection, feature_id, prompt
+        self._selection, self._feature_id = place.feature.selection, place.feature.feature_id
+        self._prompt = place.prompt
         self._scale, self._seed = 1.0, 0
         self._job: Job | None = None
 

@@ -11,11 +11,11 @@ from textual.containers import Horizontal, VerticalScroll
 from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, text_contexts, token_features
 from energylens.queries.display import number, visible_token
-from energylens.tui.screens.analysis import AnalysisScreen
-from energylens.tui.screens.columns import LABEL, numeric, text, whole
-from energylens.tui.screens.marking import MarkingScreen
-from energylens.tui.screens.prompt import PromptScreen
+from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.places import Prompt, WholeText
 from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.widgets.columns import LABEL, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_text import ShadedToken, TokenText, go_along, shaded_tokens
@@ -57,13 +57,10 @@ focus again, to be changed. **/** filters, **s** and **S** sort the list. **v** 
 the shades.
 """
 
-    def __init__(
-        self, selection: Selection, text_id: int, shade: tuple[str, int] | None = None
-    ) -> None:
-        """`shade` is the SAE and the feature to shade by."""
+    def __init__(self, place: WholeText) -> None:
         super().__init__()
-        self._selection, self._text_id = selection, text_id
-        self._shades = [shade] if shade is not None else []
+        self._selection, self._text_id = place.selection, place.text_id
+        self._shades = [place.shade] if place.shade is not None else []
         self._place = ""
         self._part = 0
         """The part the cursor is in, or was in before it went to the list."""
@@ -204,7 +201,7 @@ the shades.
         drawn = list(self.query(TokenText))
         chosen = next((text for text in drawn if text.has_focus), next(iter(drawn), None))
         if chosen is not None:
-            self.app.push_screen(PromptScreen(self._selection, chosen.plain))
+            self.open_place(Prompt(self._selection, chosen.plain))
 
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from energylens.errors import EnergyLensError
 from energylens.queries.frames import filtered
-from energylens.tui.screens.base import LensScreen
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.filter_bar import FilterBar
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -19,7 +19,7 @@ _HINT = "words, or: q < 0.05 category:math -dense=yes"
 
 
 @dataclass(frozen=True)
-class Kept:
+class TableState:
     """A table as it was left: its rows, how they were sorted and filtered, and the cursor."""
 
     whole: pl.DataFrame
@@ -75,9 +75,9 @@ class ListingScreen(LensScreen):
         if table is self._filtered:  # the filter was typed before the first rows came
             self._apply(self._filter)
 
-    def keep(self, table: VirtualTable) -> Kept:
+    def state_of(self, table: VirtualTable) -> TableState:
         """What `restore` brings back."""
-        return Kept(
+        return TableState(
             self._whole[table.id or ""],
             self.frame(table.id or ""),
             table.columns,
@@ -86,15 +86,15 @@ class ListingScreen(LensScreen):
             table.cursor_row,
         )
 
-    def restore(self, table: VirtualTable, kept: Kept) -> None:
+    def restore(self, table: VirtualTable, state: TableState) -> None:
         """Show a table again as it was left."""
-        self.show_rows(table, kept.whole, kept.columns)
-        table.arrow = kept.arrow
-        self._put(table, kept.shown, kept.columns)
-        table.move_to(kept.row)
-        if kept.filter:
-            self._filtered, self._filter = table, kept.filter
-            self.query_one(FilterBar).show(kept.filter)
+        self.show_rows(table, state.whole, state.columns)
+        table.arrow = state.arrow
+        self._put(table, state.shown, state.columns)
+        table.move_to(state.row)
+        if state.filter:
+            self._filtered, self._filter = table, state.filter
+            self.query_one(FilterBar).show(state.filter)
             self._say_left(table)
 
     def action_sort(self, descending: bool) -> None:

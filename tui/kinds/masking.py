@@ -5,8 +5,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from energylens.queries.masks import MaskCounts, Unmasked, mask_counts
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.masks import MasksModal
-from energylens.tui.screens.base import LensScreen
 
 
 class MaskingScreen(LensScreen):

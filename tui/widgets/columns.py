@@ -8,6 +8,7 @@ from energylens.tui.widgets.virtual_table import TableColumn
 MOST_ROWS = 2_000
 """Rows a list of an analysis holds; the status line says when there are more."""
 _WIDEST = 40
+_WIDTH_OF_NAMES = 20
 
 
 def numeric(name: str, title: str, width: int, digits: int = 3) -> TableColumn:
@@ -42,6 +43,20 @@ def mark(name: str, title: str, width: int) -> TableColumn:
 
 LABEL = TableColumn("label", "label", 40, lambda v: "" if v is None else visible(str(v)))
 """What an explanation says a feature stands for; most features have none."""
+
+
+def sides(width: int) -> tuple[TableColumn, ...]:
+    """A column for each side, as wide as a screen of `width` cells has room for."""
+    each = (width - _WIDTH_OF_NAMES - 8) // 2
+    return (
+        TableColumn("what", "", _WIDTH_OF_NAMES),
+        TableColumn("one", "one", each),
+        TableColumn("other", "other", each),
+    )
+
+
+SIDES = ("what", "one", "other")
+"""Names of the columns."""
 
 
 def columns_of(rows: pl.DataFrame) -> list[TableColumn]:

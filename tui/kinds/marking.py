@@ -9,9 +9,9 @@ from textual.binding import Binding, BindingType
 from energylens.db.notes import Note
 from energylens.db.store import Session
 from energylens.queries.notes import keep_note, note_of
+from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_line import AskLine
-from energylens.tui.screens.base import LensScreen
-from energylens.tui.screens.compare_features import CompareFeaturesScreen
+from energylens.tui.places import TwoFeatures
 from energylens.tui.state import FeaturePlace
 
 
@@ -69,7 +69,7 @@ class MarkingScreen(LensScreen):
             )
         else:
             self.workspace.marked_feature = None
-            self.app.push_screen(CompareFeaturesScreen(marked, place))
+            self.open_place(TwoFeatures(marked, place))
 
     def _change(self, changed: Callable[[Note], Note]) -> None:
         place, store = self.feature_in_view(), self.workspace.store

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from energylens.db.store import Session
-from energylens.tui.screens.base import SaeScreen
-from energylens.tui.screens.feature import FeatureScreen
-from energylens.tui.screens.listing import ListingScreen
+from energylens.tui.kinds.base import SaeScreen
+from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.places import FeatureInList
 from energylens.tui.state import Selection
 from energylens.tui.widgets.status_bar import StatusBar
 
@@ -45,7 +45,7 @@ class AnalysisScreen(ListingScreen, SaeScreen):
             return int(ids[place]) if 0 <= place < len(ids) else None
 
         if id_at(row) is not None:
-            self.app.push_screen(FeatureScreen(selection, row, len(ids), id_at))
+            self.open_place(FeatureInList(selection, row, len(ids), id_at))
 
     def missing(self, what: str) -> str:
         """What to do where an analysis has no rows."""

@@ -7,11 +7,17 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from energylens.queries.display import counted
+from energylens.tui.export import export
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
 from energylens.tui.modals.frequency import FrequencyModal, frequencies
+from energylens.tui.places import Open, Place
+from energylens.tui.recompute import offer
 from energylens.tui.state import Selection, Workspace, workspace_of
 from energylens.tui.widgets.virtual_table import VirtualTable
+
+PEEK_AFTER = 0.1
+"""Seconds the cursor rests before what is under it is looked up: held keys stay cheap."""
 
 
 class LensScreen(Screen[None]):
@@ -41,10 +47,12 @@ class LensScreen(Screen[None]):
 
     def action_recompute(self) -> None:
         """Offer what can be computed for the run in view."""
-        from energylens.tui.recompute import offer  # it shows screens that are built on this one
-
         if self.workspace.selection is not None:
             offer(self, self.workspace.selection)
+
+    def open_place(self, place: Place) -> None:
+        """Ask the app to show a place."""
+        self.app.post_message(Open(place))
 
     def action_read_again(self) -> None:
         """Show what other programs have written into the store meanwhile."""
@@ -58,8 +66,6 @@ class LensScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write the table or the screen to a file."""
-        from energylens.tui.export import export  # it works on screens of this kind
-
         export(self)
 
     @on(VirtualTable.Peeked)

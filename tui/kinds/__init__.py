@@ -1,0 +1,1 @@
+"""What screens inherit: each kind of screen with its keys."""

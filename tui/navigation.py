@@ -1,0 +1,67 @@
+"""Which screen shows which place."""
+
+from textual.app import App
+from textual.screen import Screen
+
+from energylens.tui.places import (
+    FeatureInList,
+    FeatureTexts,
+    FilteredFeatures,
+    Lab,
+    Landscape,
+    Place,
+    Prompt,
+    Pushed,
+    Steering,
+    TwoFeatures,
+    TwoRuns,
+    TwoSaes,
+    WholeText,
+)
+from energylens.tui.screens.compare_features import CompareFeaturesScreen
+from energylens.tui.screens.compare_runs import CompareRunsScreen
+from energylens.tui.screens.compare_saes import CompareSaesScreen
+from energylens.tui.screens.feature import FeatureScreen
+from energylens.tui.screens.feature_texts import FeatureTextsScreen
+from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.lab import LabScreen
+from energylens.tui.screens.landscape import LandscapeScreen
+from energylens.tui.screens.prompt import PromptScreen
+from energylens.tui.screens.steering import SteeringScreen
+from energylens.tui.screens.text import TextScreen
+
+
+async def go_to(app: App[None], place: Place) -> None:
+    """Show a place: over what is shown now, or in the view it belongs to."""
+    if isinstance(place, FilteredFeatures):
+        await app.switch_mode("features")
+        while len(app.screen_stack) > 1:
+            await app.pop_screen()
+        if isinstance(app.screen, FeaturesScreen):
+            app.screen.filter_by(place.filter)
+    elif not (isinstance(place, Prompt) and isinstance(app.screen, PromptScreen)):
+        await app.push_screen(_screen_of(place))
+
+
+def _screen_of(place: Pushed) -> Screen[None]:
+    match place:
+        case FeatureInList():
+            return FeatureScreen(place)
+        case FeatureTexts():
+            return FeatureTextsScreen(place.feature)
+        case WholeText():
+            return TextScreen(place)
+        case Landscape():
+            return LandscapeScreen(place)
+        case Prompt():
+            return PromptScreen(place)
+        case Lab():
+            return LabScreen(place)
+        case Steering():
+            return SteeringScreen(place)
+        case TwoFeatures():
+            return CompareFeaturesScreen(place)
+        case TwoSaes():
+            return CompareSaesScreen(place)
+        case TwoRuns():
+            return CompareRunsScreen(place)

@@ -1,0 +1,132 @@
+"""Places of the program, as plain records, and the message that asks the app to go to one.
+
+A screen names the place it leads to; only the app knows which screen shows it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from energylens.tui.state import FeaturePlace, Selection
+
+
+@dataclass(frozen=True)
+class FeatureInList:
+    """A feature that was found in a list, which its screen goes along."""
+
+    selection: Selection
+    row: int
+    n_rows: int
+    id_at: Callable[[int], int | None]
+    """The feature in another row; None where there is none."""
+
+
+@dataclass(frozen=True)
+class FeatureTexts:
+    """Every text with one feature's activation in it."""
+
+    feature: FeaturePlace
+
+
+@dataclass(frozen=True)
+class WholeText:
+    """A text, token by token."""
+
+    selection: Selection
+    text_id: int
+    shade: tuple[str, int] | None = None
+    """The SAE and the feature to shade by."""
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The energies of a text, layer by token."""
+
+    selection: Selection
+    text_id: int
+    token_index: int | None = None
+    """None stands for the first token."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text of one's own; an empty one is asked for."""
+
+    selection: Selection
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A text run with a feature changed."""
+
+    feature: FeaturePlace
+    text: str
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A prompt continued with a feature added."""
+
+    feature: FeaturePlace
+    prompt: str
+
+
+@dataclass(frozen=True)
+class TwoFeatures:
+    """Two features side by side."""
+
+    one: FeaturePlace
+    other: FeaturePlace
+
+
+@dataclass(frozen=True)
+class TwoSaes:
+    """Two SAEs side by side."""
+
+    one: Selection
+    other: Selection
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """Two runs side by side, with tests."""
+
+    run: str
+    other: str
+
+
+@dataclass(frozen=True)
+class FilteredFeatures:
+    """The features of the SAE in view that a filter leaves."""
+
+    filter: str
+
+
+Pushed = (
+    FeatureInList
+    | FeatureTexts
+    | WholeText
+    | Landscape
+    | Prompt
+    | Lab
+    | Steering
+    | TwoFeatures
+    | TwoSaes
+    | TwoRuns
+)
+"""Places shown over the one they are opened from."""
+Place = Pushed | FilteredFeatures
+
+
+@dataclass
+class Open(Message):
+    """A place is to be shown."""
+
+    place: Place
+
+
+def one_feature(place: FeaturePlace) -> FeatureInList:
+    """A feature that came from no list."""
+    return FeatureInList(place.selection, 0, 1, lambda _: place.feature_id)
