@@ -77,6 +77,7 @@ class RunInfo:
     keep: list[str] = field(default_factory=list)
     n_shards: int = 0
     versions: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     additions: list[str] = field(default_factory=list)
     base_run: str | None = None
     settings: str | None = None

@@ -65,6 +65,12 @@ RUNS = Table(
         Column("n_shards", pa.int64(), "shards the whole run has"),
         Column("versions", pa.string(), "versions of the programs that made the run, as JSON"),
         Column(
+            "notices",
+            pa.list_(pa.string()),
+            "what was said of the run when it was begun: what of the model could not be stored, "
+            "or was decided for it",
+        ),
+        Column(
             "additions",
             pa.list_(pa.string()),
             "what was added to the run after its ingest, in order: a kind and a hook or SAE",
@@ -328,9 +334,14 @@ ROUTING_TOKENS = Table(
         Column("router", pa.string(), "the router's place in the model"),
         Column("layer", pa.int16(), "the block the router stands in"),
         TOKEN_INDEX,
-        Column("logits", pa.list_(pa.float32()), "router logits, one for each choice"),
-        float_column("entropy", "entropy of the softmax over all choices, in nats"),
-        float_column("margin", "probability of the first choice less that of the second"),
+        Column(
+            "logits",
+            pa.list_(pa.float32()),
+            "router logits, one for each choice; where scores are not their softmax (sigmoid "
+            "gates), logarithms of the scores: the softmax of these is each choice's share",
+        ),
+        float_column("entropy", "entropy of the shares of all choices, in nats"),
+        float_column("margin", "the largest share less the second"),
         float_column(
             "seen_energy", "the energy the router was given, in nats; NULL where it sees none"
         ),

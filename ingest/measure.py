@@ -119,7 +119,7 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
     next_ids, _ = pad([c.next_ids for c in contexts])
     targets = next_ids[mask]
     points = _lens_points(instruments)
-    with record_routing(list(instruments.routers), model.d_model) as recorded:
+    with record_routing(instruments.routers) as recorded:
         _, cache = run_hooks(
             model,
             ids,
@@ -157,7 +157,7 @@ def _run(instruments: Instruments, contexts: Sequence[Context]) -> _Part:
             and (scale := sae.write_scale(flat[sae.hook_name])) is not None
         },
         routes={
-            router.name: routes(router, recorded[router.name], mask.flatten())
+            router.name: routes(recorded[router.name], mask.flatten())
             for router in instruments.routers
         },
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from energylens.ingest.measure import Instruments
 from energylens.lens.gate import GateResult
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
-from energylens.lens.routers import find_routers
+from energylens.lens.routers import find_routers, routing_gap
 from energylens.lens.saes import Sae, load_saes, writes_to_stream
 
 DEFAULT_N_CTX = 1024
@@ -79,6 +79,8 @@ class Loaded:
     corpus: Corpus
     plan: CorpusPlan
     instruments: Instruments
+    notices: tuple[str, ...] = ()
+    """What whoever reads the run should know of it."""
 
 
 def load(config: IngestConfig) -> Loaded:
@@ -119,7 +121,13 @@ def load(config: IngestConfig) -> Loaded:
         with_output=config.energies != "none",
         batch_tokens=config.batch_tokens,
     )
-    return Loaded(config, corpus, corpus.plan(), instruments)
+    return Loaded(config, corpus, corpus.plan(), instruments, tuple(_notices(model)))
+
+
+def _notices(model: LanguageModel) -> Iterator[str]:
+    gap = routing_gap(model)
+    if gap is not None:
+        yield f"no routing is stored of this mixture of experts: {gap}"
 
 
 def prepare(store: Path, loaded: Loaded) -> Prepared:
@@ -287,6 +295,7 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
         efas=list(instruments.efas),
         keep=sorted(config.keep),
         n_shards=plan.n_shards,
+        notices=list(loaded.notices),
         versions={
             "identity": identity,
             "energylens": energylens.__version__,

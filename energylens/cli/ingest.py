@@ -122,6 +122,8 @@ def run_ingest(store: StoreArgument, config: "IngestConfig", shard: str, as_json
         loaded = load(config)
         if loaded.plan.n_empty:
             progress.say(f"{loaded.plan.n_empty:,} texts are empty; they have no tokens")
+        for notice in loaded.notices:
+            progress.say(notice)
         prepared = prepare(store, loaded)
         for sae in prepared.run.saes:
             progress.say(

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from energylens.builtin import builtin_path
 from energylens.errors import ModelError
+from energylens.lens.experts import Mixtures, watch
 from energylens.lens.readout import ReadOut, probe_norm
 from energylens.mesanet.hooked import HookedMesaNet
 from energylens.mesanet.model import MesaNetForCausalLM
@@ -45,6 +46,10 @@ class LanguageModel:
     """Most tokens the model takes at once."""
     dtype: str
     readout: ReadOut
+    sample: Int[Tensor, "1 pos"]
+    """The few tokens that model and wrapper were compared on."""
+    mixtures: Mixtures
+    """Its mixtures of experts; none in a dense model."""
 
     @property
     def hf_model(self) -> Any:
@@ -112,7 +117,7 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
     _check_weights(hf_model, source)
     hf_model.eval()
     sample = torch.arange(8)[None] % hf_model.config.get_text_config().vocab_size
-    with torch.no_grad():
+    with torch.no_grad(), watch(hf_model) as watched:
         expected = hf_model(sample).logits.float()
     config = hf_model.config.get_text_config()
     if isinstance(hf_model, MesaNetForCausalLM):
@@ -138,6 +143,8 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
         n_ctx=shape[2],
         dtype=dtype,
         readout=readout,
+        sample=sample,
+        mixtures=watched.mixtures(sample.numel()),
     )
     _check_logits(model, sample, expected)
     return model

@@ -76,9 +76,9 @@ def observe(
     known = batch.mask & (batch.next_ids != NO_NEXT)
     bridge = model.bridge
     assert isinstance(bridge, HookedMesaNet), "made sure of by anchor_routers"
-    with torch.no_grad(), record_routing(list(routers), model.d_model) as recorded:
+    with torch.no_grad(), record_routing(routers) as recorded:
         logits = bridge.run_with_hooks(batch.ids, batch.mask.long(), hooks)
-    found = {r.name: routes(r, recorded[r.name], known.flatten()) for r in routers}
+    found = {r.name: routes(recorded[r.name], known.flatten()) for r in routers}
     energy = torch.nn.functional.cross_entropy(
         logits[known].float(), batch.next_ids[known], reduction="none"
     )

@@ -1,13 +1,12 @@
 """What the routers of a model decided, read off its modules as it runs.
 
-Mixtral, OLMoE and the Qwen-MoE classes of Hugging Face compute router logits in a small linear
-module in each block, choose the top k of their softmax, and some scale the chosen weights to sum
-to 1. The full distribution is kept, so entropy and margin do not depend on that choice. The anchors
+Of a mixture of experts, the choices are what its experts were handed (`energylens.lens.experts`);
+the scores of all choices are kept beside them, so that entropy and margin can be told. The anchors
 of a MesaNet say themselves what they chose: a balancing bias helps to choose, and is no part of the
-logits.
+scores.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from energylens.lens.models import LanguageModel
+from energylens.lens.experts import LOG_SCORES, Mixture, handed_of, scores_of, tensors
+from energylens.lens.models import LanguageModel, run_hooks
 from energylens.mesanet.anchors import Routing
 from energylens.mesanet.model import Block, MesaNetForCausalLM
-
-_ROUTER_NAMES = ("gate", "router")
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,8 @@ class Router:
 
     name: str
     layer: int
-    module: nn.Module
-    top_k: int
-    normalised: bool
-    """The chosen weights are scaled to sum to 1."""
+    source: Block | Mixture
+    """What is read: the block of a MesaNet, or a mixture of experts."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +37,13 @@ class Routes:
     """What one router did at n tokens."""
 
     logits: Float[Tensor, "n n_choices"]
+    """Logarithms of the scores, up to a number for each token."""
     choice_ids: Int[Tensor, "n k"]
     weights: Float[Tensor, "n k"]
     entropy: Float[Tensor, " n"]
-    """Nats, of the softmax over all choices."""
+    """Nats, of the shares of all choices in the sum of the scores."""
     margin: Float[Tensor, " n"]
-    """Probability of the first choice less that of the second."""
+    """The largest share less the second."""
     seen_energy: Float[Tensor, " n"] | None = None
     """The energy the router was given, nats; None where it sees none."""
     write_norm: Float[Tensor, " n"] | None = None
@@ -61,7 +58,6 @@ class Recorded:
 
     logits: Float[Tensor, "tokens n_choices"] | None = None
     choice_ids: Int[Tensor, "tokens k"] | None = None
-    """None where the choices follow from the logits, as `weights`."""
     weights: Float[Tensor, "tokens k"] | None = None
     seen_energy: Float[Tensor, " tokens"] | None = None
     write_norm: Float[Tensor, " tokens"] | None = None
@@ -69,51 +65,69 @@ class Recorded:
 
 
 def find_routers(model: LanguageModel) -> list[Router]:
-    """The routers of a model, by block; none for a dense model."""
+    """The routers of a model, by block; none for a dense model, or over a `routing_gap`."""
     if isinstance(model.hf_model, MesaNetForCausalLM):
         return _anchors(model.hf_model)
-    config = model.hf_model.config.get_text_config()
-    n_experts = _first(config, "num_local_experts", "num_experts", "n_routed_experts")
-    top_k = _first(config, "num_experts_per_tok", "num_experts_per_token", "moe_top_k")
-    if not n_experts or not top_k:
-        return []
-    normalised = bool(getattr(config, "norm_topk_prob", True))
-    routers = []
-    for name, module in _blocks_modules(model):
-        weight = getattr(module, "weight", None)
-        last = name.rsplit(".", 1)[-1]
-        if last not in _ROUTER_NAMES or weight is None:
-            continue
-        if tuple(weight.shape) == (n_experts, model.d_model):
-            layer = next(int(part) for part in name.split(".") if part.isdigit())
-            router = f"blocks.{layer}.mlp.{last}"
-            routers.append(Router(router, layer, module, top_k, normalised))
-    return routers
+    return [] if routing_gap(model) else _routers(model)
+
+
+def routing_gap(model: LanguageModel) -> str | None:
+    """Why no routing of a mixture of experts can be stored; None where it can, or there is none.
+
+    On the few tokens of the load check, what is recorded through the wrapper must be what the bare
+    model handed its experts.
+    """
+    if model.mixtures.gap is not None or not model.mixtures.found:
+        return model.mixtures.gap
+    routers = _routers(model)
+    ids = model.sample
+    with record_routing(routers) as recorded:
+        run_hooks(model, ids, torch.ones_like(ids), [])
+    for router, mixture in zip(routers, model.mixtures.found, strict=True):
+        one = recorded[router.name]
+        if one.choice_ids is None or one.weights is None:
+            return f"TransformerLens does not run the experts of block {router.layer} as they are"
+        same = _dense(one.choice_ids, one.weights, one.logits)
+        expected = _dense(mixture.seen.choice_ids, mixture.seen.weights, one.logits)
+        tolerance = 1e-3 if model.dtype == "float32" else 5e-2
+        if not torch.allclose(same, expected, rtol=tolerance, atol=tolerance):
+            return (
+                f"under TransformerLens' wrapper the experts of block {router.layer} are handed "
+                "other choices than in the model itself"
+            )
+    return None
+
+
+def _routers(model: LanguageModel) -> list[Router]:
+    found: dict[str, Router] = {}
+    for mixture in model.mixtures.found:
+        name = f"blocks.{mixture.layer}.mlp.{mixture.name.rpartition('.')[2]}"
+        if name in found:  # a second mixture of its block
+            name = f"blocks.{mixture.layer}.{mixture.name.split(f'.{mixture.layer}.', 1)[-1]}"
+        found[name] = Router(name, mixture.layer, mixture)
+    return list(found.values())
+
+
+def _dense(
+    choice_ids: Int[Tensor, "n k"], weights: Float[Tensor, "n k"], like: Tensor | None
+) -> Float[Tensor, "n n_choices"]:
+    assert like is not None, "recorded with the choices"
+    return torch.zeros_like(like).scatter_add(1, choice_ids, weights)
 
 
 def _anchors(model: MesaNetForCausalLM) -> list[Router]:
     if model.config.router == "dense":
         return []
     return [
-        Router(f"blocks.{layer}.anchors", layer, block, model.config.active_anchors, True)
-        for layer, block in enumerate(model.blocks)
+        Router(f"blocks.{layer}.anchors", layer, block) for layer, block in enumerate(model.blocks)
     ]
 
 
-def _blocks_modules(model: LanguageModel) -> Iterator[tuple[str, nn.Module]]:
-    seen: set[int] = set()
-    for name, module in model.hf_model.named_modules():
-        inner = getattr(module, "original_component", module)
-        if id(inner) not in seen and any(part.isdigit() for part in name.split(".")):
-            seen.add(id(inner))
-            yield name.replace(".original_component", "").replace("._original_component", ""), inner
-
-
 @contextmanager
-def record_routing(routers: list[Router], d_model: int) -> Iterator[dict[str, Recorded]]:
+def record_routing(routers: Sequence[Router]) -> Iterator[dict[str, Recorded]]:
     """Within the block, each forward pass fills in what the routers' modules gave."""
     found = {router.name: Recorded() for router in routers}
-    handles = [handle for router in routers for handle in _hooks(router, d_model, found)]
+    handles = [handle for router in routers for handle in _hooks(router, found[router.name])]
     try:
         yield found
     finally:
@@ -121,17 +135,27 @@ def record_routing(routers: list[Router], d_model: int) -> Iterator[dict[str, Re
             handle.remove()
 
 
-def _hooks(router: Router, d_model: int, found: dict[str, Recorded]) -> list[RemovableHandle]:
-    if isinstance(router.module, Block):
-        return _anchor_hooks(router.module, found[router.name])
-    weight: Any = router.module.weight
-    bias: Any = getattr(router.module, "bias", None)
+def _hooks(router: Router, found: Recorded) -> list[RemovableHandle]:
+    source = router.source
+    if isinstance(source, Block):
+        return _anchor_hooks(source, found)
+    scores: dict[int, Tensor] = {}
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        x = inputs[0].reshape(-1, d_model).to(weight.dtype)
-        found[router.name].logits = torch.nn.functional.linear(x, weight, bias).float()
+    def given(module: nn.Module, inputs: Any, output: Any) -> None:
+        parts = tensors(output)
+        n_tokens = parts[source.output].shape[:-1].numel()
+        scores.update(scores_of(parts, n_tokens))
+        found.logits = LOG_SCORES[source.score](scores[source.output])
 
-    return [router.module.register_forward_hook(record)]
+    def handed(module: nn.Module, args: Any, kwargs: Any) -> None:
+        one = handed_of(tensors((args, kwargs)), scores, len(scores[source.output]))
+        assert one is not None, "made sure of when the model was loaded"
+        found.choice_ids, found.weights = one.choice_ids, one.weights
+
+    return [
+        source.gate.register_forward_hook(given),
+        source.experts.register_forward_pre_hook(handed, with_kwargs=True),
+    ]
 
 
 def _anchor_hooks(block: Block, found: Recorded) -> list[RemovableHandle]:
@@ -153,30 +177,21 @@ def _anchor_hooks(block: Block, found: Recorded) -> list[RemovableHandle]:
     ]
 
 
-def routes(router: Router, recorded: Recorded, kept: Bool[Tensor, " tokens"]) -> Routes:
-    """Choices and weights of the kept tokens, as the model made them."""
+def routes(recorded: Recorded, kept: Bool[Tensor, " tokens"]) -> Routes:
+    """Choices and weights of the kept tokens, as the model made them; the heaviest first."""
     assert recorded.logits is not None, "a pass has been recorded"
+    assert recorded.choice_ids is not None and recorded.weights is not None, "with its choices"
     logits = recorded.logits[kept]
-    probabilities = logits.softmax(-1)
-    if recorded.choice_ids is not None and recorded.weights is not None:
-        weights, order = recorded.weights[kept].sort(dim=-1, descending=True)
-        choice_ids = recorded.choice_ids[kept].gather(-1, order)
-    else:
-        weights, choice_ids = probabilities.topk(router.top_k, dim=-1)
-        if router.normalised:
-            weights = weights / weights.sum(-1, keepdim=True)
-    best = probabilities.topk(min(2, probabilities.shape[-1]), dim=-1).values
+    weights, order = recorded.weights[kept].sort(dim=-1, descending=True, stable=True)
+    shares = logits.softmax(-1)
+    best = shares.topk(min(2, shares.shape[-1]), dim=-1).values
     return Routes(
         logits=logits,
-        choice_ids=choice_ids,
+        choice_ids=recorded.choice_ids[kept].gather(-1, order),
         weights=weights,
-        entropy=torch.special.entr(probabilities).sum(-1),
+        entropy=torch.special.entr(shares).sum(-1),
         margin=best[:, 0] - best[:, -1] if best.shape[-1] > 1 else best[:, 0],
         seen_energy=None if recorded.seen_energy is None else recorded.seen_energy[kept],
         write_norm=None if recorded.write_norm is None else recorded.write_norm[kept],
         solver_steps=None if recorded.solver_steps is None else recorded.solver_steps[kept],
     )
-
-
-def _first(config: Any, *names: str) -> int | None:
-    return next((int(getattr(config, n)) for n in names if getattr(config, n, None)), None)
