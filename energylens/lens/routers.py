@@ -119,7 +119,9 @@ def _anchors(model: MesaNetForCausalLM) -> list[Router]:
     if model.config.router == "dense":
         return []
     return [
-        Router(f"blocks.{layer}.anchors", layer, block) for layer, block in enumerate(model.blocks)
+        Router(f"blocks.{layer}.anchors", layer, block)
+        for layer, block in enumerate(model.blocks)
+        if isinstance(block, Block)
     ]
 
 
