@@ -337,8 +337,9 @@ ROUTING_TOKENS = Table(
         Column(
             "logits",
             pa.list_(pa.float32()),
-            "router logits, one for each choice; where scores are not their softmax (sigmoid "
-            "gates), logarithms of the scores: the softmax of these is each choice's share",
+            "router logits, one for each choice, up to a number of the token's own; where scores "
+            "are not their softmax (sigmoid gates), logarithms of the scores: the softmax of these "
+            "is each choice's share",
         ),
         float_column("entropy", "entropy of the shares of all choices, in nats"),
         float_column("margin", "the largest share less the second"),
