@@ -16,6 +16,9 @@ from energylens.wire import decode, encode
 
 JobState = Literal["running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
+_INCOHERENT = (ArithmeticError, LookupError, TypeError, ValueError)
+"""What a screen runs into where an answer is of the right types but its lists are not as long as
+each other, or its numbers are none."""
 
 
 @dataclass
@@ -72,7 +75,15 @@ class Jobs:
 
         def tell(callback: Callable[[Any], None] | None, value: Any) -> None:
             if callback is not None and asker.is_running:
-                asker.call_later(callback, value)
+                asker.call_later(shown, callback, value)
+
+        def shown(callback: Callable[[Any], None], value: Any) -> None:
+            try:
+                callback(value)
+            except _INCOHERENT as error:
+                notify(asker)(
+                    EnergyLensError(f"the worker's answer does not fit together: {error}")
+                )
 
         def refused(error: EnergyLensError) -> None:
             if isinstance(error, WorkerError) and error.kind == "Cancelled":

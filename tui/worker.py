@@ -1,19 +1,26 @@
 """The worker as the screens see it: a process, here or over ssh, that answers lines with lines.
 
 It is started with the first request and started again after it died. Callbacks come from the thread
-that reads its answers.
+that reads its answers. A line that cannot be read ends what it may have answered, with the reason;
+the worker and its other answers stay.
 """
 
-import json
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import ProgressReport
-from energylens.wire import decode, encode
+from energylens.queries.display import size
+from energylens.tui.answers import MOST_BYTES, Refusal, Report, Result, read_line
+from energylens.wire import encode
+
+_GRACE = 5.0
+"""Seconds a worker may live on after it has closed its output."""
 
 
 class WorkerError(EnergyLensError):
@@ -39,8 +46,8 @@ class WorkerClient:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[int, Calls] = {}
+        self._link: _Link | None = None
+        self._waiting: dict[int, _Asked] = {}
         self._last = 0
         self._lock = threading.Lock()
         self._is_closed = False
@@ -52,92 +59,140 @@ class WorkerClient:
             WorkerError: the worker cannot be started.
         """
         with self._lock:
-            self._last += 1
-            number = self._last
-            self._waiting[number] = calls
             try:
-                self._send({"id": number, "method": method, "params": params})
+                link = self._living()
             except OSError as error:
-                del self._waiting[number]
                 raise WorkerError(
                     "Gone",
                     f"the worker cannot be started with '{' '.join(self._command)}': {error}",
                 ) from error
-        return number
+            self._last += 1
+            self._waiting[self._last] = _Asked(calls, link)
+            link.send({"id": self._last, "method": method, "params": params})
+            return self._last
 
     def cancel(self, number: int) -> None:
         """Ask the worker to stop a request; it answers that it was cancelled."""
         with self._lock:
-            if number in self._waiting and self._process is not None:
+            asked = self._waiting.get(number)
+            if asked is not None:
                 self._last += 1
-                stop = {"id": self._last, "method": "cancel", "params": {"id": number}}
-                try:
-                    self._send(stop)
-                except OSError:
-                    return  # it died meanwhile, and whoever waits hears of that
+                asked.link.send({"id": self._last, "method": "cancel", "params": {"id": number}})
 
     def close(self) -> None:
         """Stop the worker, whatever it does."""
         with self._lock:
-            self._is_closed, process = True, self._process
-        if process is not None:
-            process.kill()
-            process.wait()
+            self._is_closed, link = True, self._link
+        if link is not None:
+            link.process.kill()
+            link.process.wait()
 
-    def _send(self, message: dict[str, Any]) -> None:
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # ctrl+c is for the screen, not for the worker
-            )
-            threading.Thread(target=self._read, args=(process,), daemon=True).start()
-        assert process.stdin is not None, "asked for"
-        process.stdin.write(encode(message).encode() + b"\n")
-        process.stdin.flush()
+    def _living(self) -> "_Link":
+        if self._link is None or self._link.process.poll() is not None:
+            self._link = _Link(self._command, self._hear, self._gone)
+        return self._link
 
-    def _read(self, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdout is not None, "asked for"
-        for line in process.stdout:
-            self._hear(line)
-        status = process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    continue  # what was still to be written has no reader
+    def _gone(self, link: "_Link", status: int) -> None:
+        said = f"the worker stopped (status {status}); the next request starts it again"
+        self._fail_all(link, WorkerError("Gone", said))
+
+    def _fail_all(self, link: "_Link", error: WorkerError) -> None:
+        """End every request that a worker has been sent."""
         with self._lock:
-            lost: dict[int, Calls] = {}
-            if self._process is process:
-                self._process = None
-                lost, self._waiting = self._waiting, {}
-        gone = WorkerError(
-            "Gone", f"the worker stopped (status {status}); the next request starts it again"
-        )
-        for calls in lost.values():
-            if not self._is_closed:
-                calls.failed(gone)
-
-    def _hear(self, line: bytes) -> None:
-        try:
-            message = json.loads(line)
-            number = message.get("id")
-        except (ValueError, AttributeError):
-            return  # a greeting of a login shell, say
-        with self._lock:
-            calls = self._waiting.get(number)
-            if calls is not None and "progress" not in message:
+            lost = {n: asked for n, asked in self._waiting.items() if asked.link is link}
+            for number in lost:
                 del self._waiting[number]
-        if calls is None or self._is_closed:
+        for asked in lost.values():
+            if not self._is_closed:
+                asked.calls.failed(error)
+
+    def _hear(self, link: "_Link", line: bytes) -> None:
+        with self._lock:
+            last = self._last
+        if len(line) > MOST_BYTES:
+            said = f"the worker sent a line of more than {size(MOST_BYTES)}"
+            self._fail_all(link, WorkerError("Unreadable", said))
             return
-        if "progress" in message:
-            calls.progress(decode(ProgressReport, message["progress"]))
-        elif "error" in message:
-            error = message["error"]
-            calls.failed(WorkerError(str(error.get("kind")), str(error.get("message"))))
+        found = read_line(line, last)
+        if isinstance(found, Refusal) and found.number is None:
+            self._fail_all(link, WorkerError(found.kind, found.message))
+        elif found is not None and found.number is not None:
+            self._pass_on(found.number, found)
+
+    def _pass_on(self, number: int, found: Result | Refusal | Report) -> None:
+        with self._lock:
+            asked = self._waiting.get(number)
+            if not isinstance(found, Report):
+                self._waiting.pop(number, None)
+        if asked is None or self._is_closed:
+            return
+        if isinstance(found, Report):
+            asked.calls.progress(found.progress)
+        elif isinstance(found, Refusal):
+            asked.calls.failed(WorkerError(found.kind, found.message))
         else:
-            calls.answer(message.get("result"))
+            asked.calls.answer(found.value)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request on its way, and the process it was sent to."""
+
+    calls: Calls
+    link: "_Link"
+
+
+class _Link:
+    """A process with a thread that reads its lines and one that writes to it, so that nobody waits
+    for a worker that takes in nothing."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        heard: Callable[["_Link", bytes], None],
+        gone: Callable[["_Link", int], None],
+    ) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # ctrl+c is for the screen, not for the worker
+        )
+        self._heard, self._gone = heard, gone
+        self._outgoing: SimpleQueue[bytes | None] = SimpleQueue()
+        for work in (self._read, self._write):
+            threading.Thread(target=work, daemon=True).start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a line, as soon as the process takes it."""
+        self._outgoing.put(encode(message).encode("utf-8", "replace") + b"\n")
+
+    def _write(self) -> None:
+        pipe = self.process.stdin
+        assert pipe is not None, "asked for"
+        while (line := self._outgoing.get()) is not None:
+            with suppress(OSError):  # who waits for an answer hears that it is gone
+                pipe.write(line)
+                pipe.flush()
+        with suppress(OSError):
+            pipe.close()
+
+    def _read(self) -> None:
+        pipe = self.process.stdout
+        assert pipe is not None, "asked for"
+        while line := pipe.readline(MOST_BYTES + 1):
+            self._heard(self, line)
+            while len(line) > MOST_BYTES and not line.endswith(b"\n"):
+                line = pipe.readline(MOST_BYTES)
+        pipe.close()
+        self._outgoing.put(None)
+        self._gone(self, self._end())
+
+    def _end(self) -> int:
+        """Its status; one that says nothing any more is stopped."""
+        try:
+            return self.process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()

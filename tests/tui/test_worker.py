@@ -1,12 +1,17 @@
 """The worker as the screens see it: started, restarted, cancelled, over a command of one's own."""
 
+import json
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from energylens.protocol import ProgressReport
+from energylens.tui import worker
 from energylens.tui.worker import Calls, WorkerClient, WorkerError
 
 ECHO = """
@@ -93,3 +98,140 @@ def test_a_command_that_is_not_there_says_so() -> None:
     with pytest.raises(WorkerError, match="cannot be started with 'no-such-program worker'"):
         client.ask("echo", {}, Listener().calls)
     client.close()
+
+
+SAYS = """
+import json, os, sys, time
+for line in sys.stdin:
+    asked = json.loads(line)
+    out = sys.stdout.buffer
+    for said in asked["params"]["lines"]:
+        out.write(said.replace("ID", str(asked["id"])).encode("latin-1") + b"\\n")
+    out.flush()
+    if asked["method"] == "close":
+        os.close(1)
+        time.sleep(600)
+    if asked["method"] == "answer":
+        out.write(json.dumps({"id": asked["id"], "result": "sound"}).encode() + b"\\n")
+        out.flush()
+"""
+"""Writes the lines it is given, ID replaced by the request's, and answers."""
+
+
+@pytest.fixture(scope="module")
+def parrot() -> Iterator[WorkerClient]:
+    made = WorkerClient([sys.executable, "-c", SAYS])
+    yield made
+    made.close()
+
+
+def _told(client: WorkerClient, *lines: str, method: str = "answer") -> Listener:
+    heard = Listener()
+    client.ask(method, {"lines": lines}, heard.calls)
+    return heard.wait()
+
+
+def test_a_report_that_cannot_be_read_says_so_and_the_answer_arrives(parrot: WorkerClient) -> None:
+    bad = '{"id": ID, "progress": {"phase": 5, "done": 1, "total": 2, "unit": "u"}}'
+    heard = _told(parrot, bad)
+    assert heard.result == "sound"
+    (report,) = heard.reports
+    assert report.message is not None and "phase must be a text, not 5" in report.message
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": ID}', "neither result nor error"),
+        ('{"id": ID, "result": 1', "is no answer"),
+        ('{"id": ID, "error": 5}', "gives no reason"),
+        ('{"id": ID, "error": {"kind": [], "message": {}}}', "gives no reason"),
+        ('{"id": ID, "error": {"kind": "Usage", "message": "try --x"}}', "try --x"),
+        ('{"id": ID, "other": 1}', "neither result nor error"),
+        ('{"id": 99999999, "result": 1}', "99999999, which is no request"),
+        ('{"id": true, "result": 1}', "true, which is no request"),
+        ('{"id": [], "result": 1}', "which is no request"),
+        ('{"id": null, "error": {"kind": "x", "message": "no JSON"}}', "understood: no JSON"),
+        ('{"id": ' + "9" * 5000 + "}", "is no answer"),
+        ('{"id": ID, "result": ' + "[" * 100_000, "is no answer"),
+        ('{"id": "\xff"}', "is no answer"),
+    ],
+)
+def test_a_line_that_is_no_answer_ends_in_an_error(
+    parrot: WorkerClient, line: str, said: str
+) -> None:
+    heard = _told(parrot, line, method="silent")
+    assert heard.error is not None and said in str(heard.error)
+    assert _told(parrot).result == "sound"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "Last login: today", "[1, 2]", "5", "null", "\x00\xff", '{"level": "info"}']
+)
+def test_noise_is_passed_over(parrot: WorkerClient, line: str) -> None:
+    assert _told(parrot, line).result == "sound"
+
+
+def test_an_endless_line_is_let_go_by(
+    parrot: WorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "MOST_BYTES", 1 << 16)
+    heard = _told(parrot, '{"id": ID, "result": "' + "x" * (1 << 20) + '"}', method="silent")
+    assert heard.error is not None and "more than 65.5 kB" in str(heard.error)
+    assert _told(parrot).result == "sound"
+
+
+def test_a_worker_that_closes_its_output_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_GRACE", 0.1)
+    client = WorkerClient([sys.executable, "-c", SAYS])
+    heard = _told(client, method="close")
+    assert heard.error is not None and "stopped" in str(heard.error)
+    assert _told(client).result == "sound"
+    client.close()
+
+
+def test_a_worker_that_takes_in_nothing_keeps_nobody_waiting() -> None:
+    client = WorkerClient([sys.executable, "-c", "import time; time.sleep(600)"])
+    heard = Listener()
+    for _ in range(4):
+        client.ask("echo", {"text": "x" * (1 << 20)}, heard.calls)
+    client.close()
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+_message = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": _json,
+        "progress": _json
+        | st.fixed_dictionaries(
+            {"phase": _json, "done": _json, "total": _json, "unit": _json},
+            optional={"message": _json},
+        ),
+        "error": _json | st.fixed_dictionaries({}, optional={"kind": _json, "message": _json}),
+        "result": _json,
+    },
+)
+_OWN_ID = json.dumps("ID")
+
+
+@given(
+    lines=st.lists(
+        st.text(st.characters(max_codepoint=255, exclude_characters="\n"))
+        | _message.map(json.dumps)
+        | _message.map(lambda m: json.dumps({**m, "id": "ID"}).replace(_OWN_ID, "ID")),
+        max_size=3,
+    )
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_it_says_every_request_comes_to_an_end(
+    parrot: WorkerClient, lines: list[str]
+) -> None:
+    heard = _told(parrot, *lines)
+    assert heard.error is not None or heard.result is not None or '"result": null' in "".join(lines)
+    assert all(isinstance(report.phase, str) for report in heard.reports)
+    assert _told(parrot).result == "sound"
