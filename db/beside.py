@@ -1,25 +1,19 @@
-"""Files beside the shards of a run, written whole: what people know of it, never derived."""
+"""Files beside the shards of a run, written whole: what people know of it, never derived.
 
-import os
+Who replaces one holds the run's claim (`claim_run`) and reads it inside.
+"""
+
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from energylens.db.claim import claim
-from energylens.db.layout import RunLayout
 from energylens.db.parquet import TableWriter
 from energylens.db.table import Table
-from energylens.errors import StoreDamagedError, StoreError
-
-
-def claimed(run: RunLayout, table: Table) -> AbstractContextManager[None]:
-    """Keep others from replacing the file; who replaces it reads it inside."""
-    lock = run.root / f".{table.name}.lock"
-    return claim(lock, f"the file of {table.name} of '{run.root.name}'", "try again")
+from energylens.db.whole import partial_of, sync, writing
+from energylens.errors import StoreDamagedError
 
 
 def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
@@ -45,12 +39,13 @@ def replace_rows(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) ->
     Raises:
         StoreError: the disk cannot be written.
     """
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    try:
-        with TableWriter(partial, table) as out:
-            out.write(pa.Table.from_pylist(list(rows), schema=table.arrow))
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write '{path}': {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    partial = partial_of(path)
+    with writing(f"'{path}'"):
+        try:
+            with TableWriter(partial, table) as out:
+                out.write(pa.Table.from_pylist(list(rows), schema=table.arrow))
+            sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)

@@ -2,30 +2,123 @@
 
 import fcntl
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from energylens.db.layout import RunLayout
+from energylens.db.whole import writing
 from energylens.errors import StoreBusyError
+
+PATIENCE = 10.0
+"""Seconds to wait for another process whose change takes milliseconds."""
+_BREATH = 0.01
+"""Seconds between two tries."""
+_HOLDER = re.compile(r"process (\d+)(?: on (.+))?")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who wrote a lock file."""
+
+    process: int
+    host: str
 
 
 @contextmanager
-def claim(path: Path, what: str, advice: str) -> Iterator[None]:
-    """Hold a lock file for as long as the block runs.
+def claim(path: Path, what: str, advice: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock file for as long as the block runs; its directory is made where it is missing.
+
+    `patience` is how many seconds to wait for a holder that is about to finish.
 
     Raises:
         StoreBusyError: another process holds it; the message names `what` and ends in `advice`.
+        StoreError: the lock file cannot be written.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _hold(path, what, advice, time.monotonic() + patience)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 100).decode() or "another process"
-            raise StoreBusyError(f"{what} is being written by {holder}; {advice}") from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()}".encode())
         yield
-        path.unlink(missing_ok=True)
     finally:
+        with suppress(OSError):
+            if _is_at(path, descriptor):
+                path.unlink()
         os.close(descriptor)
+
+
+def claim_run(run: RunLayout) -> AbstractContextManager[None]:
+    """Keep others from changing what is known of a run: its record, its notes, its explanations.
+    Shards and indexes, which take long, have claims of their own.
+
+    Raises:
+        StoreBusyError: another process has held it for too long.
+        StoreError: the store cannot be written.
+    """
+    return claim(run.lock, f"what is known of the run '{run.root.name}'", "try again", PATIENCE)
+
+
+def _hold(path: Path, what: str, advice: str, until: float) -> int:
+    """A descriptor of the file that lies at `path`, locked.
+
+    The holder removes the file before it lets go. Who opened it before that locks a file that is
+    no longer there, notices, and tries again with the one that is.
+    """
+    while True:
+        with writing(f"to '{path.parent}'"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:  # the directory was empty, and another process cleared it
+                continue
+        try:
+            with writing(f"the lock '{path}'"):
+                is_locked = _lock(descriptor)
+                if is_locked and _is_at(path, descriptor):
+                    os.ftruncate(descriptor, 0)
+                    me = f"process {os.getpid()} on {socket.gethostname()}"
+                    os.pwrite(descriptor, me.encode(), 0)
+                    held, descriptor = descriptor, -1
+                    return held
+            if not is_locked and time.monotonic() >= until:
+                holder = os.pread(descriptor, 300, 0).decode(errors="replace")
+                raise StoreBusyError(
+                    f"{what} is being written by {holder or 'another process'}; {advice}"
+                )
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        if not is_locked:
+            time.sleep(_BREATH)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that lies at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def holder_of(lock: Path) -> Holder | None:
+    """Who wrote a lock file; None where there is none, or where it does not say."""
+    try:
+        found = _HOLDER.fullmatch(lock.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return None if found is None else Holder(int(found[1]), found[2] or socket.gethostname())
+
+
+def is_elsewhere(holder: Holder | None) -> bool:
+    """Whether a lock was written on another machine, whose locks this one may not see."""
+    return holder is not None and holder.host != socket.gethostname()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from energylens.db.beside import claimed, read_rows, replace_rows
+from energylens.db.beside import read_rows, replace_rows
+from energylens.db.claim import claim_run
 from energylens.db.layout import RunLayout
 from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 
@@ -60,7 +61,7 @@ def write_explanations(
         StoreBusyError: another process writes explanations of this run just now.
         StoreError: the disk cannot be written.
     """
-    with claimed(run, EXPLANATIONS):
+    with claim_run(run):
         old = read_explanations(run.explanations)
         kept = [one for one in old if not (is_replacing and one.sae_id == sae_id)]
         _replace(run.explanations, [*kept, *new])
@@ -79,7 +80,7 @@ def merge_explanations(source: RunLayout, target: RunLayout) -> None:
     """Take in the explanations of another copy of a run."""
     if not source.explanations.exists():
         return
-    with claimed(target, EXPLANATIONS):
+    with claim_run(target):
         both = [*read_explanations(target.explanations), *read_explanations(source.explanations)]
         _replace(target.explanations, both)
 

@@ -1,25 +1,30 @@
-"""The index directory of a run: replaced as a whole, and told stale from fresh."""
+"""The directories of tables made after the ingest: each is replaced as a whole.
+
+The index is derived, may be deleted at any time, and is told stale from fresh. What was measured on
+request cost passes of the model, so it lies apart, where no rebuild and no deletion reaches it.
+"""
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from energylens.db.claim import claim
+from energylens.db.claim import PATIENCE, claim
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import (
     FileEntry,
     Manifest,
     entry_of,
     read_manifest,
-    sync,
     write_manifest,
 )
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
-from energylens.errors import StoreError
+from energylens.db.whole import partial_of, sync, writing
 
+MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
+"""The tables that are measured on request."""
 _VECTORS = {"activations", "energy_gradients"}
 
 IndexState = Literal["fresh", "stale", "missing"]
@@ -27,7 +32,7 @@ IndexState = Literal["fresh", "stale", "missing"]
 
 
 class IndexWriter:
-    """Collects the derived tables of one run; made by `replace_index`."""
+    """Collects tables of one run; made by `replace_index` and `add_measured`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -42,11 +47,14 @@ class IndexWriter:
             yield writer
         self._files.append((path, name, writer.rows))
 
-    def keep(self, index: Path, entry: FileEntry) -> None:
-        """Take over a file of the index that is being replaced, as it is."""
+    def keep(self, old: Path, entry: FileEntry) -> None:
+        """Take over a file of a directory that is being replaced, as it is."""
         path = self.directory / entry.path
         path.parent.mkdir(exist_ok=True)
-        path.hardlink_to(index / entry.path)
+        try:
+            path.hardlink_to(old / entry.path)
+        except OSError:  # a file system without links
+            shutil.copy2(old / entry.path, path)
         self._files.append((path, entry.table, entry.rows))
 
     def path(self, name: str, sae_id: str | None) -> Path:
@@ -96,12 +104,9 @@ def extend_index(
         StoreBusyError: another process is making this index.
         StoreError: the disk is full or cannot be written; the old index stays.
     """
-    changed = {f"{table}/{_file(sae_id)}" for table in tables}
     with replace_index(run) as writer:
         yield writer
-        for entry in read_manifest(run.index).files:
-            if entry.path not in changed:
-                writer.keep(run.index, entry)
+        _keep_others(writer, run.index, tables, sae_id)
 
 
 @contextmanager
@@ -112,26 +117,115 @@ def replace_index(run: RunLayout) -> Iterator[IndexWriter]:
         StoreBusyError: another process is making this index.
         StoreError: the disk is full or cannot be written; the old index stays.
     """
-    partial, old = run.root / ".index.partial", run.root / ".index.old"
+    with (
+        writing(f"the index of '{run.root}'", "the old index is untouched"),
+        claim(index_lock(run), f"the index of '{run.root.name}'", "wait for it"),
+    ):
+        put_back(run.index)
+        set_apart(run)
+        made_from = shard_fingerprints(run)
+        with _replaced(run.index, made_from) as writer:
+            yield writer
+
+
+@contextmanager
+def add_measured(
+    run: RunLayout, tables: tuple[str, ...], sae_id: str | None = None
+) -> Iterator[IndexWriter]:
+    """Put tables that were measured on request in place of those there are, and keep the rest.
+
+    Raises:
+        StoreBusyError: another process writes them just now, and has for long.
+        StoreError: the disk is full or cannot be written; what was measured before stays.
+    """
+    set_apart(run)
+    with _measured(run) as writer:
+        yield writer
+        _keep_others(writer, run.measured, tables, sae_id)
+
+
+def set_apart(run: RunLayout) -> None:
+    """Move what was measured on request out of the index, where stores made before version 0.2
+    have it. Until the index is replaced it lies in both; readers take it from its new place."""
+    old = [entry for entry in _entries(run.index) if entry.table in MEASURED]
+    new = {entry.path for entry in _entries(run.measured)}
+    if any(entry.path not in new for entry in old):
+        with _measured(run) as writer:
+            _keep_others(writer, run.measured, (), None)
+            there = {entry.path for entry in _entries(run.measured)}
+            for entry in old:
+                if entry.path not in there:
+                    writer.keep(run.index, entry)
+
+
+@contextmanager
+def _measured(run: RunLayout) -> Iterator[IndexWriter]:
+    what = f"what was measured on '{run.root.name}'"
+    with (
+        writing(f"{what} at '{run.root}'"),
+        claim(measured_lock(run), what, "try again", PATIENCE),
+    ):
+        put_back(run.measured)
+        with _replaced(run.measured, ()) as writer:
+            yield writer
+
+
+def index_lock(run: RunLayout) -> Path:
+    """What who makes an index holds."""
+    return run.root / ".index.lock"
+
+
+def measured_lock(run: RunLayout) -> Path:
+    """What who writes measured tables holds."""
+    return run.root / ".measured.lock"
+
+
+def put_back(directory: Path) -> None:
+    """Mend what a kill during a replacement left: the new directory where it is whole and the old
+    one is gone from its place, else the old one. Whoever calls it holds the directory's claim."""
+    partial, old = partial_of(directory), _old_of(directory)
+    if not directory.exists():
+        whole = [d for d in (partial, old) if (d / "manifest.json").exists()]
+        if whole:
+            whole[0].rename(directory)
+            sync(directory.parent)
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _replaced(directory: Path, made_from: tuple[str, ...]) -> Iterator[IndexWriter]:
+    partial, old = partial_of(directory), _old_of(directory)
     try:
-        with claim(run.root / ".index.lock", f"the index of '{run.root.name}'", "wait for it"):
-            try:
-                made_from = shard_fingerprints(run)
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                writer = IndexWriter(partial)
-                yield writer
-                write_manifest(partial, writer.manifest(made_from))
-                shutil.rmtree(old, ignore_errors=True)
-                if run.index.exists():
-                    run.index.rename(old)
-                partial.rename(run.index)
-                sync(run.root)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the index of '{run.root}': {error.strerror or error}; the old index is "
-            "untouched; make room or fix the permissions, then: energylens index"
-        ) from error
+        partial.mkdir(parents=True)
+        writer = IndexWriter(partial)
+        yield writer
+        write_manifest(partial, writer.manifest(made_from))
+        if directory.exists():
+            directory.rename(old)
+        partial.rename(directory)
+        sync(directory.parent)
+    finally:
+        with suppress(OSError):  # what stopped us says more
+            put_back(directory)
+
+
+def _old_of(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.old")
+
+
+def _keep_others(
+    writer: IndexWriter, directory: Path, tables: tuple[str, ...], sae_id: str | None
+) -> None:
+    """Keep every file but those of some tables, of one SAE where their rows are."""
+    changed = {f"{table}/{_file(sae_id)}" for table in tables}
+    apart = () if directory.name == "measured" else MEASURED
+    for entry in _entries(directory):
+        if entry.path not in changed and entry.table not in apart:
+            writer.keep(directory, entry)
+
+
+def _entries(directory: Path) -> tuple[FileEntry, ...]:
+    if not (directory / "manifest.json").exists():
+        return ()
+    return read_manifest(directory).files

@@ -18,6 +18,11 @@ class RunLayout:
         return self.root / "run.json"
 
     @property
+    def lock(self) -> Path:
+        """What who changes what is known of the run holds."""
+        return self.root / ".run.lock"
+
+    @property
     def shards(self) -> Path:
         """Holds a directory for each complete shard, and hidden ones for unfinished ones."""
         return self.root / "shards"
@@ -26,6 +31,11 @@ class RunLayout:
     def index(self) -> Path:
         """The derived tables; may be deleted at any time."""
         return self.root / "index"
+
+    @property
+    def measured(self) -> Path:
+        """What was measured on request with passes of the model; there from the first time on."""
+        return self.root / "measured"
 
     @property
     def notes(self) -> Path:
@@ -60,6 +70,11 @@ class StoreLayout:
     def store_json(self) -> Path:
         """Format version."""
         return self.root / "store.json"
+
+    @property
+    def lock(self) -> Path:
+        """What who makes the store, or writes its catalogue, holds."""
+        return self.root / ".store.lock"
 
     @property
     def catalog(self) -> Path:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
 
 
@@ -49,11 +49,7 @@ def entry_of(root: Path, path: Path, table: str, rows: int) -> FileEntry:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json` under a temporary name, flush it to the disk, rename it."""
-    partial = directory / "manifest.partial"
-    partial.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
-    sync(partial)
-    partial.replace(directory / "manifest.json")
-    sync(directory)
+    write_whole(directory / "manifest.json", json.dumps(asdict(manifest), indent=1))
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -71,12 +67,3 @@ def read_manifest(directory: Path) -> Manifest:
             f"'{path}' cannot be read ({error}); delete '{directory}' and run the same ingest "
             "or index command again"
         ) from error
-
-
-def sync(path: Path) -> None:
-    """Make the kernel write a file or a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,23 +1,28 @@
 """Bring the shards of several stores together into one."""
 
-import os
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from energylens.db.change import change_run, create_run
 from energylens.db.explanations import merge_explanations
 from energylens.db.layout import RunLayout, StoreLayout
-from energylens.db.manifest import read_manifest, sync
+from energylens.db.leftovers import clean_store
+from energylens.db.manifest import read_manifest
 from energylens.db.notes import merge_notes
-from energylens.db.provenance import RunInfo, read_run, write_run
+from energylens.db.provenance import RunInfo, SaeInfo, read_run
+from energylens.db.shards import new_shard
 from energylens.db.version import check_format, create_store
+from energylens.db.whole import sync
 from energylens.errors import StoreError
 
 
 def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
-    """Copy runs and complete shards that `target` lacks; new shards by run id.
+    """Copy runs, with what was added to them, and complete shards that `target` lacks; new shards
+    by run id.
 
     Raises:
-        StoreError: a source is no store, two stores hold different runs or shards under one
+        StoreError: a source is no store, two stores hold different runs, SAEs or shards under one
             name, or the disk cannot be written.
     """
     for source in sources:
@@ -25,59 +30,88 @@ def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
         if source.resolve() == target.resolve():
             raise StoreError(f"'{source}' cannot be merged into itself")
     create_store(target)
+    clean_store(target)
     added: dict[str, int] = {}
     for source in sources:
         for run in StoreLayout(source).runs():
             into = StoreLayout(target).run(run.root.name)
-            n = _merge_run(run, into)
+            n = _Merge(run, into).take()
             added[run.root.name] = added.get(run.root.name, 0) + n
     return added
 
 
-def _merge_run(run: RunLayout, into: RunLayout) -> int:
-    info = read_run(run.run_json)
-    into.root.mkdir(parents=True, exist_ok=True)
-    if not into.run_json.exists():
-        write_run(into.run_json, info)
-    elif _identity(read_run(into.run_json)) != _identity(info):
-        raise StoreError(
-            f"'{run.root}' and '{into.root}' are different runs under one name; "
-            "ingest one of them again with --run-id"
-        )
-    added = 0
-    for shard in run.complete_shards():
-        final = into.shards / shard.name
+@dataclass(frozen=True)
+class _Merge:
+    """A run of one store on its way into another."""
+
+    source: RunLayout
+    target: RunLayout
+
+    def take(self) -> int:
+        """Take in what the target lacks; how many shards that were."""
+        theirs = read_run(self.source.run_json)
+        ours = create_run(self.target, replace(theirs, saes=_ingested(theirs), additions=[]))
+        if _identity(ours) != _identity(theirs):
+            raise StoreError(
+                f"'{self.source.root}' and '{self.target.root}' are different runs under one name; "
+                "ingest one of them again with --run-id"
+            )
+        ours = change_run(self.target, lambda run: self._with_additions(run, theirs))
+        n = 0
+        for shard in self.source.complete_shards():
+            number = _renumbered(int(shard.name), theirs, ours)
+            n += number is not None and self._copy(shard, number)
+        merge_notes(self.source, self.target)
+        merge_explanations(self.source, self.target)
+        return n
+
+    def _with_additions(self, run: RunInfo, theirs: RunInfo) -> RunInfo:
+        """The record with the SAEs and additions of the other one behind its own."""
+        known = {sae.sae_id: sae for sae in run.saes}
+        for sae in theirs.saes:
+            own = known.setdefault(sae.sae_id, sae)
+            if own.weights_sha256 != sae.weights_sha256 or own.hook_name != sae.hook_name:
+                raise StoreError(
+                    f"'{sae.sae_id}' is one SAE in '{self.source.root}' and another in "
+                    f"'{self.target.root}'; add the first to the second run by: energylens "
+                    f"recompute {self.target.root.parent.parent} {run.run_id} --sae {sae.source}"
+                )
+        additions = dict.fromkeys([*run.additions, *theirs.additions])
+        return replace(run, saes=list(known.values()), additions=list(additions))
+
+    def _copy(self, shard: Path, number: int) -> bool:
+        """Copy a shard, or make sure that the target has the same; whether it was copied."""
+        final = self.target.shard(number)
         if (final / "manifest.json").exists():
             if read_manifest(final).fingerprint != read_manifest(shard).fingerprint:
                 raise StoreError(
                     f"'{shard}' and '{final}' hold different rows; delete the one that is wrong "
                     "and merge again"
                 )
-            continue
-        _copy_shard(shard, final)
-        added += 1
-    merge_notes(run, into)
-    merge_explanations(run, into)
-    return added
+            return False
+        with new_shard(self.target, number) as partial:
+            for file in sorted(shard.iterdir()):
+                shutil.copy2(file, partial / file.name)
+                sync(partial / file.name)
+            sync(partial)
+        return True
 
 
 def _identity(run: RunInfo) -> tuple[object, ...]:
     return run.versions.get("identity"), run.n_ctx, run.n_contexts, run.n_shards
 
 
-def _copy_shard(shard: Path, final: Path) -> None:
-    partial = final.with_name(f".{final.name}.merge-{os.getpid()}")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(shard, partial)
-        for file in partial.iterdir():
-            sync(file)
-        partial.rename(final)
-        sync(final.parent)
-    except OSError as error:
-        raise StoreError(
-            f"cannot copy '{shard}' to '{final}': {error.strerror or error}; shards copied before "
-            "are safe; make room or fix the permissions and merge again"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _ingested(run: RunInfo) -> list[SaeInfo]:
+    """The SAEs a run began with; those that were added later come with their additions."""
+    return [sae for sae in run.saes if f"codes {sae.sae_id}" not in run.additions]
+
+
+def _renumbered(number: int, theirs: RunInfo, ours: RunInfo) -> int | None:
+    """The number in `ours` of a shard of `theirs`: additions stand in the order they were made, so
+    that the same one may lie elsewhere. None for a shard of no addition."""
+    addition, shard = divmod(number, theirs.n_shards)
+    if not addition:
+        return shard
+    if addition > len(theirs.additions):
+        return None
+    return (ours.additions.index(theirs.additions[addition - 1]) + 1) * ours.n_shards + shard

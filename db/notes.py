@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from energylens.db.beside import claimed, read_rows, replace_rows
+from energylens.db.beside import read_rows, replace_rows
+from energylens.db.claim import claim_run
 from energylens.db.layout import RunLayout
 from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 
@@ -45,7 +46,7 @@ def write_note(run: RunLayout, note: Note) -> None:
         StoreBusyError: another process writes notes of this run just now.
         StoreError: the disk cannot be written.
     """
-    with claimed(run, NOTES):
+    with claim_run(run):
         kept = {_key(old): old for old in read_notes(run.notes)}
         kept.pop(_key(note), None)
         if note.is_starred or note.note:
@@ -67,7 +68,7 @@ def merge_notes(source: RunLayout, target: RunLayout) -> None:
     """Take in the notes of another copy of a run; of two about one feature the later stays."""
     if not source.notes.exists():
         return
-    with claimed(target, NOTES):
+    with claim_run(target):
         both = [*read_notes(source.notes), *read_notes(target.notes)]
         latest = {_key(note): note for note in sorted(both, key=lambda note: note.changed)}
         _replace(target.notes, list(latest.values()))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from energylens.db.claim import holder_of, is_elsewhere
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.manifest import read_manifest
 from energylens.db.provenance import read_run
@@ -19,7 +20,7 @@ class Writing:
     """ingest or index."""
     run_id: str
     is_running: bool
-    """A living process of this machine holds a lock of it."""
+    """A living process of this machine holds a lock of it, or one of another machine."""
     done: int
     total: int
     """Shards; 0 of 0 for an index, which tells nothing of how far it is."""
@@ -68,9 +69,13 @@ def _of_run(run: RunLayout) -> list[Writing]:
 def is_held(lock: Path) -> bool:
     """Whether the process that wrote a lock file lives; taking the lock to find out would stand in
     a writer's way."""
+    holder = holder_of(lock)
+    if holder is None or is_elsewhere(holder):
+        return holder is not None  # who ends in order removes the lock
     try:
-        holder = lock.read_text().removeprefix("process ")
-        os.kill(int(holder), 0)
-    except (OSError, ValueError):
+        os.kill(holder.process, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (OSError, OverflowError):
         return False
     return True

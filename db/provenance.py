@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from energylens.db.schema import RUNS, SAES
+from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
 
 RunKind = Literal["corpus", "prompt", "intervention", "imported"]
@@ -85,10 +86,8 @@ class RunInfo:
 
 
 def write_run(path: Path, run: RunInfo) -> None:
-    """Write `run.json` whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(run), indent=1, ensure_ascii=False), encoding="utf-8")
-    partial.replace(path)
+    """Write `run.json` whole or not at all; `energylens.db.change` is the way to call it."""
+    write_whole(path, json.dumps(asdict(run), indent=1, ensure_ascii=False))
 
 
 def read_run(path: Path) -> RunInfo:

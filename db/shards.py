@@ -6,17 +6,18 @@ the directory is renamed into place: readers see a shard exactly when its manife
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 
 from energylens.db.claim import claim
 from energylens.db.layout import RunLayout
-from energylens.db.manifest import Manifest, entry_of, sync, write_manifest
+from energylens.db.manifest import Manifest, entry_of, write_manifest
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
-from energylens.errors import StoreBusyError, StoreError
+from energylens.db.whole import partial_of, sync, writing
+from energylens.errors import StoreBusyError
 
 _ADVICE = "wait for it, stop it, or share the work out with --shard I/N"
 
@@ -55,6 +56,42 @@ class ShardWriter:
 
 
 @contextmanager
+def new_shard(run: RunLayout, number: int) -> Iterator[Path]:
+    """An empty directory for one shard, claimed; leaving the block without an error, its manifest
+    written, makes the shard appear.
+
+    Raises:
+        StoreBusyError: another process is writing this shard, or has just finished it.
+        StoreError: the disk is full or cannot be written.
+    """
+    final = run.shard(number)
+    partial = partial_of(final)
+    what = f"shard {number} at '{run.shards}'"
+    with (
+        writing(what, "finished shards are safe"),
+        claim(lock_of(run, number), f"shard {number}", _ADVICE),
+    ):
+        if final.exists():
+            raise StoreBusyError(
+                f"shard {number} was finished by another process meanwhile; "
+                "run the same command again to go on"
+            )
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            partial.rename(final)
+            sync(run.shards)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def lock_of(run: RunLayout, number: int) -> Path:
+    """What who writes a shard holds."""
+    return run.shards / f".{run.shard(number).name}.lock"
+
+
+@contextmanager
 def write_shard(run: RunLayout, number: int, tables: tuple[str, ...]) -> Iterator[ShardWriter]:
     """A writer for one shard; leaving the block without an error makes the shard appear.
 
@@ -62,39 +99,12 @@ def write_shard(run: RunLayout, number: int, tables: tuple[str, ...]) -> Iterato
         StoreBusyError: another process is writing this shard.
         StoreError: the disk is full or cannot be written.
     """
-    final = run.shard(number)
-    partial = run.shards / f".{number:06d}.partial"
-    try:
-        run.shards.mkdir(parents=True, exist_ok=True)
-        with claim(run.shards / f".{number:06d}.lock", f"shard {number}", _ADVICE):
-            if final.exists():
-                raise StoreBusyError(
-                    f"shard {number} was finished by another process meanwhile; "
-                    "run the same command again to go on"
-                )
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            writer = ShardWriter(partial, tables)
-            try:
-                yield writer
-                writer.finish()
-                partial.rename(final)
-                sync(run.shards)
-            finally:
-                if partial.exists():
-                    _discard(writer, partial)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write shard {number} at '{run.shards}': {error.strerror or error}; "
-            "finished shards are safe; make room or fix the permissions, then run the same "
-            "command again"
-        ) from error
-
-
-def _discard(writer: ShardWriter, partial: Path) -> None:
-    try:
-        writer.close()
-    except OSError:
-        pass  # the disk is full: the error that brought us here says so
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_shard(run, number) as partial:
+        writer = ShardWriter(partial, tables)
+        try:
+            yield writer
+            writer.finish()
+        except BaseException:
+            with suppress(OSError):  # the disk is full: the error that brought us here says so
+                writer.close()
+            raise

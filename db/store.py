@@ -15,12 +15,17 @@ from weakref import WeakSet
 
 import duckdb
 
+from energylens.db.claim import claim
 from energylens.db.index_files import IndexState, index_state
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.provenance import RunInfo, read_run
 from energylens.db.version import check_format
 from energylens.db.views import create_views, quote
+from energylens.db.whole import partial_of, sync, writing
 from energylens.errors import StoreDamagedError, StoreError
+
+_PATIENCE = 30.0
+"""Seconds to wait for another process that writes the catalogue, which takes one or two."""
 
 
 class Reader(Protocol):
@@ -187,19 +192,31 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
         StoreError: the file cannot be written.
     """
     layout = StoreLayout(store_path)
-    partial = layout.catalog.with_suffix(".partial")
-    try:
+    partial = partial_of(layout.catalog)
+    with (
+        writing(f"'{layout.catalog}'"),
+        claim(layout.lock, f"'{layout.catalog}'", "try again", _PATIENCE),
+    ):
         partial.unlink(missing_ok=True)
-        con = duckdb.connect(str(partial))
         try:
-            create_views(con, [(run, read_run(run.run_json)) for run in layout.runs()])
-            for statement in macros:
-                con.execute(statement)
+            _fill_catalog(partial, layout, macros)
+            sync(partial)
+            partial.replace(layout.catalog)
+        except duckdb.IOException as error:
+            raise StoreError(f"cannot write '{layout.catalog}': {error}") from error
         finally:
-            con.close()
-        partial.replace(layout.catalog)
-    except (OSError, duckdb.IOException) as error:
-        raise StoreError(f"cannot write '{layout.catalog}': {error}") from error
+            for left in layout.root.glob(f"{partial.name}*"):
+                left.unlink()
+
+
+def _fill_catalog(path: Path, layout: StoreLayout, macros: list[str]) -> None:
+    con = duckdb.connect(str(path))
+    try:
+        create_views(con, [(run, read_run(run.run_json)) for run in layout.runs()])
+        for statement in macros:
+            con.execute(statement)
+    finally:
+        con.close()
 
 
 def _state(layout: RunLayout, info: RunInfo) -> RunState:

@@ -60,8 +60,9 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         yield Problem(str(run.run_json), str(error), "restore the file from a copy")
         return
     directories = run.complete_shards()
-    if (run.index / "manifest.json").exists():
-        directories.append(run.index)
+    for later in (run.index, run.measured):
+        if (later / "manifest.json").exists():
+            directories.append(later)
     for directory in directories:
         remedy = f"delete '{directory}' and run the same command again"
         try:

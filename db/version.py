@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from energylens.db.claim import PATIENCE, claim
 from energylens.db.layout import StoreLayout
+from energylens.db.whole import partial_of, write_whole, writing
 from energylens.errors import StoreError, StoreVersionError
 
 FORMAT = 1
@@ -25,16 +27,22 @@ def create_store(path: Path) -> None:
         StoreVersionError: another format version wrote it and it cannot be upgraded.
     """
     layout = StoreLayout(path)
-    if layout.store_json.exists():
-        check_format(path)
-        return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StoreError(f"'{path}' exists and is no store; give a path that is free")
-    try:
-        (path / "runs").mkdir(parents=True, exist_ok=True)
-        _write_format(layout, FORMAT)
-    except OSError as error:
-        raise StoreError(f"cannot make a store at '{path}': {error.strerror}") from error
+    if not layout.store_json.exists():
+        if path.exists() and not (path.is_dir() and _is_free(layout)):
+            raise StoreError(f"'{path}' exists and is no store; give a path that is free")
+        with claim(layout.lock, f"the store '{path}'", "try again", PATIENCE):
+            if not layout.store_json.exists():
+                with writing(f"the store '{path}'", "nothing was there before"):
+                    (path / "runs").mkdir(exist_ok=True)
+                    _write_format(layout, FORMAT)
+    check_format(path)
+
+
+def _is_free(layout: StoreLayout) -> bool:
+    """Whether a directory holds nothing but what making a store leaves where it is stopped."""
+    ours = {layout.lock.name, partial_of(layout.store_json).name, "store.partial"}
+    rest = [path for path in layout.root.iterdir() if path.name not in ours]
+    return all(path.name == "runs" and path.is_dir() and not any(path.iterdir()) for path in rest)
 
 
 def check_format(path: Path, upgrades: Mapping[int, Upgrade] = UPGRADES) -> None:
@@ -73,6 +81,4 @@ def check_format(path: Path, upgrades: Mapping[int, Upgrade] = UPGRADES) -> None
 
 
 def _write_format(layout: StoreLayout, version: int) -> None:
-    partial = layout.store_json.with_suffix(".partial")
-    partial.write_text(json.dumps({"format": version}) + "\n", encoding="utf-8")
-    partial.replace(layout.store_json)
+    write_whole(layout.store_json, json.dumps({"format": version}) + "\n")

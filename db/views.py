@@ -85,13 +85,20 @@ def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_Index
     """For each derived table, its files with the run and the SAE they are of."""
     files: dict[str, list[_IndexFile]] = {table.name: [] for table in INDEX_TABLES}
     for layout, info in runs:
-        if (layout.index / "manifest.json").exists():
-            names = {file_name(sae.sae_id): sae.sae_id for sae in info.saes}
-            for entry, path in _listed(layout.index):
+        names = {file_name(sae.sae_id): sae.sae_id for sae in info.saes}
+        apart: set[str] = set()
+        for directory in (layout.measured, layout.index):
+            if not (directory / "manifest.json").exists():
+                continue
+            for entry, path in _listed(directory):
+                if entry.path in apart:
+                    continue  # on its way out of the index
                 constants = {"run_id": info.run_id}
                 if "sae_id" in TABLES[entry.table].arrow.names:
                     constants["sae_id"] = names[path.name.removesuffix(".parquet")]
                 files[entry.table].append(_IndexFile(path, constants))
+                if directory == layout.measured:
+                    apart.add(entry.path)
     return files
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 import torch
 
 import energylens
+from energylens.db.change import create_run
 from energylens.db.layout import RunLayout, StoreLayout
-from energylens.db.provenance import RunInfo, SaeInfo, read_run, write_run
+from energylens.db.leftovers import clean_store
+from energylens.db.provenance import RunInfo, SaeInfo, read_run
 from energylens.db.version import create_store
 from energylens.errors import CheckRefusedError, StoreError, UsageError
 from energylens.ingest.corpus import Corpus, CorpusPlan
 from energylens.ingest.gate_sample import GateReport, run_gate
 from energylens.ingest.measure import Instruments
+from energylens.ingest.names import named_apart
 from energylens.lens.gate import GateResult
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
@@ -92,8 +95,17 @@ def load(config: IngestConfig) -> Loaded:
     unknown = set(config.keep) - set(KEEP)
     if unknown:
         raise UsageError(f"--keep knows {' and '.join(KEEP)}, not {', '.join(sorted(unknown))}")
-    model = load_model(config.model, config.dtype)
-    saes = load_saes(list(config.saes))
+    return assemble(
+        config, load_model(config.model, config.dtype), named_apart(load_saes(list(config.saes)))
+    )
+
+
+def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loaded:
+    """Plan the corpus for a model and SAEs that are loaded.
+
+    Raises:
+        UsageError: something asked for does not fit together.
+    """
     hooks = tuple(dict.fromkeys([*(sae.hook_name for sae in saes), *config.hooks]))
     for hook in (*hooks, *(sae.target_hook for sae in saes)):
         model.check_hook(hook)
@@ -138,16 +150,12 @@ def prepare(store: Path, loaded: Loaded) -> Prepared:
         StoreError: the store cannot be written, or holds another run of this name.
     """
     create_store(store)
+    clean_store(store)
     identity = _identity(loaded)
     run_id = loaded.config.run_id or _run_id(loaded.config, identity)
     layout = StoreLayout(store).run(run_id)
     if layout.run_json.exists():
-        run = read_run(layout.run_json)
-        if run.versions.get("identity") != identity:
-            raise StoreError(
-                f"the run '{run_id}' in '{store}' was made from other models, SAEs, texts or "
-                "settings; give another --run-id, or leave it out"
-            )
+        run = _of_identity(read_run(layout.run_json), identity, store)
         _refuse([sae.gate for sae in run.saes], loaded.config.accept_gate)
     else:
         report = run_gate(loaded.corpus, loaded.plan, loaded.instruments)
@@ -156,13 +164,18 @@ def prepare(store: Path, loaded: Loaded) -> Prepared:
             loaded.config.accept_gate,
         )
         run = _run_info(loaded, run_id, identity, report)
-        try:
-            layout.root.mkdir(parents=True, exist_ok=True)
-            write_run(layout.run_json, run)
-        except OSError as error:
-            raise StoreError(f"cannot write to the store '{store}': {error.strerror}") from error
+        run = _of_identity(create_run(layout, run), identity, store)
     instruments = replace(loaded.instruments, median_norms=tuple(run.hook_median_norms))
     return Prepared(run, layout, loaded.corpus, loaded.plan, instruments)
+
+
+def _of_identity(run: RunInfo, identity: str, store: Path) -> RunInfo:
+    if run.versions.get("identity") != identity:
+        raise StoreError(
+            f"the run '{run.run_id}' in '{store}' was made from other models, SAEs, texts or "
+            "settings; give another --run-id, or leave it out"
+        )
+    return run
 
 
 def _verdict(sae: Sae, result: GateResult) -> str:
@@ -250,7 +263,7 @@ def _identity(loaded: Loaded) -> str:
         "bos": loaded.corpus.bos_id,
         "lens": instruments.lens_layers,
         "output": instruments.with_output,
-        "keep": sorted(loaded.config.keep),
+        "keep": sorted(set(loaded.config.keep)),
         "efas": instruments.efas,
         "dtype": model.dtype,
     }
@@ -293,7 +306,7 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
         hook_median_norms=list(report.median_norms),
         lens_layers=list(instruments.lens_layers),
         efas=list(instruments.efas),
-        keep=sorted(config.keep),
+        keep=sorted(set(config.keep)),
         n_shards=plan.n_shards,
         notices=list(loaded.notices),
         versions={

@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from energylens.db.explanations import Explanation, write_explanations
-from energylens.db.index_files import extend_index
+from energylens.db.index_files import add_measured
 from energylens.db.layout import StoreLayout
 from energylens.db.notes import Note, write_note
 from energylens.db.schema import TABLES
@@ -286,7 +286,7 @@ def write_effects(path: Path) -> None:
         "energy_permutations": {"router": "all", "layer": None},
         "anchor_ablations": {"router": "blocks.0.mlp.gate", "layer": 0, "choice_id": 1},
     }
-    with extend_index(layout, tuple(rows)) as writer:
+    with add_measured(layout, tuple(rows)) as writer:
         for name, known in rows.items():
             schema = TABLES[name].arrow
             row = {field: known.get(field, 1) for field in schema.names}

@@ -17,6 +17,7 @@ from energylens.db.table import GRADIENTS_OF_CODES
 from energylens.db.version import create_store
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.progress import Progress
+from energylens.lens.models import load_model, tokenizer_sha256
 from energylens.lens.saes import load_saes
 
 J, T, D, F = 80, 64, 24, 400
@@ -113,6 +114,7 @@ def write_world(path: Path, world: World, model: Path) -> Path:
         weights_sha256=loaded.weights_sha256, normalize_activations="none", centring=False,
         folded=False, neuronpedia_id=None, declared_l0=None, l0=float((world.z != 0).sum(1).mean()),
     )  # fmt: skip
+    known_model = load_model(str(model))
     run = RunInfo(
         run_id=RUN,
         kind="corpus",
@@ -120,8 +122,8 @@ def write_world(path: Path, world: World, model: Path) -> Path:
         model=str(model),
         model_class="",
         model_revision=None,
-        model_sha256="",
-        tokenizer_sha256="",
+        model_sha256=known_model.weights_sha256,
+        tokenizer_sha256=tokenizer_sha256(known_model.tokenizer),
         texts="",
         texts_sha256="",
         n_texts=J,

@@ -16,6 +16,7 @@ from energylens.cli import (
     programs,
     recompute,
     routing,
+    signals,
     sql,
     stores,
     train,
@@ -46,14 +47,19 @@ class _Commands(TyperGroup):
 
 def _said(error: BaseException) -> tuple[int, str]:
     """Exit code and message of an error."""
+    stopped = signals.exit_code() or (INTERRUPTED if isinstance(error, KeyboardInterrupt) else None)
+    if stopped is not None:
+        return (
+            stopped,
+            "stopped; what was finished is kept, and the same command goes on from there",
+        )
     if isinstance(error, EnergyLensError):
         return error.exit_code, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, (
-            "stopped; what was finished is kept, and the same command goes on from there"
-        )
     if isinstance(error, MemoryError):
         return 1, "out of memory; give a smaller --batch-tokens, or fewer SAEs or layers at once"
+    if isinstance(error, OSError) and error.strerror:
+        where = f" '{error.filename}'" if error.filename else ""
+        return 1, f"the system refuses{where}: {error.strerror}"
     return 1, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
@@ -113,4 +119,5 @@ app.command()(programs.doctor)
 
 def main() -> None:
     """Run the command."""
+    signals.listen()
     app(prog_name="energylens")

@@ -47,7 +47,7 @@ def recompute(
                 n_shards += add_vectors(store, run, what, name, progress)
         for source in sae or ():
             sae_id, n = add_sae(store, run, source, accept_gate, progress)
-            progress.say(f"added {sae_id}")
+            progress.say(f"added as {sae_id}" if n else f"the run has this SAE already: {sae_id}")
             n_shards += n
     finally:
         progress.close()

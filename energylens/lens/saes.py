@@ -5,6 +5,7 @@ its activation function.
 """
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -139,18 +140,12 @@ def writes_to_stream(hook_name: str) -> bool:
 
 
 def load_saes(sources: list[str]) -> list[Sae]:
-    """Load SAEs; a `builtin:` name may stand for several.
+    """Load SAEs; a `builtin:` name may stand for several. Two may have the same id.
 
     Raises:
-        SaeError: one cannot be found or read, or two have the same id.
+        SaeError: one cannot be found or read.
     """
-    saes = [sae for source in sources for sae in _load(source)]
-    seen: set[str] = set()
-    for sae in saes:
-        if sae.sae_id in seen:
-            raise SaeError(f"the SAE '{sae.sae_id}' is given twice")
-        seen.add(sae.sae_id)
-    return saes
+    return [sae for source in sources for sae in _load(source)]
 
 
 def _load(source: str) -> list[Sae]:
@@ -186,7 +181,8 @@ def _from_disk(folder: Path, source: str) -> Sae:
         raise SaeError(f"the SAE in '{folder}' cannot be loaded: {_first_line(error)}") from error
     metadata = dict(module.cfg.metadata.items())
     declared = raw.get("declared_l0", metadata.get("declared_l0"))
-    return _record(folder.name, source, None, module, metadata, declared)
+    name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - "." and "x/.." have a name too
+    return _record(name, source, None, module, metadata, declared)
 
 
 def _from_registry(source: str) -> Sae:

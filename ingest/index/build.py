@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from energylens.db.index_files import IndexWriter, index_state, replace_index
 from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.leftovers import clean_store
 from energylens.db.manifest import read_manifest
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.store import open_store
+from energylens.db.version import check_format
 from energylens.errors import MissingExtraError, UsageError
 from energylens.ingest.index.coactivation import write_coactivation
 from energylens.ingest.index.efas import N_FLIPS, write_efas
@@ -29,7 +31,6 @@ WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
 
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
-ON_REQUEST = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
 
 
 def build_indexes(
@@ -40,6 +41,8 @@ def build_indexes(
     Raises:
         StoreError: there is no such store or run, or the disk cannot be written.
     """
+    check_format(store)
+    clean_store(store)
     built = []
     with open_store(store) as opened:
         states = opened.runs if run_id is None else [opened.run(run_id)]
@@ -70,17 +73,8 @@ def build_index(store: Path, run: RunInfo, progress: Progress, n_flips: int = N_
             write_matches(scratch.con, writer, run, sae, token_index, weights.directions)
             if routing is not None:
                 write_routing_features(scratch.con, writer, run, sae, *routing)
-        _carry_over(writer, layout)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
-
-
-def _carry_over(writer: IndexWriter, layout: RunLayout) -> None:
-    """Keep what was measured on request: it is made from the model, and no rebuild makes it."""
-    if (layout.index / "manifest.json").exists():
-        for entry in read_manifest(layout.index).files:
-            if entry.table in ON_REQUEST:
-                writer.keep(layout.index, entry)
 
 
 class _Weights:

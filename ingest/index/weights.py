@@ -11,11 +11,9 @@ import torch
 from energylens.db.index_files import IndexWriter
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.table import constants
-from energylens.errors import SaeError
+from energylens.ingest.on_request.reopen import reopen_model, reopen_saes
 from energylens.lens.directions import Extremes, logit_weights, neighbours
-from energylens.lens.models import load_model
 from energylens.lens.pieces import vocabulary_labels
-from energylens.lens.saes import Sae, load_saes
 
 LOGIT_TOKENS = 10
 """Promoted and suppressed tokens kept for each feature."""
@@ -37,9 +35,9 @@ class WeightReader:
     """Holds the model's read-out and loads a run's SAEs as they are needed."""
 
     def __init__(self, run: RunInfo) -> None:
-        """Raises ModelError where the model is not to be had here."""
+        """Raises UsageError where the model is not to be had here, or is not the run's."""
         self._run = run
-        self._model = load_model(run.model, run.dtype)
+        self._model = reopen_model(run)
         self._labels, self._mask = _vocabulary(self._model.tokenizer, run.d_vocab)
 
     def write(self, writer: IndexWriter, info: SaeInfo) -> Decoder:
@@ -47,9 +45,9 @@ class WeightReader:
         `feature_neighbours` of one SAE; its decoder.
 
         Raises:
-            SaeError: the SAE is not to be had here, or is another one than the run used.
+            UsageError: the SAE is not to be had here, or is another one than the run used.
         """
-        sae = self._load(info)
+        (sae,) = reopen_saes(self._run, [info])
         if sae.W_dec.shape[1] == self._run.d_model:
             with writer.table("feature_logits", info.sae_id) as out:
                 for part in logit_weights(self._model.readout, sae.W_dec, LOGIT_TOKENS, self._mask):
@@ -63,20 +61,10 @@ class WeightReader:
         """[d_sae, d_out]: what one unit of each activation adds to the output.
 
         Raises:
-            SaeError: the SAE is not to be had here, or is another one than the run used.
+            UsageError: the SAE is not to be had here, or is another one than the run used.
         """
-        return self._load(info).write_directions.numpy()
-
-    def _load(self, info: SaeInfo) -> Sae:
-        for sae in load_saes([info.source]):
-            if sae.sae_id == info.sae_id:
-                if sae.weights_sha256 != info.weights_sha256:
-                    raise SaeError(
-                        f"the SAE at '{info.source}' is not the one this run was made with; "
-                        "put the old one back, or ingest again"
-                    )
-                return sae
-        raise SaeError(f"'{info.source}' no longer holds the SAE '{info.sae_id}'")
+        (sae,) = reopen_saes(self._run, [info])
+        return sae.write_directions.numpy()
 
     def _logit_rows(self, info: SaeInfo, part: Extremes) -> pa.Table:
         n, k = part.top_ids.shape

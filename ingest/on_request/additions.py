@@ -14,15 +14,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from energylens.db.change import change_run
 from energylens.db.layout import RunLayout, StoreLayout
-from energylens.db.provenance import RunInfo, write_run
+from energylens.db.leftovers import clean_run
+from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.shards import ShardWriter, write_shard
 from energylens.db.store import Store, open_store
 from energylens.db.table import constants
 from energylens.errors import CheckRefusedError, UsageError
 from energylens.ingest.measure import measure
-from energylens.ingest.on_request.reopen import check_same
-from energylens.ingest.plan import KEEP, IngestConfig, Loaded, load, sae_info
+from energylens.ingest.names import is_same, named_beside
+from energylens.ingest.on_request.reopen import reopen_texts
+from energylens.ingest.plan import KEEP, sae_info
 from energylens.ingest.progress import Progress
 from energylens.ingest.rows import RowMaker
 from energylens.ingest.run import blocks, stream
@@ -70,9 +73,10 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
         if hook in _kept(opened, run, what):
             progress.say(f"the {what} at {hook} are there already")
             return 0
-    loaded = _load(run, what, hook)
+    loaded = reopen_texts(run, hooks=(hook,), keep=(what,))
     layout = StoreLayout(store).run(run_id)
-    missing = _begin(layout, run, f"{what} {hook}")
+    clean_run(layout)
+    missing = _begin(layout, f"{what} {hook}")
     table, column = _TABLES[what]
     rows = RowMaker(run_id, run.n_ctx, loaded.instruments.model.tokenizer, np.zeros(0))
     done = 0
@@ -100,32 +104,37 @@ def add_sae(
     store: Path, run_id: str, source: str, accept_gate: bool, progress: Progress
 ) -> tuple[str, int]:
     """Encode stored activations with another SAE, without a forward pass; its id, and how many
-    shards were missing.
+    shards were missing: none where the run has this very SAE. Where its name is another SAE's, it
+    gets one of its own.
 
     Raises:
-        UsageError: the run keeps no activations at the SAE's hook, or has the SAE already.
+        UsageError: the run keeps no activations at the SAE's hook.
         CheckRefusedError: the gate refuses the SAE and `accept_gate` is not set.
     """
     sae = _only(load_saes([source]), source)
     layout = StoreLayout(store).run(run_id)
     with open_store(store) as opened:
         run = opened.run(run_id).info
+        known = _of(run, sae)
+        if known is not None and _codes(known.sae_id) not in run.additions:
+            return known.sae_id, 0
         if sae.hook_name not in _kept(opened, run, "activations"):
             raise UsageError(
                 f"the run '{run_id}' keeps no activations at '{sae.hook_name}'; first: energylens "
                 f"recompute {store} {run_id} --keep activations --hook {sae.hook_name}"
             )
-        sae = _flat(_free_of(run, sae))
-        result = _gate(opened, run, sae, progress)
-        info = sae_info(sae, result)
-        if result.refusal is not None and not accept_gate:
-            raise CheckRefusedError(
-                f"the gate refuses {info.gate.removeprefix('overridden: ')}; to add it all the "
-                "same: --accept-gate"
-            )
-        known = {one.sae_id for one in run.saes}
-        run = run if sae.sae_id in known else replace(run, saes=[*run.saes, info])
-        missing = _begin(layout, run, f"codes {sae.sae_id}")
+        sae = _flat(sae)
+        if known is None:
+            result = _gate(opened, run, sae, progress)
+            if result.refusal is not None and not accept_gate:
+                raise CheckRefusedError(
+                    f"the gate refuses {sae.sae_id}: {result.refusal}; to add it all the same: "
+                    "--accept-gate"
+                )
+            run, known = _record(layout, sae, result)
+        sae = replace(sae, sae_id=known.sae_id)
+        clean_run(layout)
+        missing = _begin(layout, _codes(sae.sae_id))
         bounds = _bounds(opened, run, layout)
         for source_shard, number in missing.items():
             with write_shard(layout, number, ("codes",)) as writer:
@@ -134,11 +143,42 @@ def add_sae(
     return sae.sae_id, len(missing)
 
 
-def _begin(layout: RunLayout, run: RunInfo, name: str) -> dict[int, int]:
+def _codes(sae_id: str) -> str:
+    """What the addition of an SAE is called in the run's record."""
+    return f"codes {sae_id}"
+
+
+def _of(run: RunInfo, sae: Sae) -> SaeInfo | None:
+    """The record of this very SAE, whatever it is called; None where the run has it not."""
+    return next((info for info in run.saes if is_same(sae, info)), None)
+
+
+def _record(layout: RunLayout, sae: Sae, result: GateResult) -> tuple[RunInfo, SaeInfo]:
+    """Write an SAE into the run's record, under a name that is free at that moment."""
+
+    def add(run: RunInfo) -> RunInfo:
+        if _of(run, sae) is not None:
+            return run  # another process was quicker
+        named = named_beside(sae, [one.sae_id for one in run.saes])
+        return replace(
+            run,
+            saes=[*run.saes, sae_info(named, result)],
+            additions=[*run.additions, _codes(named.sae_id)],
+        )
+
+    run = change_run(layout, add)
+    info = _of(run, sae)
+    assert info is not None, "it has just been added"
+    return run, info
+
+
+def _begin(layout: RunLayout, name: str) -> dict[int, int]:
     """Record an addition, or find it; the shards it lacks, as {run's shard: its own number}."""
-    if name not in run.additions:
-        run = replace(run, additions=[*run.additions, name])
-        write_run(layout.run_json, run)
+
+    def add(run: RunInfo) -> RunInfo:
+        return run if name in run.additions else replace(run, additions=[*run.additions, name])
+
+    run = change_run(layout, add)
     first = (run.additions.index(name) + 1) * run.n_shards
     numbers = {shard: first + shard for shard in range(run.n_shards)}
     return {
@@ -165,44 +205,10 @@ def _kept(store: Store, run: RunInfo, what: str) -> set[str]:
     return {hook for hook, count in counts.items() if count == n}
 
 
-def _load(run: RunInfo, what: str, hook: str) -> Loaded:
-    loaded = load(
-        IngestConfig(
-            model=run.model,
-            texts=run.texts,
-            hooks=(hook,),
-            energies="output",
-            efas=(),
-            keep=(what,),
-            n_ctx=run.n_ctx,
-            prepend_bos=run.prepend_bos,
-            dtype=run.dtype,
-        )
-    )
-    check_same(run, "model", loaded.instruments.model.weights_sha256, run.model_sha256)
-    check_same(run, "texts", loaded.plan.sha256, run.texts_sha256)
-    return loaded
-
-
 def _only(saes: list[Sae], source: str) -> Sae:
     if len(saes) != 1:
         raise UsageError(f"'{source}' holds {len(saes)} SAEs; give the folder of one")
     return saes[0]
-
-
-def _free_of(run: RunInfo, sae: Sae) -> Sae:
-    """The SAE, under an id the run does not use for another one.
-
-    Raises:
-        UsageError: the run has this very SAE from its ingest.
-    """
-    for info in run.saes:
-        if info.sae_id == sae.sae_id and f"codes {sae.sae_id}" not in run.additions:
-            if info.weights_sha256 == sae.weights_sha256:
-                raise UsageError(f"the run '{run.run_id}' has the SAE '{sae.sae_id}' already")
-            name = f"{sae.sae_id}-{sae.weights_sha256[:6]}"
-            return _free_of(run, replace(sae, sae_id=name))
-    return sae
 
 
 def _flat(sae: Sae) -> Sae:

@@ -22,8 +22,8 @@ from energylens.errors import UsageError
 from energylens.ingest.index.efas import Gradients, efas_rows
 from energylens.ingest.index.panel import Effects, Panel, Totals, effects_of, read_panel
 from energylens.ingest.measure import measure
-from energylens.ingest.on_request.reopen import check_same
-from energylens.ingest.plan import IngestConfig, Loaded, load
+from energylens.ingest.on_request.reopen import reopen_texts
+from energylens.ingest.plan import Loaded
 from energylens.ingest.progress import Progress
 from energylens.ingest.run import blocks
 from energylens.lens.gradients import VARIANTS, Variant
@@ -164,32 +164,13 @@ def gradients(
 
 
 def _load(run: RunInfo, sae: SaeInfo, variant: Variant) -> Loaded:
-    loaded = load(
-        IngestConfig(
-            model=run.model,
-            texts=run.texts,
-            saes=(sae.source,),
-            energies="output",
-            efas=(variant,),
-            n_ctx=run.n_ctx,
-            prepend_bos=run.prepend_bos,
-            dtype=run.dtype,
-        )
-    )
-    own = [s for s in loaded.instruments.saes if s.sae_id == sae.sae_id]
-    for what, here, then in (
-        ("model", loaded.instruments.model.weights_sha256, run.model_sha256),
-        ("texts", loaded.plan.sha256, run.texts_sha256),
-        ("SAE", own[0].weights_sha256 if own else "", sae.weights_sha256),
-    ):
-        check_same(run, what, here, then)
-    if not writes_to_stream(own[0].target_hook):
+    loaded = reopen_texts(run, [sae], efas=(variant,))
+    (own,) = loaded.instruments.saes
+    if not writes_to_stream(own.target_hook):
         raise UsageError(
             f"'{sae.sae_id}' does not write to the residual stream, so it has no gradient"
         )
-    instruments = replace(
-        loaded.instruments, saes=tuple(own), hooks=(own[0].hook_name,), median_norms=(1.0,)
-    )
+    instruments = replace(loaded.instruments, hooks=(own.hook_name,), median_norms=(1.0,))
     return replace(loaded, instruments=instruments)
 
 

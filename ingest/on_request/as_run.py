@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from energylens.db.change import create_run
 from energylens.db.layout import StoreLayout
-from energylens.db.provenance import RunInfo, RunKind, write_run
+from energylens.db.provenance import RunInfo, RunKind
 from energylens.db.shards import write_shard
 from energylens.db.store import open_store
 from energylens.ingest.gradient_sums import GradientTally
@@ -44,7 +45,7 @@ def keep(reopened: Reopened, kind: RunKind, settings: object, kept: Sequence[Mea
             bare = replace(measured, activations={})
             for table, arrow in rows.block(bare, instruments, tally):
                 writer.write(table, arrow)
-        write_run(layout.run_json, run)
+        create_run(layout, run)
     return run_id
 
 
@@ -67,6 +68,7 @@ def _run(
         efas=[],
         keep=[],
         n_shards=1,
+        additions=[],
         base_run=reopened.run.run_id,
         settings=settings,
     )

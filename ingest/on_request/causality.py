@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from energylens.db.index_files import extend_index, index_state
+from energylens.db.index_files import add_measured, index_state
 from energylens.db.layout import StoreLayout
 from energylens.db.schema import TABLES
 from energylens.db.store import Store, open_store
@@ -87,7 +87,7 @@ def measure_effects(
     frame = frame.select(schema.names).sort("energy", "feature_id")
     fits = _agreement_rows(frame, run_id, sae_id)
     tables = {"feature_effects": frame, "effect_agreements": fits}
-    with extend_index(layout, tuple(tables), sae_id) as writer:
+    with add_measured(layout, tuple(tables), sae_id) as writer:
         for name, rows in tables.items():
             with writer.table(name, sae_id) as out:
                 out.write(rows.to_arrow().cast(TABLES[name].arrow))

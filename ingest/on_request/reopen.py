@@ -1,4 +1,7 @@
-"""A run's model and SAEs, ready for texts, edits and gradients beyond what the run stored."""
+"""A run's model and SAEs, ready for texts, edits and gradients beyond what the run stored.
+
+Whatever loads again what a run was made with does it here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from energylens.db.provenance import RunInfo
+from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.store import open_store
 from energylens.errors import UsageError
 from energylens.ingest.corpus import Context, Corpus
 from energylens.ingest.measure import Instruments, Measured, measure
+from energylens.ingest.names import is_same
+from energylens.ingest.plan import IngestConfig, Loaded, assemble
 from energylens.ingest.texts import Text
 from energylens.lens.interventions import Intervention
-from energylens.lens.models import LanguageModel, load_model
+from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.lens.pieces import vocabulary_labels
 from energylens.lens.routers import find_routers
 from energylens.lens.saes import Sae, load_saes
@@ -97,9 +102,8 @@ def reopen(store: Path, run_id: str) -> Reopened:
     """
     with open_store(store) as opened:
         run = opened.run(run_id).info
-    model = load_model(run.model, run.dtype)
-    check_same(run, "model", model.weights_sha256, run.model_sha256)
-    saes = _saes(run)
+    model = reopen_model(run)
+    saes = reopen_saes(run, run.saes)
     last = model.resid_post(model.n_layers - 1)
     hooks = tuple(dict.fromkeys([*(sae.hook_name for sae in saes), *run.hooks, last]))
     for hook in (*hooks, *(sae.target_hook for sae in saes)):
@@ -122,27 +126,73 @@ def reopen(store: Path, run_id: str) -> Reopened:
     return Reopened(store, run, instruments, Corpus("", model.tokenizer, run.n_ctx, bos_id))
 
 
-def check_same(run: RunInfo, what: str, here: str, then: str) -> None:
-    """Make sure a hash is the run's.
+def reopen_model(run: RunInfo) -> LanguageModel:
+    """The model of a run.
 
     Raises:
-        UsageError: it is another.
+        UsageError: it is not to be had here, or is not the one the run was made with.
     """
-    if here != then:
+    model = load_model(run.model, run.dtype)
+    _check_same(run, "model", run.model, model.weights_sha256 == run.model_sha256)
+    same_words = tokenizer_sha256(model.tokenizer) == run.tokenizer_sha256
+    _check_same(run, "tokenizer", run.model, same_words)
+    return model
+
+
+def reopen_saes(run: RunInfo, wanted: Sequence[SaeInfo]) -> list[Sae]:
+    """Some SAEs of a run, in the order and under the names of their records, whatever the
+    folders they lie in are called.
+
+    Raises:
+        UsageError: one is not to be had here, or is not the one the run was made with.
+    """
+    found = {source: load_saes([source]) for source in dict.fromkeys(i.source for i in wanted)}
+    return [_own(run, info, found[info.source]) for info in wanted]
+
+
+def _own(run: RunInfo, info: SaeInfo, found: Sequence[Sae]) -> Sae:
+    """The SAE of a record among those that lie at its place."""
+    by_name = sorted(found, key=lambda sae: sae.sae_id != info.sae_id)
+    own = next((sae for sae in by_name if is_same(sae, info)), None)
+    _check_same(run, f"SAE '{info.sae_id}'", info.source, own is not None)
+    assert own is not None, "checked"
+    return replace(own, sae_id=info.sae_id)
+
+
+def reopen_texts(
+    run: RunInfo,
+    saes: Sequence[SaeInfo] = (),
+    hooks: tuple[str, ...] = (),
+    efas: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
+) -> Loaded:
+    """The model, some SAEs and all texts of a run, ready to be measured once more.
+
+    Raises:
+        UsageError: one of them is not to be had here, or is not what the run was made with.
+    """
+    asked = IngestConfig(
+        model=run.model,
+        texts=run.texts,
+        hooks=hooks,
+        energies="output",
+        efas=efas,
+        keep=keep,
+        n_ctx=run.n_ctx,
+        prepend_bos=run.prepend_bos,
+        dtype=run.dtype,
+    )
+    loaded = assemble(asked, reopen_model(run), reopen_saes(run, saes))
+    _check_same(run, "corpus", run.texts, loaded.plan.sha256 == run.texts_sha256)
+    return loaded
+
+
+def _check_same(run: RunInfo, what: str, where: str, is_same: bool) -> None:
+    if not is_same:
         raise UsageError(
-            f"the {what} of the run '{run.run_id}' is not what lies at its place now; "
-            "put the old one back, or ingest again"
+            f"the {what} of the run '{run.run_id}' is not what lies at '{where}' now; put the old "
+            "one back, or ingest again"
         )
-
-
-def _saes(run: RunInfo) -> list[Sae]:
-    wanted = {info.sae_id: info for info in run.saes}
-    found = load_saes(list(dict.fromkeys(info.source for info in run.saes)))
-    kept = [sae for sae in found if sae.sae_id in wanted]
-    here = {sae.sae_id: sae.weights_sha256 for sae in kept}
-    for sae_id, info in wanted.items():
-        check_same(run, f"SAE '{sae_id}'", here.get(sae_id, ""), info.weights_sha256)
-    return kept
 
 
 def token_id(reopened: Reopened, text: str) -> int:

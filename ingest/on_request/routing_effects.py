@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from energylens.db.index_files import extend_index, index_state
+from energylens.db.index_files import add_measured, index_state
 from energylens.db.layout import StoreLayout
 from energylens.db.schema import TABLES
 from energylens.db.store import Store, open_store
@@ -51,7 +51,7 @@ def measure_routing(
     work = _Work(reopened.model, routers, batches, seed, progress)
     found = {"energy_permutations": work.permutations(), "anchor_ablations": work.ablations()}
     frames = {}
-    with extend_index(layout, tuple(found)) as writer:
+    with add_measured(layout, tuple(found)) as writer:
         for name, rows in found.items():
             schema = TABLES[name].arrow
             frame = pl.from_arrow(schema.empty_table())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from energylens.db.claim import claim
+from energylens.db.claim import claim_run
 from energylens.db.merge import merge_stores
 from energylens.db.notes import Note, read_notes, write_note
 from energylens.db.verify import verify_store
@@ -81,12 +81,12 @@ def test_the_later_of_two_notes_is_merged(noted: Path, tmp_path: Path) -> None:
             assert notes == ["new", "only here", "only here"]
 
 
-def test_two_writers_do_not_lose_notes(noted: Path) -> None:
+def test_two_writers_do_not_lose_notes(noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("energylens.db.claim.PATIENCE", 0.05)
     run = first_run(noted)
     with open_catalog(noted) as store:
         layout = store.layout.run(run)
-        held = claim(layout.root / ".notes.lock", "notes", "try again")
-        with held, pytest.raises(StoreBusyError, match="try again"):
+        with claim_run(layout), pytest.raises(StoreBusyError, match="try again"):
             write_note(layout, Note(run, "mlp", 1, is_starred=True))
         write_note(layout, Note(run, "mlp", 1, is_starred=True))
 

@@ -161,10 +161,12 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         load_saes([str(tmp_path)])
 
 
-def test_the_same_sae_twice_is_refused(tmp_path: Path) -> None:
+def test_a_folder_given_as_the_one_we_are_in_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make("standard").save_model(tmp_path / "sae")
-    with pytest.raises(SaeError, match="given twice"):
-        load_saes([str(tmp_path / "sae")] * 2)
+    monkeypatch.chdir(tmp_path / "sae")
+    assert [sae.sae_id for sae in load_saes(["."])] == ["sae"]
 
 
 def test_weights_with_nan_are_refused(tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ def test_what_cannot_be_added_says_what_to_do(
     with pytest.raises(UsageError, match="--keep activations --hook blocks"):
         add_sae(path, run_id, str(sae_dir), False, Progress())
     add_vectors(path, run_id, "activations", HOOK, Progress())
-    with pytest.raises(UsageError, match="has the SAE 'resid' already"):
-        add_sae(path, run_id, str(saes_dir / "resid"), False, Progress())
+    record = StoreLayout(path).run(run_id).run_json.read_bytes()
+    assert add_sae(path, run_id, str(saes_dir / "resid"), False, Progress()) == ("resid", 0)
+    assert StoreLayout(path).run(run_id).run_json.read_bytes() == record, "it is there already"
     with pytest.raises(UsageError, match="holds 2 SAEs"):
         add_sae(path, run_id, str(saes_dir), False, Progress())
     bad = make_sae("standard", HOOK, d_sae=48)

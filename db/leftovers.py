@@ -1,0 +1,82 @@
+"""The one that clears away what killed processes left unfinished.
+
+Each thing is touched under the claim of who would have written it. What another process holds just
+now, or holds on another machine whose locks are not seen here, is somebody's work and stays.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from energylens.db.claim import claim, holder_of, is_elsewhere
+from energylens.db.index_files import index_lock, measured_lock, put_back
+from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.shards import lock_of
+from energylens.errors import StoreError
+
+_OF_SHARD = re.compile(r"\.(\d+)\.(?:partial|lock|merge-\d+)")
+_OF_RUN = (
+    ".run.lock",
+    ".notes.lock",
+    ".explanations.lock",
+    ".run.json.partial",
+    "run.partial",
+    ".*.parquet.partial",
+    "*.partial-*",
+)
+_OF_STORE = (
+    ".store.lock",
+    ".store.json.partial",
+    "store.partial",
+    ".catalog.duckdb.partial*",
+    "catalog.partial*",
+)
+
+
+def clean_store(path: Path) -> None:
+    """Put back what is whole, and remove what is unfinished and nobody's, in a store that is about
+    to be written to. What cannot be removed stays, for the writer to speak of.
+    """
+    for run in sorted((path / "runs").glob("*")):
+        if run.is_dir() and not run.is_symlink():
+            clean_run(RunLayout(run))
+    _clear(StoreLayout(path).lock, _found(path, _OF_STORE))
+
+
+def clean_run(run: RunLayout) -> None:
+    """The same for one run; a directory in which no run has begun goes too."""
+    shards: dict[int, list[Path]] = {}
+    for path in run.shards.glob(".*"):
+        if found := _OF_SHARD.fullmatch(path.name):
+            shards.setdefault(int(found[1]), []).append(path)
+    for number, paths in shards.items():
+        _clear(lock_of(run, number), paths)
+    for directory, lock in ((run.index, index_lock(run)), (run.measured, measured_lock(run))):
+        if any(run.root.glob(f".{directory.name}.*")):
+            _clear(lock, (), lambda directory=directory: put_back(directory))
+    _clear(run.lock, _found(run.root, _OF_RUN))
+    if not run.run_json.exists():
+        with suppress(OSError):  # not empty: more than a run that never began
+            run.shards.rmdir()
+        with suppress(OSError):
+            run.root.rmdir()
+
+
+def _clear(lock: Path, paths: Iterable[Path], mend: Callable[[], None] | None = None) -> None:
+    listed = [path for path in paths if path != lock]
+    if is_elsewhere(holder_of(lock)) or not (listed or mend or lock.exists()):
+        return
+    with suppress(StoreError, OSError), claim(lock, "", ""):
+        if mend is not None:
+            mend()
+        for path in listed:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _found(directory: Path, patterns: Iterable[str]) -> list[Path]:
+    return [path for pattern in patterns for path in directory.glob(pattern)]

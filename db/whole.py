@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all, and what is said where the disk refuses them."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from energylens.errors import StoreError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LEAVE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def writing(what: str, safe: str = "what was there before is untouched") -> Iterator[None]:
+    """Within the block the disk's refusals become sentences.
+
+    Raises:
+        StoreError: the disk is full or cannot be written; the message names `what`, says what is
+            `safe`, and what to do.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # whoever read our messages has gone, which is not the disk's fault
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {what}: {error.strerror or error}; {safe}; {_advice(error)}, then run "
+            "the same command again"
+        ) from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in _NO_ROOM:
+        return "make room on the disk"
+    if error.errno in _NO_LEAVE:
+        return "take the write protection off, or work on a copy of the store"
+    return "make sure that the disk is there and can be written"
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file or directory grows until it is whole: hidden, and always the same name, so that
+    the next writer replaces what a killed one left."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a text file, flushed to the disk; on an error what was there stays.
+
+    Whoever calls it holds the claim of the file.
+    """
+    partial = partial_of(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make the kernel write a file or a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
