@@ -83,7 +83,7 @@ def test_a_full_disk_is_said_and_finished_shards_stay(
 def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "shards").write_text("a file in the way")
     with (
-        pytest.raises(StoreError, match="cannot write to .*shards"),
+        pytest.raises(StoreError, match=r"cannot write to .*shards"),
         write_shard(RunLayout(tmp_path), 0, ("codes",)),
     ):
         pass

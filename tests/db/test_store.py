@@ -277,7 +277,7 @@ def test_a_shard_that_differs_does_not_merge(copy: Path, tmp_path: Path) -> None
 
 def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="cannot write to .*Not a directory"):
+    with pytest.raises(StoreError, match=r"cannot write to .*Not a directory"):
         create_store(tmp_path / "file" / "x.lens")
 
 

@@ -386,5 +386,5 @@ def test_what_cannot_be_asked_is_said(
     shutil.copy(dense_config.texts, texts)
     own = make_store(path, replace(dense_config, texts=str(texts)))
     texts.write_text('{"text": "something else"}\n')
-    with pytest.raises(UsageError, match=r"the texts of the run .* not what lies at its place"):
+    with pytest.raises(UsageError, match=r"the corpus of the run .* is not what lies at .*t.jsonl"):
         add_variant(path, own, "resid", "own", Progress())

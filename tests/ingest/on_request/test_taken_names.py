@@ -194,6 +194,6 @@ def test_one_name_for_two_saes_does_not_merge(
         add_vectors(path, run_id, "activations", HOOK, Progress())
         add_sae(path, run_id, str(save(tmp_path / name / "late", d_sae)), True, Progress())
         stores.append(path)
-    with pytest.raises(StoreError, match="'late' is one SAE in .* energylens recompute .* --sae"):
+    with pytest.raises(StoreError, match=r"'late' is one SAE in .* energylens recompute .* --sae"):
         merge_stores(stores[0], [stores[1]])
     assert verify_store(stores[0]) == []
