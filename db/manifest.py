@@ -22,12 +22,28 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What decides how a model's sums are rounded: equal machines make equal bytes."""
+
+    torch: str
+    """Version."""
+    cpu: str
+    """The vector instructions torch uses, such as AVX2."""
+    blas: str
+    """The library that multiplies matrices, and its version where it is known."""
+    threads: int
+    """That one multiplication is shared by."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All files of one shard, or of one index."""
 
     files: tuple[FileEntry, ...]
     made_from: tuple[str, ...] = ()
     """For an index: `<shard>:<fingerprint>` of each shard it was computed from."""
+    made_on: Machine | None = None
+    """For a shard: what computed it; None where nobody said, as before version 0.2."""
 
     def rows(self, table: str) -> int:
         """Rows of one table."""
@@ -47,6 +63,29 @@ def entry_of(root: Path, path: Path, table: str, rows: int) -> FileEntry:
     return FileEntry(table, path.relative_to(root).as_posix(), rows, path.stat().st_size, digest)
 
 
+def check_file(directory: Path, entry: FileEntry) -> None:
+    """Make sure that a file is what its manifest says.
+
+    Raises:
+        StoreDamagedError: it is not, or cannot be read.
+    """
+    path = directory / entry.path
+    try:
+        found = entry_of(directory, path, entry.table, entry.rows)
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
+    if found != entry:
+        raise damaged(path, "it is not what its manifest says")
+
+
+def damaged(path: Path, what: str) -> StoreDamagedError:
+    """The error that names a damaged file of a shard and says how to come by a whole one."""
+    return StoreDamagedError(
+        f"'{path}' is damaged: {what}; delete '{path.parent}', run again the ingest or recompute "
+        "that made it, and then this command"
+    )
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json` under a temporary name, flush it to the disk, rename it."""
     write_whole(directory / "manifest.json", json.dumps(asdict(manifest), indent=1))
@@ -61,7 +100,12 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / "manifest.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(tuple(FileEntry(**e) for e in raw["files"]), tuple(raw["made_from"]))
+        machine = raw.get("made_on")
+        return Manifest(
+            tuple(FileEntry(**e) for e in raw["files"]),
+            tuple(raw["made_from"]),
+            None if machine is None else Machine(**machine),
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreDamagedError(
             f"'{path}' cannot be read ({error}); delete '{directory}' and run the same ingest "

@@ -1,20 +1,27 @@
 """Bring the shards of several stores together into one."""
 
+import hashlib
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from energylens.db.change import change_run, create_run
 from energylens.db.explanations import merge_explanations
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.leftovers import clean_store
-from energylens.db.manifest import read_manifest
+from energylens.db.manifest import FileEntry, damaged, read_manifest
 from energylens.db.notes import merge_notes
 from energylens.db.provenance import RunInfo, SaeInfo, read_run
+from energylens.db.same import first_difference
 from energylens.db.shards import new_shard
 from energylens.db.version import check_format, create_store
 from energylens.db.whole import sync
 from energylens.errors import StoreError
+
+_PIECE = 1 << 20
+"""Bytes copied at once."""
 
 
 def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
@@ -24,6 +31,7 @@ def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
     Raises:
         StoreError: a source is no store, two stores hold different runs, SAEs or shards under one
             name, or the disk cannot be written.
+        StoreDamagedError: a shard is not what its manifest says.
     """
     for source in sources:
         check_format(source)
@@ -83,18 +91,49 @@ class _Merge:
         """Copy a shard, or make sure that the target has the same; whether it was copied."""
         final = self.target.shard(number)
         if (final / "manifest.json").exists():
-            if read_manifest(final).fingerprint != read_manifest(shard).fingerprint:
+            if found := first_difference(shard, final):
                 raise StoreError(
-                    f"'{shard}' and '{final}' hold different rows; delete the one that is wrong "
-                    "and merge again"
+                    f"'{shard}' and '{final}' differ: {found.table}, row {found.row}: "
+                    f"{found.column} is {found.first} in the first and {found.second} in the "
+                    "second; delete the one that is wrong and merge again"
                 )
             return False
         with new_shard(self.target, number) as partial:
-            for file in sorted(shard.iterdir()):
-                shutil.copy2(file, partial / file.name)
-                sync(partial / file.name)
+            for entry in read_manifest(shard).files:
+                _copy_file(shard, entry, partial)
+            shutil.copyfile(shard / "manifest.json", partial / "manifest.json")
+            sync(partial / "manifest.json")
             sync(partial)
         return True
+
+
+def _copy_file(shard: Path, entry: FileEntry, partial: Path) -> None:
+    """Copy a file and make sure that what was read is what its manifest says."""
+    path, digest = shard / entry.path, hashlib.sha256()
+    with _opened(path) as source, (partial / entry.path).open("xb") as copy:
+        while piece := _read(source, path):
+            digest.update(piece)
+            copy.write(piece)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if digest.hexdigest() != entry.sha256:
+        raise damaged(path, "it is not what its manifest says")
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
+
+
+def _read(source: BinaryIO, path: Path) -> bytes:
+    """The next piece; a source that cannot be read is not taken for a target that cannot be
+    written."""
+    try:
+        return source.read(_PIECE)
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
 
 
 def _identity(run: RunInfo) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from energylens.db.claim import claim
 from energylens.db.layout import RunLayout
-from energylens.db.manifest import Manifest, entry_of, write_manifest
+from energylens.db.manifest import Machine, Manifest, entry_of, write_manifest
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
 from energylens.db.whole import partial_of, sync, writing
@@ -25,8 +25,10 @@ _ADVICE = "wait for it, stop it, or share the work out with --shard I/N"
 class ShardWriter:
     """Collects the tables of one shard; made by `write_shard`."""
 
-    def __init__(self, directory: Path, tables: tuple[str, ...]) -> None:
-        self._directory = directory
+    def __init__(
+        self, directory: Path, tables: tuple[str, ...], made_on: Machine | None = None
+    ) -> None:
+        self._directory, self._made_on = directory, made_on
         self._writers = {
             name: TableWriter(directory / f"{name}.parquet", TABLES[name]) for name in tables
         }
@@ -52,7 +54,7 @@ class ShardWriter:
         for name, writer in self._writers.items():
             sync(writer.path)
             entries.append(entry_of(self._directory, writer.path, name, writer.rows))
-        write_manifest(self._directory, Manifest(tuple(entries)))
+        write_manifest(self._directory, Manifest(tuple(entries), made_on=self._made_on))
 
 
 @contextmanager
@@ -92,15 +94,19 @@ def lock_of(run: RunLayout, number: int) -> Path:
 
 
 @contextmanager
-def write_shard(run: RunLayout, number: int, tables: tuple[str, ...]) -> Iterator[ShardWriter]:
+def write_shard(
+    run: RunLayout, number: int, tables: tuple[str, ...], made_on: Machine | None = None
+) -> Iterator[ShardWriter]:
     """A writer for one shard; leaving the block without an error makes the shard appear.
+
+    `made_on` is the machine that computes its rows, where a model does.
 
     Raises:
         StoreBusyError: another process is writing this shard.
         StoreError: the disk is full or cannot be written.
     """
     with new_shard(run, number) as partial:
-        writer = ShardWriter(partial, tables)
+        writer = ShardWriter(partial, tables, made_on)
         try:
             yield writer
             writer.finish()

@@ -23,6 +23,7 @@ from energylens.db.shards import ShardWriter, write_shard
 from energylens.errors import UsageError
 from energylens.ingest.corpus import Context, Corpus, CorpusPlan, TokenizedText
 from energylens.ingest.gradient_sums import GradientTally
+from energylens.ingest.machine import this_machine
 from energylens.ingest.measure import Instruments, measure
 from energylens.ingest.plan import Prepared
 from energylens.ingest.progress import Progress
@@ -84,7 +85,7 @@ def ingest(prepared: Prepared, part: Part, progress: Progress) -> int:
     done = 0
     progress.step("ingest", 0, total, "tokens")
     for number, items in groupby(stream(prepared.corpus, plan, missing), key=itemgetter(0)):
-        with write_shard(prepared.layout, number, tables) as writer:
+        with write_shard(prepared.layout, number, tables, this_machine()) as writer:
             tally = GradientTally(
                 prepared.instruments, prepared.run.run_id, number, prepared.run.n_ctx
             )

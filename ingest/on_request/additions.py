@@ -22,6 +22,7 @@ from energylens.db.shards import ShardWriter, write_shard
 from energylens.db.store import Store, open_store
 from energylens.db.table import constants
 from energylens.errors import CheckRefusedError, UsageError
+from energylens.ingest.machine import this_machine
 from energylens.ingest.measure import measure
 from energylens.ingest.names import is_same, named_beside
 from energylens.ingest.on_request.reopen import reopen_texts
@@ -83,7 +84,7 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
     for source, items in groupby(
         stream(loaded.corpus, loaded.plan, set(missing)), key=itemgetter(0)
     ):
-        with write_shard(layout, missing[source], (table,)) as writer:
+        with write_shard(layout, missing[source], (table,), this_machine()) as writer:
             for block in blocks(item for _, item in items):
                 if not block.contexts:
                     continue
@@ -137,7 +138,7 @@ def add_sae(
         missing = _begin(layout, _codes(sae.sae_id))
         bounds = _bounds(opened, run, layout)
         for source_shard, number in missing.items():
-            with write_shard(layout, number, ("codes",)) as writer:
+            with write_shard(layout, number, ("codes",), this_machine()) as writer:
                 _encode_shard(opened, run, sae, bounds[source_shard], writer)
             progress.step("encoding", source_shard + 1, run.n_shards, "shards")
     return sae.sae_id, len(missing)

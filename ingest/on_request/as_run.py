@@ -13,6 +13,7 @@ from energylens.db.provenance import RunInfo, RunKind
 from energylens.db.shards import write_shard
 from energylens.db.store import open_store
 from energylens.ingest.gradient_sums import GradientTally
+from energylens.ingest.machine import this_machine
 from energylens.ingest.measure import Measured
 from energylens.ingest.on_request.reopen import Reopened
 from energylens.ingest.rows import RowMaker
@@ -37,7 +38,7 @@ def keep(reopened: Reopened, kind: RunKind, settings: object, kept: Sequence[Mea
     instruments = replace(reopened.instruments, keep_activations=False)
     run = _run(reopened, run_id, kind, asked, kept)
     rows = RowMaker(run_id, run.n_ctx, reopened.model.tokenizer, _counts(reopened))
-    with write_shard(layout, 0, tables_of(instruments)) as writer:
+    with write_shard(layout, 0, tables_of(instruments), this_machine()) as writer:
         tally = GradientTally(instruments, run_id, 0, run.n_ctx)
         texts = [context.text for measured in kept for context in measured.contexts]
         writer.write("texts", rows.texts(texts))

@@ -1,0 +1,186 @@
+"""What merging takes for the same shard, what it refuses, and what it says of it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from energylens.db.layout import StoreLayout
+from energylens.db.manifest import Machine, entry_of, read_manifest, write_manifest
+from energylens.db.merge import merge_stores
+from energylens.db.parquet import TableWriter
+from energylens.db.schema import TABLES
+from energylens.db.verify import verify_store
+from energylens.errors import StoreDamagedError, StoreError
+
+Change = Callable[[np.ndarray], np.ndarray]
+AVX2, AVX512 = (Machine("2.13.0", cpu, "mkl 2024.2", 2) for cpu in ("AVX2", "AVX512"))
+
+
+@pytest.fixture
+def pair(store_path: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two copies of a store."""
+    first, second = (shutil.copytree(store_path, tmp_path / f"{n}.lens") for n in "ab")
+    return Path(first), Path(second)
+
+
+def shard(store: Path) -> Path:
+    return StoreLayout(store).runs()[0].complete_shards()[0]
+
+
+def rewrite(
+    store: Path, table: str, column: str, change: Change, machine: Machine | None = AVX512
+) -> None:
+    """Change a column of a shard's table, written in row groups of other sizes, and its manifest
+    with it."""
+    folder = shard(store)
+    path = folder / f"{table}.parquet"
+    rows = pq.read_table(path)
+    old = rows[column].combine_chunks()
+    if isinstance(old, pa.ListArray):
+        new: pa.Array = pa.ListArray.from_arrays(
+            old.offsets, pa.array(change(old.values.to_numpy(zero_copy_only=False).copy()))
+        )
+    else:
+        new = pa.array(
+            change(old.to_numpy(zero_copy_only=False).copy()), old.type, from_pandas=True
+        )
+    rows = rows.set_column(rows.column_names.index(column), column, new)
+    with TableWriter(path, TABLES[table]) as out:
+        for start in range(0, rows.num_rows, 17):
+            out.write(rows.slice(start, 17))
+    manifest = read_manifest(folder)
+    files = [
+        entry_of(folder, path, table, rows.num_rows) if e.table == table else e
+        for e in manifest.files
+    ]
+    write_manifest(folder, replace(manifest, files=tuple(files), made_on=machine))
+
+
+def made_on(store: Path, machine: Machine | None) -> None:
+    write_manifest(shard(store), replace(read_manifest(shard(store)), made_on=machine))
+
+
+def by(factor: float) -> Change:
+    return lambda values: values * np.float32(factor)
+
+
+def test_a_shard_says_what_computed_it(store_path: Path) -> None:
+    import torch
+
+    machine = read_manifest(shard(store_path)).made_on
+    assert machine is not None
+    assert machine.torch == torch.__version__ and machine.threads == torch.get_num_threads()
+    assert machine.cpu == torch.backends.cpu.get_cpu_capability()
+    assert machine.blas.split()[0] in torch.__config__.show()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("codes", "activation"),
+        ("tokens", "energy"),
+        ("gradient_contexts", "sum_gradient"),
+        ("gradient_sums", "sum_g"),
+    ],
+)
+@pytest.mark.parametrize("other", [AVX512, None])
+def test_rounding_of_another_machine_is_the_same_shard(
+    pair: tuple[Path, Path], table: str, column: str, other: Machine | None
+) -> None:
+    made_on(pair[0], AVX2)
+    rewrite(pair[1], table, column, by(1 + 3e-5), other)
+    assert list(merge_stores(pair[0], [pair[1]]).values()) == [0]
+
+
+def test_machines_that_are_alike_must_agree_exactly(pair: tuple[Path, Path]) -> None:
+    made_on(pair[0], AVX2)
+    rewrite(pair[1], "codes", "activation", by(1.0), AVX2)  # other bytes, the same rows
+    assert list(merge_stores(pair[0], [pair[1]]).values()) == [0]
+    rewrite(pair[1], "codes", "activation", by(1 + 1e-6), AVX2)
+    with pytest.raises(StoreError, match=r"differ: codes, row .*: activation is"):
+        merge_stores(pair[0], [pair[1]])
+
+
+def one_off(row: int, factor: float) -> Change:
+    def change(values: np.ndarray) -> np.ndarray:
+        values[row] *= factor
+        return values
+
+    return change
+
+
+def test_what_differs_is_told_with_table_row_and_both_values(pair: tuple[Path, Path]) -> None:
+    old = pq.read_table(shard(pair[0]) / "codes.parquet").slice(40, 1).to_pylist()[0]
+    rewrite(pair[1], "codes", "activation", one_off(40, 1.001))
+    new = pq.read_table(shard(pair[1]) / "codes.parquet").slice(40, 1).to_pylist()[0]
+    with pytest.raises(StoreError) as said:
+        merge_stores(pair[0], [pair[1]])
+    where = f"sae_id {old['sae_id']!r}, token_index {old['token_index']}, feature_id "
+    assert f"codes, row {where}{old['feature_id']}: " in str(said.value)
+    values = f"activation is {new['activation']!r} in the first and {old['activation']!r} in the"
+    assert values in str(said.value)
+    assert str(shard(pair[0])) in str(said.value) and str(shard(pair[1])) in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "change", "said"),
+    [
+        ("codes", "feature_id", lambda v: v + (np.arange(len(v)) == 3), "row number 3: feature_id"),
+        ("tokens", "vocab_id", lambda v: v + 1, "tokens, row token_index 0: vocab_id is "),
+        ("tokens", "energy", lambda v: np.where(np.arange(len(v)) == 1, np.nan, v), "energy is "),
+        ("gradient_contexts", "sum_gradient", one_off(2, -1.0), "sum_gradient is .* at place 2"),
+    ],
+)
+def test_keys_and_exact_columns_are_compared_exactly(
+    pair: tuple[Path, Path], table: str, column: str, change: Change, said: str
+) -> None:
+    rewrite(pair[1], table, column, change)
+    with pytest.raises(StoreError, match=said):
+        merge_stores(pair[0], [pair[1]])
+
+
+def test_a_table_that_ends_early_is_told(pair: tuple[Path, Path]) -> None:
+    folder = shard(pair[1])
+    rows = pq.read_table(folder / "codes.parquet")
+    pq.write_table(rows.slice(0, rows.num_rows - 1), folder / "codes.parquet")
+    manifest = read_manifest(folder)
+    entries = [
+        entry_of(folder, folder / e.path, e.table, e.rows - (e.table == "codes"))
+        for e in manifest.files
+    ]
+    write_manifest(folder, replace(manifest, files=tuple(entries)))
+    with pytest.raises(StoreError, match=rf"rows is {rows.num_rows - 1:,} in .* {rows.num_rows:,}"):
+        merge_stores(pair[0], [pair[1]])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("table", ["texts", "codes", "gradient_sums"])
+def test_a_flipped_bit_is_not_merged(
+    store_path: Path, pair: tuple[Path, Path], tmp_path: Path, table: str
+) -> None:
+    broken = shard(pair[0]) / f"{table}.parquet"
+    flip(broken)
+    new = tmp_path / "new.lens"
+    with pytest.raises(StoreDamagedError, match=f"'{broken}' is damaged"):
+        merge_stores(new, [pair[0]])
+    assert not list((new / "runs").glob("*/shards/*"))
+    assert list(merge_stores(new, [store_path]).values()) == [1]
+    assert verify_store(new) == []
+
+
+def test_a_flipped_bit_is_not_taken_for_another_machine(pair: tuple[Path, Path]) -> None:
+    rewrite(pair[0], "tokens", "energy", by(1 + 1e-6))
+    flip(shard(pair[1]) / "tokens.parquet")
+    with pytest.raises(StoreDamagedError, match=f"'{shard(pair[1])}/tokens.parquet' is damaged"):
+        merge_stores(pair[0], [pair[1]])
