@@ -60,6 +60,7 @@ _ALSO: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8,
         "head_dim": 8, "global_head_dim": 8,
     },
+    "falcon_h1": {**_MAMBA, "mamba_d_ssm": 64, "mamba_chunk_size": 8},
     "flint": {"mlp_only_layers": []},
     "glm4_moe": {"first_k_dense_replace": 0},
     "glm4_moe_lite": _LATENT,
@@ -83,6 +84,10 @@ _ALSO: dict[str, dict[str, Any]] = {
         "expert_ffn_hidden_size": 16, "moe_topk": 2,
     },
     "mistral": {"sliding_window": 8},
+    "nemotron_h": {
+        "mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 1,
+        "chunk_size": 8,
+    },
     "opt": {"activation_function": "relu"},
     "phi3": {"sliding_window": None},
     "qwen3_5_moe_text": _LINEAR,
@@ -110,7 +115,11 @@ def small_config(model_type: str, **changes: Any) -> PretrainedConfig:
     """A configuration of this type with small sizes; `changes` come last."""
     kind = CONFIG_MAPPING[model_type]
     default = kind()
-    sizes = {name: size for name, size in _SIZES.items() if _knows(default, name)}
+    sizes = {
+        name: size
+        for name, size in _SIZES.items()
+        if kind.attribute_map.get(name) not in _SIZES and _knows(default, name)  # not by two names
+    }
     return kind(**{**sizes, **_ALSO.get(model_type, {}), **changes})
 
 

@@ -71,6 +71,7 @@ class RunInfo:
     d_vocab: int
     dtype: str
     loader: str
+    quantisation: str | None = None
     hooks: list[str] = field(default_factory=list)
     hook_median_norms: list[float] = field(default_factory=list)
     lens_layers: list[int] = field(default_factory=list)

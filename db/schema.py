@@ -49,6 +49,12 @@ RUNS = Table(
         Column("d_vocab", pa.int64(), "entries of the model's vocabulary"),
         Column("dtype", pa.string(), "number format of the forward pass"),
         Column("loader", pa.string(), "how the model was loaded and run"),
+        Column(
+            "quantisation",
+            pa.string(),
+            "formats the weights had on disk before they were made numbers again; NULL where they "
+            "were never quantised",
+        ),
         Column("hooks", pa.list_(pa.string()), "hooks read in this run"),
         Column(
             "hook_median_norms",

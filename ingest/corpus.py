@@ -95,8 +95,17 @@ class CorpusPlan:
 class Corpus:
     """Texts, a tokenizer and a context length."""
 
-    def __init__(self, spec: str, tokenizer: Any, n_ctx: int, bos_id: int | None) -> None:
-        """`bos_id` begins every context; None prepends nothing."""
+    def __init__(
+        self,
+        spec: str,
+        tokenizer: Any,
+        n_ctx: int,
+        bos_id: int | None,
+        n_ids: int | None = None,
+    ) -> None:
+        """`bos_id` begins every context; None prepends nothing. `n_ids` is how many vocabulary ids
+        the model knows; None checks none."""
+        self.n_ids = n_ids
         self.spec, self.tokenizer, self.n_ctx, self.bos_id = spec, tokenizer, n_ctx, bos_id
         self.room = n_ctx - (bos_id is not None)
         if self.room < 1:
@@ -110,7 +119,7 @@ class Corpus:
         """
         digest = hashlib.sha256()
         n_tokens_of_text: list[int] = []
-        vocab_counts = np.zeros(len(self.tokenizer), dtype=np.int64)
+        vocab_counts = np.zeros(self._largest_id() + 1, dtype=np.int64)
         for group in _grouped(iter_texts(self.spec)):
             for text, ids in zip(group, self._encode(group)["input_ids"], strict=True):
                 for part in (text.text, text.category, text.source):
@@ -173,13 +182,31 @@ class Corpus:
         sizes = [self.room] * whole + ([rest] if rest else [])
         return np.array(sizes, dtype=np.int64) + (self.bos_id is not None)
 
+    def _largest_id(self) -> int:
+        """Ids may have gaps, so that their count says too little."""
+        return max(self.tokenizer.get_vocab().values())
+
     def _encode(self, group: list[Text]) -> dict[str, list[list]]:
         texts = [text.text for text in group]
         encodings = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            if self.n_ids is not None and max(encoding.ids, default=0) >= self.n_ids:
+                raise TextsError(self._beyond(text, encoding))
         return {
             "input_ids": [encoding.ids for encoding in encodings],
             "offset_mapping": [encoding.offsets for encoding in encodings],
         }
+
+    def _beyond(self, text: str, encoding: Any) -> str:
+        at = next(i for i, number in enumerate(encoding.ids) if number >= self.n_ids)
+        start, end = encoding.offsets[at]
+        around = text[max(0, start - 20) : end + 20]
+        return (
+            f"the token {encoding.tokens[at]!r} in the text {around!r} has the id "
+            f"{encoding.ids[at]:,}, but the model knows {self.n_ids:,} tokens and its tokenizer "
+            f"{len(self.tokenizer):,}: tokenizer and model do not belong together, or the model's "
+            "embedding was not resized when tokens were added"
+        )
 
 
 def _shard_starts(sizes: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from energylens.ingest.measure import Instruments
 from energylens.lens.batching import batches, pad
 from energylens.lens.gate import GateResult, GateSums, ce_losses, encode_tokens, reconstruct_tokens
 from energylens.lens.models import run_hooks
+from energylens.lens.pieces import special_ids
 from energylens.lens.saes import Sae, check_fit
 
 SAMPLE_TOKENS = 8_192
@@ -44,8 +45,8 @@ def run_gate(corpus: Corpus, plan: CorpusPlan, instruments: Instruments) -> Gate
     norms: list[list[np.ndarray]] = [[] for _ in instruments.hooks]
     n_ce = 0
     names = {*instruments.hooks, *(sae.target_hook for sae in instruments.saes)}
-    special = torch.tensor(sorted(model.tokenizer.all_special_ids), dtype=torch.long)
-    for contexts in _sample_batches(corpus, plan, instruments.batch_tokens):
+    special = torch.tensor(special_ids(model.tokenizer), dtype=torch.long)
+    for contexts in _sample_batches(corpus, plan, instruments):
         ids, mask = pad([c.ids for c in contexts])
         _, cache = run_hooks(model, ids, mask.long(), names)
         counted = mask & ~torch.isin(ids, special)
@@ -89,9 +90,12 @@ def _score(losses: np.ndarray) -> float | None:
     return None if ablated == clean else (ablated - with_sae) / (ablated - clean)
 
 
-def _sample_batches(corpus: Corpus, plan: CorpusPlan, batch_tokens: int) -> Iterator[list[Context]]:
+def _sample_batches(
+    corpus: Corpus, plan: CorpusPlan, instruments: Instruments
+) -> Iterator[list[Context]]:
     sample = sample_contexts(corpus, plan, SAMPLE_TOKENS)
-    for batch in batches([len(c.ids) for c in sample], batch_tokens):
+    lengths = [len(c.ids) for c in sample]
+    for batch in batches(lengths, instruments.batch_tokens, instruments.model.regime):
         yield [sample[i] for i in batch]
 
 

@@ -93,7 +93,8 @@ def measure(instruments: Instruments, contexts: Sequence[Context]) -> Measured:
     """Run a block in batches of contexts of like length and put its tokens in order."""
     order: list[int] = []
     parts: list[_Part] = []
-    for batch in batches([len(c.ids) for c in contexts], instruments.batch_tokens):
+    lengths = [len(c.ids) for c in contexts]
+    for batch in batches(lengths, instruments.batch_tokens, instruments.model.regime):
         parts.append(_run(instruments, [contexts[i] for i in batch]))
         order += batch
     return _in_order(contexts, order, parts)

@@ -117,9 +117,10 @@ def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loa
             f"there is no lens gradient at '{inner[0]}': it is neither the residual stream nor "
             "what a block's attention or MLP adds to it; leave out the hook or --keep gradients"
         )
-    prepend_bos = _prepend_bos(config, model, saes)
+    prepend_bos, notices = _prepend_bos(config, model, saes)
     n_ctx = _n_ctx(config, model, saes)
-    corpus = Corpus(config.texts, model.tokenizer, n_ctx, model.bos_id if prepend_bos else None)
+    bos_id = model.bos_id if prepend_bos else None
+    corpus = Corpus(config.texts, model.tokenizer, n_ctx, bos_id, model.n_ids)
     instruments = Instruments(
         model=model,
         saes=tuple(saes),
@@ -133,7 +134,7 @@ def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loa
         with_output=config.energies != "none",
         batch_tokens=config.batch_tokens,
     )
-    return Loaded(config, corpus, corpus.plan(), instruments, tuple(_notices(model)))
+    return Loaded(config, corpus, corpus.plan(), instruments, (*notices, *_notices(model)))
 
 
 def _notices(model: LanguageModel) -> Iterator[str]:
@@ -191,7 +192,10 @@ def _refuse(verdicts: Sequence[str], accepted: bool) -> None:
         )
 
 
-def _prepend_bos(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> bool:
+def _prepend_bos(
+    config: IngestConfig, model: LanguageModel, saes: list[Sae]
+) -> tuple[bool, list[str]]:
+    """Whether contexts begin with BOS, and what is to be said of it."""
     declared = {sae.prepend_bos for sae in saes if sae.prepend_bos is not None}
     wanted = config.prepend_bos
     if wanted is None:
@@ -201,10 +205,17 @@ def _prepend_bos(config: IngestConfig, model: LanguageModel, saes: list[Sae]) ->
                 "runs, or decide with --bos or --no-bos"
             )
         wanted = declared.pop() if declared else model.bos_id is not None
-        return wanted and model.bos_id is not None
-    if wanted and model.bos_id is None:
-        raise UsageError(f"the tokenizer of '{model.source}' has no BOS token; leave out --bos")
-    return wanted
+    if not wanted or model.bos_id is not None:
+        return wanted, []
+    lacks = f"the tokenizer of '{model.source}' has no BOS token"
+    why = " and an SAE declares that it was trained with one" if True in declared else ""
+    if config.prepend_bos is None and model.tokenizer.eos_token_id is None:
+        return False, [f"{lacks}{why}: it has no EOS either, so contexts begin with their text"]
+    model.begin_with_eos()
+    return True, [
+        f"{lacks}{why}: contexts begin with its EOS, {model.tokenizer.eos_token!r}, which "
+        "TransformerLens takes for BOS when SAEs are trained; --no-bos leaves it out"
+    ]
 
 
 def _n_ctx(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> int:
@@ -302,6 +313,7 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
         d_vocab=model.readout.d_vocab,
         dtype=model.dtype,
         loader="transformers + TransformerBridge, weights not processed",
+        quantisation=model.quantisation,
         hooks=list(instruments.hooks),
         hook_median_norms=list(report.median_norms),
         lens_layers=list(instruments.lens_layers),

@@ -14,6 +14,7 @@ from energylens.ingest.gradient_sums import GradientTally
 from energylens.ingest.measure import Instruments, Measured
 from energylens.lens.energy import Energies
 from energylens.lens.gradients import VARIANTS
+from energylens.lens.pieces import special_ids
 from energylens.lens.routers import Router
 
 
@@ -91,7 +92,7 @@ class RowMaker:
         """ln of the corpus count of each token's vocabulary id; NaN for special tokens."""
         ids = np.concatenate([np.array(c.ids, dtype=np.int64) for c in contexts])
         no_piece = np.array([piece is None for c in contexts for piece in c.pieces])
-        special = np.isin(ids, self.tokenizer.all_special_ids) | no_piece
+        special = np.isin(ids, special_ids(self.tokenizer)) | no_piece
         return np.where(special, np.nan, np.log(np.maximum(self.vocab_counts[ids], 1)))
 
     def _contexts(self, contexts: Sequence[Context]) -> pa.Table:

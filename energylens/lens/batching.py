@@ -1,6 +1,6 @@
 """Contexts of like length in one batch, padded on the right and masked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +26,19 @@ def batch_of(contexts: Sequence[tuple[list[int], list[int]]]) -> Batch:
     return Batch(ids, mask, torch.where(mask, next_ids, NO_NEXT))
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of contexts, shortest first, as many as stay within `batch_tokens` when padded."""
+def batches(
+    lengths: Sequence[int],
+    batch_tokens: int,
+    regime: Callable[[int], object] = lambda length: None,
+) -> Iterator[list[int]]:
+    """Indices of contexts, shortest first, as many as stay within `batch_tokens` when padded.
+
+    Contexts whose lengths are of another regime never share a batch (`energylens.lens.rope`).
+    """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[index] > batch_tokens:
+        full = (len(batch) + 1) * lengths[index] > batch_tokens
+        if batch and (full or regime(lengths[index]) != regime(lengths[batch[0]])):
             yield batch
             batch = []
         batch.append(index)

@@ -6,27 +6,25 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import torch
-import transformers
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from energylens.builtin import builtin_path
-from energylens.errors import ModelError
+from energylens.errors import ModelError, UsageError
+from energylens.lens.checkpoints import context_length, load_checkpoint, reason_of
 from energylens.lens.experts import Mixtures, watch
-from energylens.lens.readout import ReadOut, probe_norm
+from energylens.lens.readout import ReadOut, no_norm, probe_norm
+from energylens.lens.rope import Regime, regimes
 from energylens.mesanet.hooked import HookedMesaNet
 from energylens.mesanet.model import MesaNetForCausalLM
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SAMPLE_TOKENS = 8
+_DEFAULT_N_CTX = 2048
+"""Where a configuration names no length: recurrent models and ALiBi take any."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,10 @@ class LanguageModel:
     """The few tokens that model and wrapper were compared on."""
     mixtures: Mixtures
     """Its mixtures of experts; none in a dense model."""
+    regime: Callable[[int], Regime]
+    """What a context's length decides of how it is read; others may not share its pass."""
+    quantisation: str | None = None
+    """Formats its weights had on disk; None where they were never quantised."""
 
     @property
     def hf_model(self) -> Any:
@@ -70,6 +72,25 @@ class LanguageModel:
     def bos_id(self) -> int | None:
         """The token that begins a text; None where the tokenizer has none. It may be 0."""
         return self.tokenizer.bos_token_id
+
+    def begin_with_eos(self) -> None:
+        """Let EOS stand for the BOS the tokenizer lacks, as TransformerLens does when SAEs are
+        trained.
+
+        Raises:
+            UsageError: it has no EOS either.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise UsageError(
+                f"the tokenizer of '{self.source}' has neither a BOS nor an EOS token for contexts "
+                "to begin with; leave out --bos"
+            )
+        self.tokenizer.bos_token = self.tokenizer.eos_token
+
+    @property
+    def n_ids(self) -> int:
+        """Vocabulary ids the model can read and predict: below this."""
+        return min(self.hf_model.get_input_embeddings().weight.shape[0], self.readout.d_vocab)
 
     def resid_post(self, layer: int) -> str:
         """The hook of the residual stream after a block; layer -1 is before the first."""
@@ -97,42 +118,28 @@ class LanguageModel:
 
 
 def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
-    """Load a model and its tokenizer from a directory, the hub, or what is bundled.
-
-    Only safetensors weights are read and no code of the model's repository is run.
+    """Load a model and its tokenizer from a directory, a GGUF file, the hub, or what is bundled.
 
     Raises:
-        ModelError: it cannot be found, read or understood, or its weights hold NaN.
+        ModelError: it cannot be found, read or understood, is not causal, or is not computed alike
+            by TransformerLens.
     """
-    where = _resolve(source)
-    if dtype not in DTYPES:
-        raise ModelError(f"unknown number format '{dtype}'; there are: {', '.join(DTYPES)}")
-    try:
-        hf_model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and others
-        raise ModelError(_load_message(source, where, error)) from error
-    _check_weights(hf_model, source)
-    hf_model.eval()
-    sample = torch.arange(8)[None] % hf_model.config.get_text_config().vocab_size
-    with torch.no_grad(), watch(hf_model) as watched:
-        expected = hf_model(sample).logits.float()
+    loaded = load_checkpoint(source, dtype)
+    hf_model, tokenizer = loaded.model, loaded.tokenizer
     config = hf_model.config.get_text_config()
+    n_ctx = context_length(hf_model.config)
+    n_sample = min(_SAMPLE_TOKENS, n_ctx or _SAMPLE_TOKENS)
+    sample = torch.arange(n_sample)[None] % config.vocab_size
+    regime = regimes(hf_model)
+    expected, mixtures = _bare_pass(hf_model, sample, source)
     if isinstance(hf_model, MesaNetForCausalLM):
         bridge: Any = HookedMesaNet(hf_model)
-        shape = (config.num_hidden_layers, config.hidden_size, config.max_position_embeddings)
+        shape = (config.num_hidden_layers, config.hidden_size)
         readout = _readout(hf_model.ln_final, hf_model.lm_head, config)
     else:
-        bridge = _wrapped(source, where, hf_model, tokenizer, device)
-        shape = (int(bridge.cfg.n_layers), int(bridge.cfg.d_model), int(bridge.cfg.n_ctx))
-        readout = _readout(
-            bridge.ln_final.original_component,
-            bridge.unembed.original_component,
-            config,
-            float(bridge.cfg.eps),
-        )
+        bridge = _wrapped(source, hf_model, tokenizer, device)
+        shape = (int(bridge.cfg.n_layers), int(bridge.cfg.d_model))
+        readout = _bridge_readout(bridge, hf_model, config)
     model = LanguageModel(
         source=source,
         bridge=bridge,
@@ -140,14 +147,41 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
         revision=getattr(hf_model.config, "_commit_hash", None),
         n_layers=shape[0],
         d_model=shape[1],
-        n_ctx=shape[2],
+        n_ctx=n_ctx or _DEFAULT_N_CTX,
         dtype=dtype,
         readout=readout,
         sample=sample,
-        mixtures=watched.mixtures(sample.numel()),
+        mixtures=mixtures,
+        regime=regime,
+        quantisation=loaded.quantisation,
     )
     _check_logits(model, sample, expected)
     return model
+
+
+def _bare_pass(
+    hf_model: Any, ids: Int[Tensor, "1 pos"], source: str
+) -> tuple[Float[Tensor, "1 pos d_vocab"], Mixtures]:
+    """What the model computes before it is wrapped; and it must not look ahead."""
+    other = ids.clone()
+    other[:, -1] = (other[:, -1] + 1) % hf_model.config.get_text_config().vocab_size
+    name = type(hf_model).__name__
+    try:
+        with torch.no_grad():
+            changed = hf_model(other).logits.float()
+            with watch(hf_model) as watched:
+                expected = hf_model(ids).logits.float()
+    except Exception as error:  # whatever a model's own code raises
+        raise ModelError(
+            f"the {name} '{source}' fails on {ids.shape[1]} tokens: {reason_of(error)}"
+        ) from error
+    gap = (changed - expected)[:, :-1].abs()
+    if gap.numel() and not float(gap.max()) <= 1e-2 * max(1.0, float(expected.abs().max())):
+        raise ModelError(
+            f"the {name} '{source}' is not causal: its tokens see those that come after, so there "
+            "is no energy of a next token; a causal language model is needed"
+        )
+    return expected, watched.mixtures(ids.numel())
 
 
 def run_hooks(
@@ -196,38 +230,6 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return hashlib.sha256(backend.to_str().encode()).hexdigest()
 
 
-def _resolve(source: str) -> str:
-    if source.startswith("builtin:"):
-        return str(builtin_path("models", source))
-    path = Path(source)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"'{source}' holds no config.json, so it is no Hugging Face model")
-        return str(path)
-    if path.exists() or source.startswith((".", "/", "~")):
-        raise ModelError(f"'{source}' is no directory with a Hugging Face model")
-    return source
-
-
-def _load_message(source: str, where: str, error: Exception) -> str:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(where).is_dir():
-        return f"the model in '{source}' cannot be loaded: {first_line}"
-    return (
-        f"the model '{source}' is no directory here and could not be had from the hub "
-        f"({first_line}); check the name and the network, or give a directory"
-    )
-
-
-def _check_weights(hf_model: Any, source: str) -> None:
-    for name, parameter in hf_model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ModelError(
-                f"the weights of '{source}' hold NaN or infinity in {name}; "
-                "the file is damaged or was made so; fetch or train it again"
-            )
-
-
 def _check_logits(
     model: LanguageModel, ids: Int[Tensor, "1 pos"], expected: Float[Tensor, "1 pos d_vocab"]
 ) -> None:
@@ -237,11 +239,17 @@ def _check_logits(
     a wrapper may miss; a wrong one would spoil every row without a sign.
     """
     last = model.resid_post(model.n_layers - 1)
-    logits, cache = run_hooks(model, ids, torch.ones_like(ids), [last])
+    wrapped = f"TransformerLens {version('transformer-lens')}'s wrapper"
+    try:
+        logits, cache = run_hooks(model, ids, torch.ones_like(ids), [last])
+    except Exception as error:  # the wrapper raises KeyError, RuntimeError and others
+        raise ModelError(
+            f"{wrapped} cannot run the {model.model_class} '{model.source}': {reason_of(error)}"
+        ) from error
     assert logits is not None, "the pass was not stopped early"
     tolerance = 1e-3 if model.dtype == "float32" else 0.25
     for what, found in (
-        ("TransformerLens' wrapper", logits.float()),
+        (wrapped, logits.float()),
         ("the logit lens at the last layer", model.readout.logits(cache[last][0])[None]),
     ):
         gap = float((found - expected).abs().max())
@@ -249,29 +257,49 @@ def _check_logits(
             raise ModelError(
                 f"{what} computes other logits than the {model.model_class} '{model.source}' "
                 f"itself (off by {gap:.2g}), so nothing measured through it could be trusted; "
-                "this architecture needs another version of transformer-lens"
+                "models of this class are not read"
             )
 
 
-def _wrapped(
-    source: str, where: str, hf_model: Any, tokenizer: Any, device: str
-) -> TransformerBridge:
+def _wrapped(source: str, hf_model: Any, tokenizer: Any, device: str) -> TransformerBridge:
+    decoder = hf_model.get_decoder()
+    if getattr(decoder, "final_layer_norm", decoder) is None:  # OPT-350m; the wrapper wants one
+        decoder.final_layer_norm = nn.Identity()
     try:
         bridge = TransformerBridge.boot_transformers(
-            where, hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
+            source, hf_model=hf_model, tokenizer=copy.deepcopy(tokenizer), device=device
         )
     except Exception as error:
+        lens = f"TransformerLens {version('transformer-lens')}"
+        unknown = "Could not determine supported architecture" in str(error)
+        reason = "it has no adapter for this class" if unknown else reason_of(error)
         raise ModelError(
-            f"'{source}' is a {type(hf_model).__name__}, which TransformerLens cannot wrap: {error}"
+            f"'{source}' is a {type(hf_model).__name__}, which {lens} cannot wrap: {reason}"
         ) from error
     bridge.eval()
     return bridge
 
 
-def _readout(norm_module: Any, head: Any, config: Any, eps: float = 1e-6) -> ReadOut:
-    eps = _first(norm_module, ("eps", "variance_epsilon", "epsilon")) or eps
+def _bridge_readout(bridge: Any, hf_model: Any, config: Any) -> ReadOut:
+    final = getattr(bridge, "ln_final", None)
+    norm = None if final is None else final.original_component
+    projected = getattr(hf_model.get_decoder(), "project_out", None)  # OPT-350m
+    head = bridge.unembed.original_component
+    return _readout(norm, head, config, float(bridge.cfg.eps), projected)
+
+
+def _readout(
+    norm_module: Any, head: Any, config: Any, eps: float = 1e-6, projected: Any = None
+) -> ReadOut:
+    """`projected` is a linear map between the norm and the head; `norm_module` may be None."""
     weight, bias = head.weight.detach(), getattr(head, "bias", None)
-    norm = probe_norm(norm_module, weight.shape[1], eps, weight.dtype)
+    if projected is not None:
+        weight = weight @ projected.weight.detach()
+    if norm_module is None or isinstance(norm_module, nn.Identity):
+        norm = no_norm(weight.shape[1])
+    else:
+        eps = _first(norm_module, ("eps", "variance_epsilon", "epsilon")) or eps
+        norm = probe_norm(norm_module, weight.shape[1], eps, weight.dtype)
     scale = _first(config, ("logit_scale",)) or 1.0 / (_first(config, ("logits_scaling",)) or 1.0)
     return ReadOut(
         norm=norm,

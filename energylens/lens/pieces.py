@@ -117,6 +117,14 @@ def _byte_level_alphabet() -> dict[str, int]:
     return table
 
 
+def special_ids(tokenizer: Any) -> list[int]:
+    """Ids of tokens that are no text: those with a role (BOS, EOS, padding), and those marked
+    special among the added ones, as chat markers are."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = {number for number, token in added.items() if token.special}
+    return sorted(marked | set(tokenizer.all_special_ids))
+
+
 def vocabulary_labels(tokenizer: Any) -> list[str]:
     """How every entry of a fast tokenizer's vocabulary reads; empty for one that is missing."""
     is_byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)

@@ -41,6 +41,11 @@ class FinalNorm:
         return self.gain * (self.centre(h) / self.scale(h)) + self.bias
 
 
+def no_norm(d_model: int) -> FinalNorm:
+    """What stands for the norm of a model that has none."""
+    return FinalNorm("none", torch.ones(d_model), torch.zeros(d_model), 0.0)
+
+
 @dataclass(frozen=True)
 class ReadOut:
     """Final norm, unembedding and what the model does to the logits after it."""

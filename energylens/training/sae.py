@@ -21,6 +21,7 @@ from torch import Tensor
 
 from energylens.errors import TrainingError
 from energylens.lens.models import LanguageModel, run_hooks
+from energylens.lens.pieces import special_ids
 from energylens.training.corpus import Windows
 from energylens.training.loop import Progress
 
@@ -112,7 +113,7 @@ def _activations(
     windows = Windows(ids, config.n_ctx, batch_size=8, seed=config.seed)
     if windows.steps_per_pass < 1:
         raise TrainingError(f"{len(ids):,} tokens of text are too few to train an SAE on")
-    special = torch.tensor(model.tokenizer.all_special_ids)
+    special = torch.tensor(special_ids(model.tokenizer))
     generator = torch.Generator().manual_seed(config.seed)
     held: dict[str, Tensor] = {}
     step, announced = 0, False

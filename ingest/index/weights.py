@@ -13,7 +13,7 @@ from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.table import constants
 from energylens.ingest.on_request.reopen import reopen_model, reopen_saes
 from energylens.lens.directions import Extremes, logit_weights, neighbours
-from energylens.lens.pieces import vocabulary_labels
+from energylens.lens.pieces import special_ids, vocabulary_labels
 
 LOGIT_TOKENS = 10
 """Promoted and suppressed tokens kept for each feature."""
@@ -108,7 +108,7 @@ def _vocabulary(tokenizer: Any, d_vocab: int) -> tuple[pa.Array, torch.Tensor]:
         list(range(min(d_vocab, len(tokenizer))))
     )
     labels = vocabulary_labels(tokenizer)[: len(tokens)]
-    special = set(tokenizer.all_special_ids)
+    special = set(special_ids(tokenizer))
     mask = [
         t is not None and i not in special and not _UNUSED.fullmatch(t)
         for i, t in enumerate(tokens)

@@ -176,7 +176,7 @@ def _rows(
     lens: list[LensEffect] = []
     total: list[Effect] = []
     lengths = [len(ids) for ids, _ in contexts]
-    for part in batches(lengths, reopened.instruments.batch_tokens):
+    for part in batches(lengths, reopened.instruments.batch_tokens, reopened.model.regime):
         batch = batch_of([contexts[i] for i in part])
         by_lens, by_model = ablation_effects(reopened.model, sae, one.feature_id, batch, seed)
         lens.append(by_lens)

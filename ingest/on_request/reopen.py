@@ -122,8 +122,11 @@ def reopen(store: Path, run_id: str) -> Reopened:
         with_output=True,
         batch_tokens=max(2048, run.n_ctx),
     )
+    if run.prepend_bos and model.bos_id is None:
+        model.begin_with_eos()
     bos_id = model.bos_id if run.prepend_bos else None
-    return Reopened(store, run, instruments, Corpus("", model.tokenizer, run.n_ctx, bos_id))
+    corpus = Corpus("", model.tokenizer, run.n_ctx, bos_id, model.n_ids)
+    return Reopened(store, run, instruments, corpus)
 
 
 def reopen_model(run: RunInfo) -> LanguageModel:
