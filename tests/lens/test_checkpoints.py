@@ -86,9 +86,9 @@ def test_an_encoder_is_refused_because_it_is_not_causal(save_model: Callable[...
 
 def test_an_encoder_decoder_is_refused(save_model: Callable[..., Path]) -> None:
     config = T5Config(
-        vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4,
-        decoder_start_token_id=0,
+        vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4
     )  # fmt: skip
+    config.decoder_start_token_id = 0
     with pytest.raises(ModelError, match=r"is a T5, an encoder-decoder") as error:
         load_model(str(save_model(T5ForConditionalGeneration(config))))
     assert len(str(error.value)) < 300
