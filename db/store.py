@@ -18,6 +18,7 @@ import duckdb
 from energylens.db.claim import claim
 from energylens.db.index_files import IndexState, index_state
 from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.limits import Limits, spill_bytes
 from energylens.db.provenance import RunInfo, read_run
 from energylens.db.version import check_format
 from energylens.db.views import create_views, quote
@@ -26,6 +27,8 @@ from energylens.errors import StoreDamagedError, StoreError
 
 _PATIENCE = 30.0
 """Seconds to wait for another process that writes the catalogue, which takes one or two."""
+_CLOSING = 10.0
+"""Seconds that closing waits for queries to notice."""
 
 
 class Reader(Protocol):
@@ -49,8 +52,16 @@ class RunState:
 class Store:
     """An open store; made by `open_store`, closed by `close` or a `with` block."""
 
-    def __init__(self, path: Path, con: duckdb.DuckDBPyConnection, runs: list[RunState]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        con: duckdb.DuckDBPyConnection,
+        runs: list[RunState],
+        limits: Limits | None = None,
+    ) -> None:
         self.path, self.runs = path, runs
+        self.limits = limits or Limits()
+        """What a user's query may take here."""
         self._con = con
         self._cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
         self._lock = threading.Lock()
@@ -90,9 +101,13 @@ class Store:
         self.runs[:] = [_state(run, info) for run, info in listed]
 
     def close(self) -> None:
-        """Interrupt what still runs, and close the catalogue and all its cursors."""
+        """Interrupt what still runs, and close the catalogue and all its cursors.
+
+        A query that does not heed it within some seconds is left to end with the process.
+        """
+        until = time.monotonic() + _CLOSING
         with self._lock:
-            while True:
+            while time.monotonic() < until:
                 for cursor in self._cursors:
                     with suppress(duckdb.ConnectionException):  # closed by its last user
                         cursor.interrupt()
@@ -143,8 +158,9 @@ class Session:
                 cursor.interrupt()
 
 
-def open_store(path: Path) -> Store:
-    """Open the complete runs, shards and indexes of a store for reading.
+def open_store(path: Path, limits: Limits | None = None) -> Store:
+    """Open the complete runs, shards and indexes of a store for reading; `limits` None are the
+    defaults.
 
     Raises:
         StoreError: there is no store at `path`.
@@ -154,8 +170,11 @@ def open_store(path: Path) -> Store:
     check_format(path)
     layout = StoreLayout(path)
     runs = [(run, read_run(run.run_json)) for run in layout.runs()]
+    limits = limits or Limits()
     con = duckdb.connect(":memory:")
     try:
+        con.execute(f"SET memory_limit = '{limits.memory}B'")
+        con.execute(f"SET max_temp_directory_size = '{spill_bytes()}B'")
         con.execute("SET GLOBAL python_enable_replacements = false")
         con.execute(
             "SET GLOBAL parquet_metadata_cache = true"
@@ -173,7 +192,7 @@ def open_store(path: Path) -> Store:
     except BaseException:
         con.close()
         raise
-    return Store(path, con, states)
+    return Store(path, con, states, limits)
 
 
 def confine(store: Store) -> None:

@@ -7,6 +7,7 @@
     │   ├── ModelError             the model cannot be loaded or lacks what was asked
     │   ├── SaeError               the SAE cannot be loaded or does not fit
     │   └── QueryError             the SQL or the named query is wrong
+    │       └── RunawayError       a query took too much and cannot be ended
     ├── StoreError                 the store cannot be read or written
     │   ├── StoreVersionError      another format version wrote it
     │   ├── StoreDamagedError      what is on disk is not what was written
@@ -55,6 +56,10 @@ class SaeError(UsageError):
 
 class QueryError(UsageError):
     """The SQL or the named query is wrong, or asks for more than reading."""
+
+
+class RunawayError(QueryError):
+    """A query took more than it may and cannot be ended but with its process."""
 
 
 class StoreError(EnergyLensError):

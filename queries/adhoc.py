@@ -1,15 +1,26 @@
-"""A user's own SQL: one statement that reads, within the store, and no more rows than asked for."""
+"""A user's own SQL: one statement that reads, within the store, and no more than it may take."""
 
 import re
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import duckdb
 import polars as pl
 
-from energylens.errors import QueryError
+from energylens.db.limits import Limits, resident_bytes
+from energylens.errors import QueryError, RunawayError
+from energylens.queries.display import size
+from energylens.queries.reading import reading_statement
+from energylens.queries.values import fetch
 
-_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_GRACE = 5.0
+"""Seconds a query gets to end when told to."""
+_LOOK = 0.05
+"""Seconds between two looks at a running query."""
+_ROOM = 1.5
+"""Memory of the process may grow to this much of a query's, for rows are held once more."""
 
 
 @dataclass(frozen=True)
@@ -22,46 +33,120 @@ class SqlResult:
     seconds: float
 
 
-def run_sql(con: duckdb.DuckDBPyConnection, text: str, limit: int | None = 10_000) -> SqlResult:
+def run_sql(
+    con: duckdb.DuckDBPyConnection,
+    text: str,
+    limit: int | None = 10_000,
+    limits: Limits | None = None,
+) -> SqlResult:
     """Run one statement on a cursor of a confined store; `limit` None takes every row.
 
     Raises:
-        QueryError: it is no single reading statement, or DuckDB refuses it.
+        QueryError: it is no single reading statement, DuckDB refuses it, or it took too much.
+        RunawayError: it took too much and does not end; its cursor is lost.
         duckdb.InterruptException: the cursor was interrupted.
     """
-    statement = _one_reading_statement(con, text)
     began = time.perf_counter()
-    try:
-        relation = con.sql(statement)
-        if relation is None:
-            raise QueryError("the statement returns no rows")
-        limited = relation if limit is None else relation.limit(limit + 1)
-        rows = pl.DataFrame(limited.to_arrow_table())
-    except duckdb.InterruptException:
-        raise
-    except duckdb.Error as error:
-        raise QueryError(_explain(error)) from error
+    rows = _within(con, limits or Limits(), lambda: _read(con, text, limit))
     is_cut = limit is not None and len(rows) > limit
     seconds = time.perf_counter() - began
     return SqlResult(rows.head(limit) if limit is not None else rows, is_cut, seconds)
 
 
-def _one_reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> str:
+def _read(con: duckdb.DuckDBPyConnection, text: str, limit: int | None) -> pl.DataFrame:
     try:
-        statements = con.extract_statements(text)
+        statement = reading_statement(con, text)
+        con.execute("BEGIN TRANSACTION READ ONLY")
+        try:
+            relation = con.sql(statement)
+            if relation is None:
+                raise QueryError("the statement returns no rows")
+            return fetch(relation, None if limit is None else limit + 1)
+        finally:
+            con.execute("ROLLBACK")
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
         raise QueryError(_explain(error)) from error
-    if len(statements) != 1:
-        raise QueryError(
-            "nothing to run" if not statements else "one statement at a time; run them in turn"
-        )
-    if statements[0].type not in _READING:
-        kind = str(statements[0].type).rsplit(".", 1)[-1]
-        raise QueryError(
-            f"{kind} is not run here: a store is read with SELECT and EXPLAIN only; "
-            "to keep a result, export it"
-        )
-    return statements[0].query
+    except RecursionError:
+        raise QueryError("the statement is nested too deeply") from None
+
+
+@dataclass
+class _Run:
+    """A query in a thread of its own."""
+
+    ended: threading.Event = field(default_factory=threading.Event)
+    rows: pl.DataFrame | None = None
+    error: BaseException | None = None
+
+
+def _within(
+    con: duckdb.DuckDBPyConnection, limits: Limits, read: Callable[[], pl.DataFrame]
+) -> pl.DataFrame:
+    """What `read` gives, unless it takes more than it may; this thread stays free to end it."""
+    run = _Run()
+
+    def work() -> None:
+        try:
+            run.rows = read()
+        except BaseException as error:
+            run.error = error
+        finally:
+            run.ended.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        excess = _watch(run, limits)
+    except KeyboardInterrupt:
+        _end(con, run)
+        raise
+    if excess is not None:
+        if not _end(con, run):
+            raise RunawayError(f"{excess}, and it does not heed being told to")
+        if run.rows is None:
+            raise QueryError(excess) from None
+    if run.error is not None:
+        raise run.error
+    assert run.rows is not None, "there are rows or there is an error"
+    return run.rows
+
+
+def _watch(run: _Run, limits: Limits) -> str | None:
+    """Wait for the end; a sentence where it took too much before."""
+    began, held = time.monotonic(), resident_bytes()
+    while not run.ended.wait(_LOOK):
+        if limits.seconds is not None and time.monotonic() - began > limits.seconds:
+            return (
+                f"the query was stopped after {limits.seconds:g} seconds; ask for less, or give "
+                "it longer with --timeout"
+            )
+        now = resident_bytes()
+        if held is not None and now is not None and now - held > _ROOM * limits.memory:
+            return _too_large(limits)
+    if isinstance(run.error, QueryError) and isinstance(
+        run.error.__cause__, duckdb.OutOfMemoryException
+    ):
+        return _too_large(limits)
+    return None
+
+
+def _too_large(limits: Limits) -> str:
+    return (
+        f"the query was stopped: it needs more than the {size(limits.memory)} of memory a query "
+        "may take; ask for less, or give it more with --memory"
+    )
+
+
+def _end(con: duckdb.DuckDBPyConnection, run: _Run) -> bool:
+    """Interrupt a query again and again; whether it ended. Between two of its steps an interrupt
+    is lost."""
+    until = time.monotonic() + _GRACE
+    while time.monotonic() < until:
+        con.interrupt()
+        if run.ended.wait(_LOOK):
+            return True
+    return False
 
 
 def _explain(error: duckdb.Error) -> str:
@@ -69,4 +154,6 @@ def _explain(error: duckdb.Error) -> str:
     text = re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", str(error)).strip()
     if "disabled through configuration" in text or "Permission Error" in str(error):
         return f"files outside the store cannot be read here: {text.splitlines()[0]}"
+    if "launched in read-only mode" in text:
+        return "nothing is written here: a store is only read"
     return text

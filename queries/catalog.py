@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from energylens.db.limits import Limits
 from energylens.db.store import Reader, Store, open_store, write_catalog_file
 from energylens.db.views import quote
 from energylens.errors import QueryError
@@ -45,13 +46,13 @@ def named_queries() -> dict[str, NamedQuery]:
     return {query.name: query for query in sorted(found, key=lambda q: q.name)}
 
 
-def open_catalog(path: Path) -> Store:
-    """Open a store with the named queries installed.
+def open_catalog(path: Path, limits: Limits | None = None) -> Store:
+    """Open a store with the named queries installed; `limits` None are the defaults.
 
     Raises:
         StoreError: there is no such store, or it cannot be read.
     """
-    store = open_store(path)
+    store = open_store(path, limits)
     con = store.cursor()
     for statement in _statements():
         con.execute(statement)

@@ -16,6 +16,11 @@ import duckdb
 
 from energylens.errors import QueryError
 
+
+def _named(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 _QUERIES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLES = {
     *("BASE_TABLE", "JOIN", "SUBQUERY", "TABLE_FUNCTION", "EXPRESSION_LIST"),
@@ -28,7 +33,7 @@ _MODIFIERS = {
 _READING_NODES = _QUERIES | _TABLES | _MODIFIERS
 """Nodes of a tree that are no expression (those name their class) and change nothing."""
 
-_READING_TABLE_FUNCTIONS = frozenset(
+_READING_TABLE_FUNCTIONS = _named(
     """duckdb_approx_database_count duckdb_available_metrics duckdb_columns duckdb_constraints
     duckdb_databases duckdb_dependencies duckdb_extensions duckdb_functions duckdb_indexes
     duckdb_keywords duckdb_logs duckdb_log_contexts duckdb_memory duckdb_optimizers duckdb_schemas
@@ -39,20 +44,20 @@ _READING_TABLE_FUNCTIONS = frozenset(
     pragma_database_size pragma_metadata_info pragma_platform pragma_show pragma_storage_info
     pragma_table_info pragma_user_agent pragma_version query_table range read_blob read_csv
     read_csv_auto read_json read_json_auto read_json_objects read_json_objects_auto read_ndjson
-    read_ndjson_auto read_ndjson_objects read_parquet read_text repeat repeat_row seq_scan sniff_csv
-    summary test_all_types test_vector_types unnest""".split()
+    read_ndjson_auto read_ndjson_objects read_parquet read_text repeat repeat_row seq_scan 
+    summary test_all_types test_vector_types unnest"""
 )
-_HARMLESS_EFFECTS = frozenset(
+_HARMLESS_EFFECTS = _named(
     """current_connection_id current_query current_query_id current_transaction_id error
-    gen_random_uuid random stats txid_current uuid uuidv4 uuidv7 vector_type""".split()
+    gen_random_uuid random stats txid_current uuid uuidv4 uuidv7 vector_type"""
 )
 """Functions that give something else each time, and do nothing more."""
 
-_FIRST = frozenset(
+_FIRST = _named(
     """desc describe from pivot pivot_longer pivot_wider select show summarize table unpivot
-    values with""".split()
+    values with"""
 )
-_WRITING = frozenset("attach call copy create delete drop insert merge truncate update".split())
+_WRITING = _named("attach call copy create delete drop insert merge truncate update")
 _EXPLAIN_WORDS = frozenset(("analyze", "analyse", "verbose"))
 
 
@@ -63,7 +68,10 @@ def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> str:
         QueryError: it is no single statement, or does more than read; the message says what.
         duckdb.Error: it is no SQL.
     """
-    statements = con.extract_statements(text)
+    try:
+        statements = con.extract_statements(text.encode().decode())
+    except UnicodeEncodeError:
+        raise QueryError("the statement holds bytes that are no UTF-8") from None
     if len(statements) != 1:
         raise QueryError(
             "nothing to run" if not statements else "one statement at a time; run them in turn"
@@ -74,7 +82,10 @@ def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> str:
 
 
 def _kind(statement: duckdb.Statement) -> str:
-    return str(statement.type).rsplit(".", 1)[-1]
+    try:
+        return str(statement.type).rsplit(".", 1)[-1]
+    except ValueError:  # a kind the Python client has no name for
+        return "this statement"
 
 
 def _check(con: duckdb.DuckDBPyConnection, statement: str, kind: str) -> None:

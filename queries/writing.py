@@ -1,12 +1,15 @@
 """Tables as text and as files: CSV, JSON, Markdown, Parquet."""
 
 import enum
+import json
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 
 from energylens.errors import StoreError
 from energylens.queries.display import visible
+from energylens.queries.values import distinct
 
 
 class Format(enum.StrEnum):
@@ -64,9 +67,10 @@ def text_for_bytes(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
-    shown = text_for_bytes(rows).with_columns(
+    shown = _flat(rows).with_columns(
         pl.col(pl.String).map_elements(visible, return_dtype=pl.String)
     )
+    shown.columns = distinct([visible(name) for name in shown.columns])
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
@@ -82,10 +86,23 @@ def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
 
 
 def _flat(rows: pl.DataFrame) -> pl.DataFrame:
-    """Lists as JSON text, which CSV can hold."""
-    lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
-    joined = [
-        pl.format("[{}]", pl.col(name).cast(pl.List(pl.String)).list.join(", ")).alias(name)
-        for name in lists
-    ]
-    return text_for_bytes(rows.with_columns(joined))
+    """What is nested as JSON text, which every format can hold."""
+    nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+    return text_for_bytes(
+        rows.with_columns(
+            pl.Series(name, [_json(value) for value in rows[name].to_list()], pl.String)
+            for name in nested
+        )
+    )
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=_written)
+
+
+def _written(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
 
+from energylens.db.limits import Limits
 from energylens.db.store import Store, confine
 from energylens.errors import QueryError
 from energylens.queries.catalog import open_catalog
@@ -180,8 +181,8 @@ class LensApp(App[None]):
         self.workspace.jobs.close()
 
 
-def run_tui(path: Path, worker: WorkerPlace | None = None) -> None:
-    """Open a store and explore it until the user leaves.
+def run_tui(path: Path, worker: WorkerPlace | None = None, limits: Limits | None = None) -> None:
+    """Open a store and explore it until the user leaves; `limits` are of the SQL console.
 
     Raises:
         StoreError: there is no such store, or it cannot be read.
@@ -189,6 +190,6 @@ def run_tui(path: Path, worker: WorkerPlace | None = None) -> None:
     """
     themes = sorted(BUILTIN_THEMES)
     settings = read_settings(settings_path(), themes, bindings_by_id())
-    with open_catalog(path) as store:
+    with open_catalog(path, limits) as store:
         confine(store)
         LensApp(store, worker, settings).run()

@@ -11,6 +11,7 @@ import typer
 from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
 from energylens.cli.serve import is_in_browser, serve
+from energylens.cli.sql import MemoryOption, TimeoutOption, given_limits
 from energylens.errors import MissingExtraError, UsageError
 
 DEMO_MODEL = "builtin:mesanet"
@@ -57,10 +58,15 @@ def tui(
         bool, typer.Option("--serve", help="In a browser on this machine, not in the terminal.")
     ] = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where --serve is reached.")] = 8000,
+    timeout: TimeoutOption = 300,
+    memory: MemoryOption = "50%",
 ) -> None:
     """Explore a store by keyboard; `--worker` computes what is asked for on another machine."""
     if in_browser:
-        given = (("--worker", worker), ("--worker-store", worker_store))
+        given = (
+            *(("--worker", worker), ("--worker-store", worker_store)),
+            *(("--timeout", f"{timeout:g}"), ("--memory", memory)),
+        )
         serve(store, port, [part for name, value in given if value for part in (name, value)])
         return
     if not is_in_browser():
@@ -69,7 +75,7 @@ def tui(
 
     own = WorkerPlace()
     command = own.command if worker is None else tuple(shlex.split(worker))
-    run_tui(store, WorkerPlace(command, worker_store))
+    run_tui(store, WorkerPlace(command, worker_store), given_limits(timeout, memory))
 
 
 def _need_terminal() -> None:

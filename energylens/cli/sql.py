@@ -1,5 +1,6 @@
 """`energylens sql`, `energylens queries` and `energylens query`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from energylens.cli.arguments import StoreArgument
-from energylens.errors import QueryError
+from energylens.errors import QueryError, RunawayError
 
 if TYPE_CHECKING:
+    from energylens.db.limits import Limits
     from energylens.db.store import Store
     from energylens.queries.catalog import NamedQuery
 
 FormatOption = Annotated[
     str, typer.Option("--format", "-f", help="table, csv, json, parquet or markdown.")
+]
+TimeoutOption = Annotated[
+    float, typer.Option(min=0, help="Seconds a query may take; 0 lets it run for ever.")
+]
+MemoryOption = Annotated[
+    str, typer.Option(help="Memory a query may take, as in 2GB, 512MiB, or 25% of the machine's.")
 ]
 LimitOption = Annotated[int, typer.Option(min=0, help="Most rows; 0 takes all.")]
 
@@ -26,6 +34,8 @@ def sql(
     ] = None,
     how: FormatOption = "table",
     limit: LimitOption = 1000,
+    timeout: TimeoutOption = 300,
+    memory: MemoryOption = "50%",
 ) -> None:
     """Run one SQL statement that reads, and print its rows."""
     from energylens.cli.output import print_frame
@@ -35,12 +45,25 @@ def sql(
 
     form = checked_format(how)
     text = query if query is not None else _from_stdin()
-    with open_catalog(store) as opened:
+    limits = given_limits(timeout, memory)
+    with open_catalog(store, limits) as opened:
         confine(opened)
-        result = run_sql(opened.cursor(), text, limit or None)
+        try:
+            result = run_sql(opened.cursor(), text, limit or None, limits)
+        except RunawayError as error:
+            typer.echo(f"energylens: {error}", err=True)
+            sys.stderr.flush()
+            os._exit(error.exit_code)  # nothing less ends what does not heed an interrupt
     print_frame(result.rows, form)
     if result.is_cut:
         typer.echo(f"cut at {limit:,} rows; --limit 0 takes all", err=True)
+
+
+def given_limits(timeout: float, memory: str) -> "Limits":
+    """What the options allow a query."""
+    from energylens.db.limits import Limits, parse_memory
+
+    return Limits(timeout or None, parse_memory(memory))
 
 
 def queries(

@@ -7,9 +7,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from energylens.db.limits import LEAST_MEMORY, Limits, machine_memory, parse_memory
 from energylens.db.store import Session, Store, confine
-from energylens.errors import QueryError
+from energylens.errors import QueryError, RunawayError, UsageError
 from energylens.queries.adhoc import run_sql
+from energylens.queries.catalog import open_catalog
 
 
 @pytest.fixture
@@ -108,3 +110,53 @@ def test_reading_inside_the_store_is_allowed(confined: Store) -> None:
     rows = run_sql(confined.cursor(), f"SELECT count(*) AS n FROM '{file}'").rows
     assert rows["n"][0] > 0
     assert isinstance(file, Path)
+
+
+@pytest.mark.parametrize("text", ["SELECT count(*) FROM range(100000000000) a, range(1000) b"])
+def test_a_runaway_is_stopped_with_a_sentence(confined: Store, text: str) -> None:
+    cursor = confined.cursor()
+    with pytest.raises(QueryError, match=r"stopped after 0.2 seconds; .* --timeout"):
+        run_sql(cursor, text, limits=Limits(seconds=0.2))
+    with pytest.raises(QueryError, match=r"stopped after 0.2 seconds"):
+        run_sql(cursor, f"EXPLAIN ANALYZE {text}", limits=Limits(seconds=0.2))
+    assert run_sql(cursor, "SELECT 1 AS a").rows["a"].to_list() == [1]
+
+
+def test_a_query_that_needs_too_much_memory_is_stopped(store_path: Path) -> None:
+    limits = Limits(memory=LEAST_MEMORY)
+    with open_catalog(store_path, limits) as store:
+        confine(store)
+        for text in (
+            "SELECT list(x) FROM range(100000000) t(x)",
+            "SELECT * FROM range(1000000000)",
+        ):
+            with pytest.raises(QueryError, match=r"67.1 MB of memory .*; .* --memory"):
+                run_sql(store.cursor(), text, None, limits)
+        assert len(run_sql(store.cursor(), "FROM runs", limits=limits).rows)
+
+
+def test_one_that_heeds_no_interrupt_is_given_up(
+    confined: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function that does not look up from its work cannot be ended, but is told of."""
+    release = threading.Event()
+    monkeypatch.setattr("energylens.queries.adhoc._read", lambda *_: release.wait())
+    monkeypatch.setattr("energylens.queries.adhoc._GRACE", 0.1)
+    with pytest.raises(RunawayError, match="does not heed"):
+        run_sql(confined.cursor(), "SELECT 1", limits=Limits(seconds=0.1))
+    release.set()
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("2GB", 2 * 10**9), ("512 MiB", 512 * 2**20), ("0.5g", 5 * 10**8), ("67108864", 2**26)],
+)
+def test_amounts_of_memory_are_read(text: str, n_bytes: int) -> None:
+    assert parse_memory(text) == n_bytes
+    assert parse_memory("50%") == pytest.approx(machine_memory() / 2, abs=2)
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "1", "0%", "1e9", "9" * 5000, "GB", "nan"])
+def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="memory"):
+        parse_memory(text)

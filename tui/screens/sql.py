@@ -13,7 +13,7 @@ from energylens.errors import EnergyLensError, UsageError
 from energylens.queries.adhoc import SqlResult, run_sql
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
-from energylens.queries.display import visible
+from energylens.queries.display import visible, visible_lines
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose import Choose
@@ -124,7 +124,7 @@ letter. Saved statements lie in the configuration directory, a file each.
         self.query_one(StatusBar).say("running ...", "esc stops it")
 
         def question(session: Session) -> SqlResult:
-            return run_sql(session.cursor(), text, LIMIT)
+            return run_sql(session.cursor(), text, LIMIT, self.workspace.store.limits)
 
         self.workspace.tasks.ask(self, "sql", question, self._show, self._fail)
 
@@ -142,7 +142,7 @@ letter. Saved statements lie in the configuration directory, a file each.
         self._is_running = False
         message = self.query_one("#sql-error", Static)
         message.display = True
-        message.update(str(error))
+        message.update(visible_lines(str(error)))
         self.query_one(StatusBar).say("the statement did not run")
 
     def step_back(self) -> bool:
