@@ -27,6 +27,18 @@ def visible_lines(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
 
 
+def is_plain(text: str) -> bool:
+    """Whether every character is one that a terminal draws, and draws where it stands."""
+    if text.isprintable() and _INVISIBLE.isdisjoint(text):
+        return True
+    return not any(map(_is_hidden, text, f" {text}"))
+
+
+def in_one_cell(text: str) -> str:
+    """Text with a sign of one cell for each character that `visible` writes out."""
+    return "".join(map(_sign, text, f" {text}"))
+
+
 def visible_token(piece: str) -> str:
     """A token alone: as `visible`, its outer spaces as ␣ so that they can be seen."""
     if not piece:
@@ -47,6 +59,16 @@ def _shown(character: str, before: str) -> str:
     if category in ("Cc", "Cs", "Cf") or character in _INVISIBLE:
         return _written_out(ord(character))
     return character
+
+
+def _is_hidden(character: str, before: str) -> bool:
+    return _shown(character, before) != character
+
+
+def _sign(character: str, before: str) -> str:
+    if not _is_hidden(character, before):
+        return character
+    return _MARKS.get(character, "\N{REPLACEMENT CHARACTER}")
 
 
 def _is_in_emoji(before: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,8 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
 
@@ -16,8 +19,10 @@ from energylens.db.limits import Limits
 from energylens.db.store import Store, confine
 from energylens.errors import QueryError
 from energylens.queries.catalog import open_catalog
+from energylens.queries.display import visible_lines
 from energylens.tui.commands import LensCommands
 from energylens.tui.follow import follow
+from energylens.tui.guard import OnlyText
 from energylens.tui.jobs import Jobs
 from energylens.tui.jump import parse_jump, suggestions
 from energylens.tui.keymap import bindings_by_id
@@ -105,6 +110,7 @@ class LensApp(App[None]):
         self.workspace = Workspace(store, Jobs(client, place.store or str(store.path.resolve())))
         self.theme = wanted.theme
         self.set_keymap(wanted.keys)
+        self._guard = OnlyText()
         self._turns = Turns(self, super().on_event)
         is_far = bool(os.environ.get("SSH_CONNECTION"))
         if not (wanted.animation if wanted.animation is not None else not is_far):
@@ -118,6 +124,23 @@ class LensApp(App[None]):
         await super().on_event(event)
         if isinstance(event, Typed):
             self._turns.arrived(event)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), self._guard]
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Tell something in passing; it may hold data, so it is never markup."""
+        super().notify(
+            visible_lines(message), title=title, severity=severity, timeout=timeout, markup=False
+        )
 
     def action_prompt(self) -> None:
         """Run a text through the model of the run in view."""

@@ -7,6 +7,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.types import IgnoreReturnCallbackType
 
+from energylens.queries.display import visible
 from energylens.tui.state import workspace_of
 from energylens.tui.widgets.view_bar import VIEWS
 
@@ -41,5 +42,5 @@ class LensCommands(Provider):
                 yield f"here: {binding.description}", doc, act
         for choice in workspace.choices:
             doc = f"{choice.sae.d_sae:,} features"
-            title = f"SAE: {choice.sae.sae_id}  {choice.run}"
+            title = visible(f"SAE: {choice.sae.sae_id}  {choice.run}")
             yield title, doc, partial(workspace.select, choice)

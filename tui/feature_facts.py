@@ -101,7 +101,7 @@ def facts(
     """A few lines: how often, how strong, where."""
     title = Text(f"Feature {found.feature_id}", "bold")
     title.append(" ★" if note is not None and note.is_starred else "")
-    title.append(f"  {found.sae_id}", Style(bold=False, dim=True))
+    title.append(f"  {visible(found.sae_id)}", Style(bold=False, dim=True))
     said: list[tuple[str, Text]] = []
     if explanations is not None:
         for row in explanations.head(_N_EXPLANATIONS).iter_rows(named=True):
@@ -115,12 +115,13 @@ def facts(
         if found.n_active_unmasked:
             silent += f"\nactive on {found.n_active_unmasked:,} masked tokens (M shows them)"
         return Group(title, _beside(said), Text(silent))
+    category = visible(found.top_category or "·")
     figures = (
         ("active", f"{found.n_active:,} tokens in {found.n_texts:,} texts"),
         ("density", f"{number(found.density, 4)}{'  dense' if found.is_dense else ''}"),
         ("max", f"{number(found.max_activation)}   mean {number(found.mean_activation)}"),
         ("quantiles", _quantiles(found)),
-        ("category", f"{found.top_category or '·'}   selectivity {number(found.selectivity)}"),
+        ("category", f"{category}   selectivity {number(found.selectivity)}"),
     )
     return Group(title, _beside([*said, *((name, Text(value)) for name, value in figures)]), "")
 
@@ -139,7 +140,7 @@ def _origin(explanation: dict) -> str:
     """Who says so, and how well it was scored."""
     score = explanation["score"]
     said = [explanation["model"], "" if score is None else f"score {number(score)}"]
-    return "".join(f"  {part}" for part in said if part)
+    return "".join(f"  {visible(part)}" for part in said if part)
 
 
 def _quantiles(found: Feature) -> str:
@@ -214,9 +215,9 @@ def _category_bars(rows: pl.DataFrame) -> str:
     lines = []
     for row in rows.iter_rows(named=True):
         share = row["mean_activation"] / top if top else 0.0
-        bar = "█" * round(share * 12)
+        bar, category = "█" * round(share * 12), visible(row["category"] or "·")
         lines.append(
-            f"{(row['category'] or '·')[:15]:>15} {bar:<12} {number(row['mean_activation'])} "
+            f"{category[:15]:>15} {bar:<12} {number(row['mean_activation'])} "
             f" {row['n_active_texts']} of {row['n_texts']}"
         )
     return "\n".join(lines)

@@ -11,6 +11,8 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
+from energylens.queries.display import visible
+
 
 class AskLine(ModalScreen[str | None]):
     """Enter takes the line, esc none; right takes what is suggested."""
@@ -29,7 +31,7 @@ class AskLine(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         suggester = SuggestFromList(self._suggestions) if self._suggestions else None
         with Vertical(classes="dialog"):
-            yield Static(self._title, classes="dialog-title", markup=False)
+            yield Static(visible(self._title), classes="dialog-title", markup=False)
             yield Input(self._text, id="line", suggester=suggester)
             yield Static(self._hint, classes="dialog-hint", markup=False)
 

@@ -8,7 +8,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from energylens.queries.display import visible
+from energylens.queries.display import visible, visible_lines
 from energylens.tui.notices import copy
 
 
@@ -26,10 +26,9 @@ class CellModal(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static(self._title, classes="dialog-title", markup=False)
+            yield Static(visible(self._title), classes="dialog-title", markup=False)
             with VerticalScroll():
-                lines = (visible(line) for line in self._value.split("\n"))
-                yield Static("\n".join(lines), markup=False)
+                yield Static(visible_lines(self._value), markup=False)
             yield Static("esc closes, y copies", classes="dialog-hint", markup=False)
 
     def action_close(self) -> None:

@@ -12,6 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from energylens.queries.display import visible, visible_lines
+
 T = TypeVar("T")
 
 
@@ -28,8 +30,8 @@ class Choose(ModalScreen[T | None], Generic[T]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static(self._title, classes="dialog-title", markup=False)
-            yield OptionList(*(Option(Text(label)) for label, _ in self._entries))
+            yield Static(visible(self._title), classes="dialog-title", markup=False)
+            yield OptionList(*(Option(Text(visible_lines(label))) for label, _ in self._entries))
 
     def on_mount(self) -> None:
         options = self.query_one(OptionList)

@@ -61,7 +61,7 @@ class FrequencyModal(ModalScreen[None]):
         if rest > 0:
             lines.append(f"and {rest:,} more values")
         with Vertical(classes="dialog"):
-            title = f"{self._title}: {total:,} rows"
+            title = f"{visible(self._title)}: {total:,} rows"
             yield Static(title, classes="dialog-title", markup=False)
             with VerticalScroll():
                 yield Static("\n".join(lines) or "no rows", markup=False)

@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from energylens.errors import EnergyLensError
+from energylens.queries.display import visible_lines
 from energylens.queries.features import Feature, feature
 from energylens.tui.feature_facts import facts
 from energylens.tui.state import Selection, Workspace, workspace_of
@@ -53,7 +54,7 @@ class GoTo(ModalScreen[int | None]):
         self.query_one("#goto-preview", Static).update(facts(found))
 
     def _no_preview(self, error: EnergyLensError) -> None:
-        self.query_one("#goto-preview", Static).update(str(error))
+        self.query_one("#goto-preview", Static).update(visible_lines(str(error)))
 
     @on(Input.Submitted)
     def _go(self, event: Input.Submitted) -> None:

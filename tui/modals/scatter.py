@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from energylens.queries.display import visible
 from energylens.queries.efas import efas_scatter
 from energylens.tui.state import FeaturePlace, Workspace, workspace_of
 from energylens.tui.widgets.scatter import scatter
@@ -45,10 +46,14 @@ class ScatterModal(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            title = f"Feature {self._place.feature_id} of {self._place.selection.sae.sae_id}"
+            title = (
+                f"Feature {self._place.feature_id} of {visible(self._place.selection.sae.sae_id)}"
+            )
             yield Static(title, classes="dialog-title", markup=False)
             yield Static("", id="scatter", markup=False)
-            yield Static("t: against energy or a gradient, esc closes", classes="dialog-hint")
+            yield Static(
+                "t: against energy or a gradient, esc closes", classes="dialog-hint", markup=False
+            )
 
     def on_mount(self) -> None:
         run, sae = self._place.selection.run, self._place.selection.sae.sae_id

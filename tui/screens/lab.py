@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, InterventionRequest, InterventionResult
-from energylens.queries.display import number, visible, visible_token
+from energylens.queries.display import number, visible, visible_lines, visible_token
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
@@ -118,7 +118,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
             for a, b in zip(clean.energies, edited.energies, strict=True)
         ]
         self.query_one(TokenPairs).show(found.tokens, changes)
-        self.query_one("#controls", Static).update(_controls(found))
+        self.query_one("#controls", Static).update(visible_lines(_controls(found)))
         rows = [
             (
                 str(pos),

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
-from energylens.queries.display import counted, number
+from energylens.queries.display import counted, number, visible
 from energylens.queries.overview import RunSummary, run_summaries
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.choose import Choose
@@ -172,7 +172,7 @@ def _facts(run: RunSummary, store_name: str) -> Text:
     """What is missing first, then what there is."""
     made = run.info
     text = Text()
-    text.append(f"{made.run_id}\n", "bold")
+    text.append(f"{visible(made.run_id)}\n", "bold")
     if not run.is_complete:
         text.append("The run is not finished; the same ingest command goes on with it.\n", "bold")
     if run.index != "fresh":
@@ -194,5 +194,5 @@ def _facts(run: RunSummary, store_name: str) -> Text:
         ("made", made.created),
     ):
         text.append(f"{name:>7}  ", "dim")
-        text.append(f"{value}\n")
+        text.append(f"{visible(value)}\n")
     return text

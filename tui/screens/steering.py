@@ -15,7 +15,7 @@ from energylens.protocol import (
     SteeringRequest,
     SteeringResult,
 )
-from energylens.queries.display import number, visible
+from energylens.queries.display import number, visible, visible_lines
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
@@ -112,7 +112,7 @@ different: steering too hard shows in both.
         self._say("done")
 
     def _failed(self, error: EnergyLensError) -> None:
-        self.query_one("#steered", Static).update(Text(str(error)))
+        self.query_one("#steered", Static).update(Text(visible_lines(str(error))))
         self._say("nothing written")
 
     def action_scale(self, factor: float) -> None:

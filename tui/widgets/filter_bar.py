@@ -10,6 +10,8 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from energylens.queries.display import visible
+
 
 class FilterBar(Horizontal):
     """Tells what is typed, letter by letter. Enter goes back to the list, esc clears."""
@@ -62,7 +64,7 @@ class FilterBar(Horizontal):
 
     def say(self, text: str) -> None:
         """Say what the filter leaves, or what is wrong with it."""
-        self.query_one(".count", Static).update(text)
+        self.query_one(".count", Static).update(visible(text))
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

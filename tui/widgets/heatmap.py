@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from energylens.queries.display import visible
 from energylens.tui.colours import shade
 
 
@@ -74,7 +75,8 @@ class Heatmap(ScrollView, can_focus=True):
         cells: Sequence[Sequence[HeatCell]],
     ) -> None:
         """Show another grid, the cursor where it was if there is such a cell."""
-        self._rows, self._columns, self._cells = rows, columns, cells
+        self._rows, self._columns = list(map(visible, rows)), list(map(visible, columns))
+        self._cells = cells
         width = self._label_width + self._cell_width * len(columns)
         self.virtual_size = Size(width, len(rows) + 1)
         self.styles.height = len(rows) + 1
@@ -88,8 +90,8 @@ class Heatmap(ScrollView, can_focus=True):
         column = max(0, min(column, len(self._columns) - 1))
         self.cursor = (row, column)
         left = self._label_width + column * self._cell_width
-        visible = self.scroll_offset.x + self.size.width
-        if left + self._cell_width > visible:
+        right = self.scroll_offset.x + self.size.width
+        if left + self._cell_width > right:
             self.scroll_to(x=left + self._cell_width - self.size.width, animate=False)
         elif column == 0:
             self.scroll_to(x=0, animate=False)

@@ -4,6 +4,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.widget import Widget
 
+from energylens.queries.display import visible
+
 _SEPARATOR = " · "
 
 
@@ -20,7 +22,7 @@ class StatusBar(Widget):
 
     def say(self, *parts: str) -> None:
         """Show other parts; empty ones are left out."""
-        self._parts = tuple(part for part in parts if part)
+        self._parts = tuple(visible(part) for part in parts if part)
         self.refresh()
 
     @property

@@ -124,7 +124,7 @@ class TokenText(Widget, can_focus=True):
         """`peak` is the place of the strongest token, `strongest` the feature's maximum; all
         tokens are drawn at once where `is_whole`."""
         super().__init__()
-        self._heading, self.tokens = heading, list(tokens)
+        self._heading, self.tokens = visible(heading), list(tokens)
         self._glyphs = glyphs(self.tokens)
         self._strongest = strongest
         self._is_whole = is_whole

@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from energylens.queries.display import visible
 from energylens.tui.notices import copy
 
 _JOINERS = frozenset("\u200d\ufe0f")
@@ -343,6 +344,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
 def _fit(text: str, column: TableColumn) -> str:
     """Exactly the column's width in cells; what is cut off ends in an ellipsis."""
+    text = visible(text)
     cells = len(text) if text.isascii() else cell_len(text)
     if cells > column.width:
         return set_cell_size(text, column.width - 1) + "…"
