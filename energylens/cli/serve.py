@@ -1,10 +1,13 @@
-"""The TUI in a browser on this machine."""
+"""The TUI in a browser on this machine, for whoever has the printed address and no one else."""
 
 import os
+import secrets
 import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+import typer
 
 from energylens.errors import MissingExtraError, UsageError
 
@@ -12,6 +15,8 @@ HOST = "127.0.0.1"
 """Loopback only: whoever reaches the page reads the store, and may run models."""
 IN_BROWSER = "TEXTUAL_DRIVER"
 """Set in the process that draws for a browser: it has no terminal and needs none."""
+_PATIENCE = 2.0
+"""Seconds that open pages have to end in."""
 
 
 def serve(store: Path, port: int, arguments: list[str]) -> None:
@@ -23,14 +28,21 @@ def serve(store: Path, port: int, arguments: list[str]) -> None:
     """
     if find_spec("textual_serve") is None:
         raise MissingExtraError("web", "textual-serve")
-    from textual_serve.server import Server
+    from aiohttp import web
 
+    from energylens.cli.guarded_server import GuardedServer
     from energylens.queries.catalog import open_catalog
 
     open_catalog(store).close()  # what is wrong with it is said here, not in every page
     command = [sys.executable, "-m", "energylens", "tui", str(store.resolve()), *arguments]
+    token = secrets.token_urlsafe(32)
+
+    def tell(_: str) -> None:
+        typer.echo(f"http://{HOST}:{port}/{token}/\nOpen this address; Ctrl-C ends it.")
+
+    app = GuardedServer(shlex.join(command), token).application()
     try:
-        Server(shlex.join(command), host=HOST, port=port, title="Energy-Lens").serve()
+        web.run_app(app, host=HOST, port=port, print=tell, shutdown_timeout=_PATIENCE)
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"port {port} cannot be served on ({reason}); try --port") from error

@@ -1,14 +1,12 @@
-"""What goes out to terminals of all kinds, and to a browser."""
+"""What goes out to terminals of all kinds."""
 
 import os
 import pty
 import re
 import select
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -98,42 +96,3 @@ def test_no_color_leaves_greys(store_path: Path) -> None:
     out = drawn(store_path, {"TERM": "xterm-256color", "NO_COLOR": "1"})
     assert all(red == green == blue for red, green, blue in RGB.findall(out))
     assert all(is_grey(int(index)) for index in INDEXED.findall(out))
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
-def test_the_browser_is_served_on_loopback_only(store_path: Path) -> None:
-    pytest.importorskip("textual_serve")
-    port = free_port()
-    command = [sys.executable, "-m", "energylens", "tui", str(store_path)]
-    process = subprocess.Popen(
-        [*command, "--serve", "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        page, end = b"", time.monotonic() + PATIENCE
-        while not page and time.monotonic() < end:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                    page = answer.read()
-            except OSError:
-                time.sleep(0.2)
-        assert b"Energy-Lens" in page and b"textual" in page
-        listening = Path("/proc/net/tcp").read_text().split("\n")[1:]
-        own = [line.split()[1] for line in listening if f":{port:04X} " in line[:30]]
-        assert own and all(address.startswith("0100007F:") for address in own), own
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def test_a_store_that_is_not_there_is_not_served(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "energylens", "tui", str(tmp_path / "no.lens"), "--serve"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1 and "no.lens" in done.stderr and "Traceback" not in done.stderr
