@@ -1,6 +1,5 @@
 """One writer at a time, held by the kernel: a process that dies lets go of what it claimed."""
 
-import fcntl
 import os
 import re
 import socket
@@ -12,7 +11,12 @@ from pathlib import Path
 
 from energylens.db.layout import RunLayout
 from energylens.db.whole import writing
-from energylens.errors import StoreBusyError
+from energylens.errors import PlatformError, StoreBusyError
+
+try:
+    import fcntl
+except ModuleNotFoundError:
+    raise PlatformError from None
 
 PATIENCE = 10.0
 """Seconds to wait for another process whose change takes milliseconds."""

@@ -3,6 +3,7 @@
     EnergyLensError                exit 1: it failed
     ├── UsageError                 exit 2: what was asked cannot be done as asked
     │   ├── MissingExtraError      an optional dependency is not installed
+    │   ├── PlatformError          this system has not what is needed
     │   ├── TextsError             the texts cannot be read
     │   ├── ModelError             the model cannot be loaded or lacks what was asked
     │   ├── SaeError               the SAE cannot be loaded or does not fit
@@ -18,6 +19,9 @@
 
 A message names what was wrong with what, and what to do next.
 """
+
+import shlex
+from importlib.metadata import PackageNotFoundError, requires
 
 
 class EnergyLensError(Exception):
@@ -38,7 +42,28 @@ class MissingExtraError(UsageError):
     def __init__(self, extra: str, missing: str) -> None:
         super().__init__(
             f"this needs the extra '{extra}' ({missing} is not installed); "
-            f"install it in the folder of Energy-Lens with: pip install '.[{extra}]'"
+            f"install it with: {install_command(extra)}"
+        )
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra beside the Energy-Lens that runs, wherever that came from: its
+    requirements by name, for neither a checkout nor a wheel may be at hand any more."""
+    try:
+        listed = [line.partition(";") for line in requires("energy-lens") or ()]
+    except PackageNotFoundError:  # a checkout that was never installed
+        return f"pip install '.[{extra}]' in the folder of Energy-Lens"
+    names = [name.strip() for name, _, marker in listed if f"'{extra}'" in marker.replace('"', "'")]
+    return "pip install " + " ".join(shlex.quote(name) for name in names)
+
+
+class PlatformError(UsageError):
+    """The system is neither Linux nor macOS."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Energy-Lens runs on Linux and macOS; on Windows, run it in WSL "
+            "(https://learn.microsoft.com/windows/wsl)"
         )
 
 

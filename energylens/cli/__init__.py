@@ -21,7 +21,7 @@ from energylens.cli import (
     stores,
     train,
 )
-from energylens.errors import EnergyLensError
+from energylens.errors import EnergyLensError, PlatformError
 
 INTERRUPTED = 130
 
@@ -89,6 +89,8 @@ def _options(
     ] = False,
 ) -> None:
     """Options that stand before a command."""
+    if sys.platform == "win32":
+        raise PlatformError
 
 
 app.command()(programs.demo)

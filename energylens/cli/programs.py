@@ -12,10 +12,21 @@ from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
 from energylens.cli.serve import is_in_browser, serve
 from energylens.cli.sql import MemoryOption, TimeoutOption, given_limits
-from energylens.errors import MissingExtraError, UsageError
+from energylens.errors import UsageError, install_command
 
 DEMO_MODEL = "builtin:mesanet"
 DEMO_TEXTS = "builtin:categories"
+EXTRAS = {
+    "models": (
+        ("torch", "transformers", "transformer-lens", "sae-lens"),
+        "making stores, training, and whatever runs a model: demo, ingest, train, prompt, "
+        "intervene, attribute, steer, causality, efas, routing, recompute, worker, and the tables "
+        "that index reads off weights",
+    ),
+    "ray": (("ray",), "ingest on a cluster"),
+    "web": (("textual-serve",), "tui --serve: the screens in a browser"),
+}
+"""The packages of each extra, and what it adds."""
 
 
 def demo(
@@ -122,7 +133,7 @@ def doctor() -> None:
     """Check what is installed here and whether the bundled model runs."""
     import platform
     import shutil
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
 
     typer.echo(f"Python {platform.python_version()} on {platform.platform()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -131,29 +142,28 @@ def doctor() -> None:
     from energylens.tui.settings import settings_path
 
     typer.echo(f"settings {settings_path()}")
-    missing = []
-    for extra, package in (
-        ("", "duckdb"),
-        ("", "pyarrow"),
-        ("", "polars"),
-        ("", "textual"),
-        ("models", "torch"),
-        ("models", "transformers"),
-        ("models", "transformer-lens"),
-        ("models", "sae-lens"),
-        ("ray", "ray"),
-        ("web", "textual-serve"),
-    ):
+    for package in ("duckdb", "pyarrow", "polars", "textual"):
+        typer.echo(f"  {package} {version(package)}")
+    missing = [extra for extra in EXTRAS if not _tell_extra(extra)]
+    if "models" not in missing:
+        _try_builtin()
+
+
+def _tell_extra(extra: str) -> bool:
+    """Print an extra's packages with their versions; or what it would add, and then false."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages, adds = EXTRAS[extra]
+    found = []
+    for package in packages:
         try:
-            typer.echo(f"  {package} {version(package)}")
+            found.append(f"  {package} {version(package)}")
         except PackageNotFoundError:
-            missing.append((extra, package))
-            hint = str(MissingExtraError(extra, package)) if extra else "install Energy-Lens again"
-            typer.echo(f"  {package}: {hint}")
-    if any(extra == "models" for extra, _ in missing):
-        typer.echo("without the extra 'models' stores can be read and explored, not made")
-        return
-    _try_builtin()
+            typer.echo(f"  {package} is not installed: the extra '{extra}' adds {adds}")
+            typer.echo(f"    {install_command(extra)}")
+            return False
+    typer.echo("\n".join(found))
+    return True
 
 
 def _try_builtin() -> None:
