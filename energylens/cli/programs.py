@@ -23,7 +23,6 @@ EXTRAS = {
         "intervene, attribute, steer, causality, efas, routing, recompute, worker, and the tables "
         "that index reads off weights",
     ),
-    "ray": (("ray",), "ingest on a cluster"),
     "web": (("textual-serve",), "tui --serve: the screens in a browser"),
 }
 """The packages of each extra, and what it adds."""

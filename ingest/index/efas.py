@@ -74,24 +74,26 @@ def write_efas(
     writer: IndexWriter,
     run: RunInfo,
     sae: SaeInfo,
-    directions: np.ndarray,
+    directions: np.ndarray | None,
     n_flips: int = N_FLIPS,
 ) -> None:
     """Write `efas` and `efas_categories` of one SAE; `directions` are [d_sae, d_model], what one
-    unit of each activation writes. Codes are read from the view `sorted_codes`."""
+    unit of each activation writes, or None where the weights are not here: then gradients of the
+    model are left out. Codes are read from the view `sorted_codes`."""
     panel = read_panel(con, run.run_id, sae)
     if not panel.n_windows:
         return
     gradients: dict[str, Gradients] = {}
-    for variant in run.efas if directions.shape[1] == run.d_model else ():
-        names: dict[str, object] = {
-            "run_id": run.run_id,
-            "sae_id": sae.sae_id,
-            "variant": variant,
-        }
-        found = model_gradients(con, panel, names, sae.d_sae, run.n_ctx)
-        if found is not None:
-            gradients[variant] = Gradients(*found, directions)
+    if directions is not None and directions.shape[1] == run.d_model:
+        for variant in run.efas:
+            names: dict[str, object] = {
+                "run_id": run.run_id,
+                "sae_id": sae.sae_id,
+                "variant": variant,
+            }
+            found = model_gradients(con, panel, names, sae.d_sae, run.n_ctx)
+            if found is not None:
+                gradients[variant] = Gradients(*found, directions)
     for variant in SCALAR_VARIANTS:
         totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx)
         gradients[variant] = Gradients(totals, effects, np.ones((sae.d_sae, 1)))
