@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from energylens.db.index_files import IndexWriter, replace_index
-from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.index_files import replace_index
+from energylens.db.layout import StoreLayout
 from energylens.db.leftovers import clean_store
-from energylens.db.manifest import read_manifest
 from energylens.db.provenance import RunInfo
 from energylens.db.store import open_store
 from energylens.db.version import check_format
