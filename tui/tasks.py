@@ -36,7 +36,8 @@ class Tasks:
     ) -> None:
         """Run `question` in a thread; `answer` gets its result on the asker's message queue.
 
-        An error of ours goes to `failed`, or to the screen as a notice.
+        An error goes to `failed`, or to the screen as a notice; one of the two is always called,
+        except where the question was interrupted.
         """
         key = (id(asker), topic)
         session = Session(self._store)
@@ -50,12 +51,8 @@ class Tasks:
         def work() -> None:
             try:
                 found = question(session)
-            except duckdb.InterruptException:
-                return
-            except EnergyLensError as error:
-                self._tell(asker, session, failed or notify(asker), error)
-            except duckdb.Error as error:
-                self._tell(asker, session, notify(asker), EnergyLensError(_readable(error)))
+            except BaseException as error:  # a panic of Polars is no Exception
+                self._tell(asker, session, failed or notify(asker), _of_ours(error))
             else:
                 self._tell(asker, session, answer, found)
             finally:
@@ -89,7 +86,16 @@ class Tasks:
             asker.call_later(callback, value)
 
 
-def _readable(error: duckdb.Error) -> str:
+def _of_ours(error: BaseException) -> EnergyLensError:
+    """The error, as one that a screen may show."""
+    if isinstance(error, EnergyLensError):
+        return error
     if isinstance(error, duckdb.IOException):
-        return f"a file of the store changed while it was read; R reads the store again ({error})"
-    return str(error)
+        return EnergyLensError(
+            f"a file of the store changed while it was read; R reads the store again ({error})"
+        )
+    if isinstance(error, duckdb.Error):
+        return EnergyLensError(str(error))
+    if isinstance(error, MemoryError):
+        return EnergyLensError("this does not fit into memory; ask for fewer rows or columns")
+    return EnergyLensError(f"this could not be read or shown: {str(error) or type(error).__name__}")

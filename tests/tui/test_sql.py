@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from energylens.errors import UsageError
 from energylens.queries.completion import Vocabulary, added, vocabulary
+from energylens.tui.screens import sql
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.sql import SqlScreen
 from energylens.tui.screens.text import TextScreen
@@ -135,3 +137,25 @@ def test_a_saved_statement_is_a_file(tmp_path: Path) -> None:
     assert path.read_text() == "FROM texts\n" and saved() == {"mine": "FROM texts\n"}
     with pytest.raises(UsageError, match="is no name"):
         save("../evil", "FROM texts")
+
+
+class Panic(BaseException):
+    """What Polars raises where Rust panics is no Exception either."""
+
+
+@pytest.mark.parametrize(
+    "error", [Panic("it panicked"), MemoryError(), ValueError(), duckdb.Error("no"), KeyError("x")]
+)
+async def test_the_console_goes_on_when_its_thread_raises(
+    drive: Open, store_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def raising(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sql, "run_sql", raising)
+    async with drive("small", store_path) as d:
+        await d.press("8", "f5")
+        await d.until("the statement did not run")
+        monkeypatch.undo()
+        await d.press("f5")
+        await d.until(" rows")
