@@ -44,6 +44,7 @@ class SaeInfo:
     n_dead: int | None = None
     n_dense: int | None = None
     gate_tokens: int | None = None
+    hook_head_index: int | None = None
     gate: str = "not run"
 
 

@@ -104,6 +104,11 @@ SAES = Table(
         Column("source", pa.string(), "the SAE as it was asked for"),
         Column("release", pa.string(), "release in the sae-lens registry; NULL for a local SAE"),
         Column("hook_name", pa.string(), HOOK.doc),
+        Column(
+            "hook_head_index",
+            pa.int64(),
+            "the only attention head of the hook it reads and writes; NULL where it takes all",
+        ),
         Column("layer", pa.int64(), "the block it reads at; -1 where the hook is in no block"),
         Column("stream", pa.string(), "residual, attention, mlp or other"),
         Column("architecture", pa.string(), "as sae-lens names it: standard, topk, jumprelu, ..."),

@@ -51,6 +51,7 @@ def is_same(sae: Sae, info: SaeInfo) -> bool:
         info.architecture,
         info.normalize_activations,
         info.centring,
+        info.hook_head_index,
     )
 
 
@@ -61,6 +62,7 @@ def _traits(sae: Sae) -> tuple[object, ...]:
         sae.architecture,
         str(sae.module.cfg.normalize_activations),
         sae.centring,
+        sae.head,
     )
 
 

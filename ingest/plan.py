@@ -268,7 +268,10 @@ def _identity(loaded: Loaded) -> str:
         "model": model.weights_sha256,
         "tokenizer": tokenizer_sha256(model.tokenizer),
         "texts": loaded.plan.sha256,
-        "saes": [[s.sae_id, s.weights_sha256, s.hook_name, s.centring] for s in instruments.saes],
+        "saes": [
+            [s.sae_id, s.weights_sha256, s.hook_name, s.centring, *_head(s)]
+            for s in instruments.saes
+        ],
         "hooks": instruments.hooks,
         "n_ctx": loaded.corpus.n_ctx,
         "bos": loaded.corpus.bos_id,
@@ -286,6 +289,10 @@ def _run_id(config: IngestConfig, identity: str) -> str:
         return Path(spec.removeprefix("builtin:")).stem
 
     return f"{last(config.model)}-{last(config.texts)}-{identity[:8]}"
+
+
+def _head(sae: Sae) -> list[int]:
+    return [] if sae.head is None else [sae.head]
 
 
 def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) -> RunInfo:
@@ -338,6 +345,7 @@ def sae_info(sae: Sae, gate: GateResult) -> SaeInfo:
         source=sae.source,
         release=sae.release,
         hook_name=sae.hook_name,
+        hook_head_index=sae.head,
         layer=sae.layer,
         stream=sae.stream,
         architecture=sae.architecture,

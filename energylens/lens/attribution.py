@@ -84,7 +84,7 @@ class Attributor:
             metric = self._run(hooks)
             (gradient,) = torch.autograd.grad(metric, held["target"], materialize_grads=True)
         codes, scale = self._codes(held["source"].detach())
-        slope = gradient[0].float().flatten(1) @ sae.write_directions.T
+        slope = self.sae.part(gradient)[0].float().flatten(1) @ sae.write_directions.T
         return codes, slope if scale is None else slope * scale[:, None]
 
     def direct(self) -> Float[Tensor, " d_sae"] | None:

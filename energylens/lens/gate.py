@@ -93,8 +93,10 @@ def _refusal(fvu: float, l0: float, declared_l0: float | None) -> str | None:
         return "no feature is ever active: wrong hook, wrong model, or wrong scaling"
     if declared_l0 and not declared_l0 / L0_FACTOR <= l0 <= declared_l0 * L0_FACTOR:
         return (
-            f"{l0:.3g} features are active a token where its maker declares {declared_l0:.3g}: "
-            "wrong hook, wrong model, or wrong scaling"
+            f"{l0:.3g} features are active a token where its maker declares {declared_l0:.3g}, "
+            f"though it leaves only {fvu:.3g} of the variance unexplained: the model or hook is a "
+            "near relative of its own, the texts are unlike those it was trained on, or its "
+            "training was short and its thresholds have not converged"
         )
     return None
 
@@ -136,15 +138,20 @@ def ce_losses(
     clean, cache = _loss(model, ids, mask, [], [sae.hook_name])
     source = cache[sae.hook_name]
 
+    def replaced(value: Tensor, part: Tensor) -> Tensor:
+        new = value.clone()
+        sae.part(new)[replace] = part[replace]
+        return new
+
     def with_sae(value: Tensor, hook: Any) -> Tensor:
-        out = sae.reconstruct(source).to(value.dtype).reshape(value.shape)
+        own = sae.part(value)
+        out = sae.reconstruct(source).to(value.dtype).reshape(own.shape)
         if sae.centring:
-            out = out + value.mean(-1, keepdim=True)
-        return torch.where(replace.reshape(*replace.shape, *[1] * (value.ndim - 2)), out, value)
+            out = out + own.mean(-1, keepdim=True)
+        return replaced(value, out)
 
     def with_zeros(value: Tensor, hook: Any) -> Tensor:
-        keep = ~replace.reshape(*replace.shape, *[1] * (value.ndim - 2))
-        return value * keep
+        return replaced(value, torch.zeros_like(sae.part(value)))
 
     spliced, _ = _loss(model, ids, mask, [(sae.target_hook, with_sae)], [])
     ablated, _ = _loss(model, ids, mask, [(sae.target_hook, with_zeros)], [])

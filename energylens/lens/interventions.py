@@ -81,7 +81,8 @@ class Intervention:
             seen = see(sae, source, value, where, mask)
             added = self.change(seen)
             out = value.clone()
-            out[where] = value[where] + added.to(value.dtype).reshape(value[where].shape)
+            own = sae.part(out)
+            own[where] += added.to(value.dtype).reshape(own[where].shape)
             return out
 
         if sae.hook_name == sae.target_hook:
@@ -110,7 +111,8 @@ def see(
     codes = encode_tokens(sae, source, mask)[where[mask]].float()
     scale = sae.write_scale(source[where].flatten(1))
     ones = torch.ones(len(codes), 1)
-    return Seen(codes, target[where].float().flatten(1), ones if scale is None else scale[:, None])
+    vectors = sae.part(target)[where].float().flatten(1)
+    return Seen(codes, vectors, ones if scale is None else scale[:, None])
 
 
 def feature_change(sae: Sae, edit: Edit) -> Change:

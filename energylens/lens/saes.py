@@ -25,6 +25,7 @@ from torch import Tensor
 
 from energylens.builtin import builtin_path
 from energylens.errors import SaeError
+from energylens.lens.checkpoints import reason_of
 from energylens.lens.models import sha256_of
 
 _LAYER = re.compile(r"blocks\.(\d+)\.")
@@ -56,6 +57,9 @@ class Sae:
     neuronpedia_id: str | None
     declared_l0: float | None
     """L0 its maker states; None where not stated."""
+    head: int | None = None
+    """The only attention head it reads and writes (hook_head_index); None where it takes the hook
+    whole."""
 
     @property
     def d_in(self) -> int:
@@ -109,13 +113,24 @@ class Sae:
         """SHA-256 over its weights."""
         return sha256_of(self.module.state_dict().items())
 
+    def part(self, value: Float[Tensor, "*hook"]) -> Float[Tensor, "*own"]:
+        """What it reads, or writes, of its hook's value: a view of its head, or all of it.
+
+        A hook gives heads their own axis (batch, pos, head, d_head) or lays them side by side.
+        """
+        if self.head is None:
+            return value
+        if value.ndim > 3:
+            return value[..., self.head, :]
+        return value[..., self.head * self.d_in : (self.head + 1) * self.d_in]
+
     def encode(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos d_sae"]:
         """Feature activations of activation vectors as the model computed them."""
         return self.module.encode(self.prepare(x))
 
-    def prepare(self, x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-        """The SAE's input: its number format, and centred where it was trained so."""
-        x = x.to(self.module.dtype)
+    def prepare(self, x: Float[Tensor, "*hook"]) -> Float[Tensor, "*own"]:
+        """The SAE's input: its head, its number format, and centred where it was trained so."""
+        x = self.part(x).to(self.module.dtype)
         return x - x.mean(-1, keepdim=True) if self.centring else x
 
     def reconstruct(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos *d_out"]:
@@ -178,7 +193,7 @@ def _from_disk(folder: Path, source: str) -> Sae:
                 module = SAE.load_from_disk(folder)
         raw = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise SaeError(f"the SAE in '{folder}' cannot be loaded: {_first_line(error)}") from error
+        raise SaeError(f"the SAE in '{folder}' cannot be loaded: {reason_of(error)}") from error
     metadata = dict(module.cfg.metadata.items())
     declared = raw.get("declared_l0", metadata.get("declared_l0"))
     name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - "." and "x/.." have a name too
@@ -201,7 +216,7 @@ def _from_registry(source: str) -> Sae:
         with _centring_is_ours():
             module = SAE.from_pretrained(release, name)
     except Exception as error:  # the hub client raises errors of many kinds
-        raise SaeError(f"'{source}' could not be had: {_first_line(error)}") from error
+        raise SaeError(f"'{source}' could not be had: {reason_of(error)}") from error
     metadata = dict(module.cfg.metadata.items())
     metadata.setdefault("neuronpedia_id", entry.neuronpedia_id.get(name))
     return _record(source, source, release, module, metadata, entry.expected_l0.get(name))
@@ -221,6 +236,11 @@ def _record(
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise SaeError(f"the weights of the SAE '{source}' hold NaN or infinity in {name}")
+    head = metadata.get("hook_head_index")
+    if head is not None:
+        _check_head(source, head, metadata)
+        if getattr(module.cfg, "reshape_activations", "none") == "hook_z":
+            module.turn_off_forward_pass_hook_z_reshaping()
     module.eval().requires_grad_(False)
     kwargs = metadata.get("model_from_pretrained_kwargs") or {}
     context_size, prepend_bos = metadata.get("context_size"), metadata.get("prepend_bos")
@@ -237,7 +257,19 @@ def _record(
         context_size=None if context_size is None else int(context_size),
         neuronpedia_id=metadata.get("neuronpedia_id") or None,
         declared_l0=None if declared is None else float(declared),
+        head=head,
     )
+
+
+def _check_head(source: str, head: object, metadata: Mapping[str, Any]) -> None:
+    if not isinstance(head, int) or isinstance(head, bool) or head < 0:
+        raise SaeError(f"the SAE '{source}' names no attention head: its hook_head_index is {head}")
+    out = metadata.get("hook_name_out")
+    if out and out != metadata.get("hook_name"):
+        raise SaeError(
+            f"the transcoder '{source}' reads one attention head (hook_head_index {head}) and "
+            f"predicts '{out}': which head of that is not known, so it cannot be used"
+        )
 
 
 def check_fit(sae: Sae, activation: Tensor) -> None:
@@ -247,7 +279,17 @@ def check_fit(sae: Sae, activation: Tensor) -> None:
         SaeError: the widths differ; the message gives both.
     """
     width = activation.shape[2:].numel()
-    if width != sae.d_in:
+    if sae.head is not None:
+        heads, rest = divmod(width, sae.d_in)
+        fits = not rest and (activation.ndim < 4 or activation.shape[-1] == sae.d_in)
+        if not fits or sae.head >= heads:
+            shape = " x ".join(map(str, activation.shape[2:]))
+            raise SaeError(
+                f"the SAE '{sae.sae_id}' reads head {sae.head} of heads of width {sae.d_in} "
+                f"(hook_head_index), but the model's '{sae.hook_name}' is {shape}: it was made "
+                "for another model or hook"
+            )
+    elif width != sae.d_in:
         raise SaeError(
             f"the SAE '{sae.sae_id}' reads vectors of width {sae.d_in}, but the model's "
             f"'{sae.hook_name}' has width {width}: it was made for another model or hook"
@@ -260,8 +302,3 @@ def _centring_is_ours() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*This SAE has non-empty model_from_pretrained_kwargs")
         yield
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

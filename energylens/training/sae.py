@@ -69,9 +69,11 @@ def train_saes(
     stream = _activations(model, ids, config)
     first = next(stream)
     trainers = {hook: _trainer(hook, first[hook], model, config) for hook in config.hook_names}
+    last = first
     losses: list[float] = []
     since = time.perf_counter()
     for step, batches in zip(range(config.n_steps), stream, strict=False):
+        last = batches
         for hook, trainer in trainers.items():
             trainer.maybe_reset_sparsity()
             loss = trainer.step(batches[hook]).loss.item()
@@ -90,7 +92,7 @@ def train_saes(
             read = done * config.batch_size
             report(Progress(done, config.n_steps, read, mean, rate, seconds))
             losses, since = [], now
-    return {hook: _finish(trainer) for hook, trainer in trainers.items()}
+    return {hook: _finish(trainer, last[hook]) for hook, trainer in trainers.items()}
 
 
 def save_sae(sae: BatchTopKTrainingSAE, directory: Path, float16: bool = False) -> None:
@@ -189,7 +191,13 @@ def _trainer(
     return trainer
 
 
-def _finish(trainer: SAETrainer) -> BatchTopKTrainingSAE:
+def _finish(trainer: SAETrainer, batch: Float[Tensor, "n d_in"]) -> BatchTopKTrainingSAE:
+    """The SAE as it is stored. Its threshold is what keeps k features a token on `batch`: the
+    running mean kept in training starts at 0 and lags behind where training is short."""
+    with torch.no_grad():
+        codes = trainer.sae.encode(trainer.activation_scaler(batch))
+        if (codes > 0).any():
+            trainer.sae.topk_threshold.fill_(codes[codes > 0].min())
     scale = trainer.activation_scaler.scaling_factor
     assert scale is not None, "set when the trainer was made"
     trainer.sae.fold_activation_norm_scaling_factor(scale)
