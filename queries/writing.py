@@ -36,7 +36,7 @@ def as_text(rows: pl.DataFrame, how: Format) -> str:
     if how is Format.csv:
         return _flat(rows).write_csv()
     if how is Format.json:
-        return text_for_bytes(rows).write_ndjson()
+        return _escaped(text_for_bytes(rows).write_ndjson())
     return f"{_drawn(rows, markdown=how is Format.markdown)}\n"
 
 
@@ -63,6 +63,13 @@ def text_for_bytes(rows: pl.DataFrame) -> pl.DataFrame:
             lambda data: data.decode("utf-8", "backslashreplace"), return_dtype=pl.String
         )
         for name in binary
+    )
+
+
+def _escaped(lines: str) -> str:
+    """JSON with every invisible character as \\uNNNN, which reads back as the same."""
+    return "".join(
+        json.dumps(c)[1:-1] if not c.isprintable() and c not in "\n " else c for c in lines
     )
 
 

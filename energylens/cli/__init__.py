@@ -19,6 +19,7 @@ from energylens.cli import (
     signals,
     sql,
     stores,
+    terminal,
     train,
 )
 from energylens.errors import EnergyLensError, PlatformError
@@ -121,5 +122,6 @@ app.command()(programs.doctor)
 
 def main() -> None:
     """Run the command."""
+    terminal.guard()
     signals.listen()
     app(prog_name="energylens")
