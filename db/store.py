@@ -38,6 +38,11 @@ class Reader(Protocol):
         """A cursor for the calling thread."""
         ...
 
+    @property
+    def infos(self) -> list[RunInfo]:
+        """The runs that names are looked up in."""
+        ...
+
 
 @dataclass(frozen=True)
 class RunState:
@@ -76,6 +81,11 @@ class Store:
             cursor = self._con.cursor()
             self._cursors.add(cursor)
             return cursor
+
+    @property
+    def infos(self) -> list[RunInfo]:
+        """The records of its runs, in order of their names."""
+        return [state.info for state in self.runs]
 
     @property
     def layout(self) -> StoreLayout:
@@ -136,6 +146,11 @@ class Session:
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._lock = threading.Lock()
         self.is_interrupted = False
+
+    @property
+    def infos(self) -> list[RunInfo]:
+        """The records of the store's runs."""
+        return self._store.infos
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor that `interrupt` reaches.

@@ -8,7 +8,8 @@
     │   ├── ModelError             the model cannot be loaded or lacks what was asked
     │   ├── SaeError               the SAE cannot be loaded or does not fit
     │   └── QueryError             the SQL or the named query is wrong
-    │       └── RunawayError       a query took too much and cannot be ended
+    │       ├── RunawayError       a query took too much and cannot be ended
+    │       └── UnknownNameError   no run, SAE, feature, text, category or query is so called
     ├── StoreError                 the store cannot be read or written
     │   ├── StoreVersionError      another format version wrote it
     │   ├── StoreDamagedError      what is on disk is not what was written
@@ -85,6 +86,10 @@ class QueryError(UsageError):
 
 class RunawayError(QueryError):
     """A query took more than it may and cannot be ended but with its process."""
+
+
+class UnknownNameError(QueryError):
+    """No run, SAE, feature, text, category or query is so called, or several could be meant."""
 
 
 class StoreError(EnergyLensError):

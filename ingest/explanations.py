@@ -12,6 +12,7 @@ from energylens.db.explanations import Explanation, write_explanations
 from energylens.db.layout import RunLayout
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.errors import UsageError
+from energylens.queries.names import find_sae
 
 _READERS = {
     ".jsonl": "read_json",
@@ -115,18 +116,14 @@ def _is_of(row: dict[str, Any], sae: SaeInfo) -> bool:
 
 
 def _sae(info: RunInfo, sae_id: str | None, sources: set[str | None]) -> SaeInfo:
-    known = {sae.sae_id: sae for sae in info.saes}
     if sae_id is not None:
-        if sae_id not in known:
-            raise UsageError(
-                f"the run '{info.run_id}' has no SAE '{sae_id}'; it has: {', '.join(known)}"
-            )
-        return known[sae_id]
+        return find_sae(info, sae_id)
     fitting = [sae for sae in info.saes if sae.neuronpedia_id in sources]
-    if not fitting and len(known) == 1:
+    if not fitting and len(info.saes) == 1:
         fitting = list(info.saes)
     if len(fitting) != 1:
-        raise UsageError(f"say with --sae which SAE is explained: {', '.join(known)}")
+        known = ", ".join(sae.sae_id for sae in info.saes)
+        raise UsageError(f"say with --sae which SAE is explained: {known}")
     return fitting[0]
 
 

@@ -1,4 +1,4 @@
-"""What the SAEs of a run are called: every name stands for one SAE, on every file system."""
+"""What runs and SAEs are called: every name stands for one SAE, on every file system."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -69,3 +69,15 @@ def _traits(sae: Sae) -> tuple[object, ...]:
 def _clash(one: str, other: str) -> bool:
     """Whether two ids have one file name, or would on a file system that ignores case."""
     return file_name(one).casefold() == file_name(other).casefold()
+
+
+def check_run_id(run_id: str) -> None:
+    """Make sure that a name for a run can be the name of its folder.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UsageError(f"--run-id takes letters, digits, '-', '_' and '.'; not '{run_id}'")
+    if run_id.startswith("."):
+        raise UsageError("--run-id does not begin with a dot")

@@ -20,7 +20,7 @@ from energylens.errors import CheckRefusedError, StoreError, UsageError
 from energylens.ingest.corpus import Corpus, CorpusPlan
 from energylens.ingest.gate_sample import GateReport, run_gate
 from energylens.ingest.measure import Instruments
-from energylens.ingest.names import named_apart
+from energylens.ingest.names import check_run_id, named_apart
 from energylens.lens.gate import GateResult
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
@@ -95,6 +95,8 @@ def load(config: IngestConfig) -> Loaded:
     unknown = set(config.keep) - set(KEEP)
     if unknown:
         raise UsageError(f"--keep knows {' and '.join(KEEP)}, not {', '.join(sorted(unknown))}")
+    if config.run_id is not None:
+        check_run_id(config.run_id)
     return assemble(
         config, load_model(config.model, config.dtype), named_apart(load_saes(list(config.saes)))
     )

@@ -12,10 +12,18 @@ import polars as pl
 from energylens.db.limits import Limits
 from energylens.db.store import Reader, Store, open_store, write_catalog_file
 from energylens.db.views import quote
-from energylens.errors import QueryError
+from energylens.errors import QueryError, UnknownNameError
+from energylens.queries.names import nearest, no_such
+from energylens.queries.scope import looked_up
 
 _SQL = files("energylens.queries") / "sql"
 _HEAD = re.compile(r"CREATE OR REPLACE MACRO (\w+)\((.*?)\) AS TABLE", re.DOTALL)
+_WRONG_VALUES = (
+    duckdb.BinderException,
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.OutOfRangeException,
+)
 
 
 @dataclass(frozen=True)
@@ -67,36 +75,48 @@ def write_catalog(path: Path) -> None:
 def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
     """The rows of one named query; values are bound, never pasted into the SQL.
 
+    `run` and `sae` may be left out (or None) where the store has one, and may be the beginning of a
+    name. No rows mean that there is nothing to tell, never that a name was wrong.
+
     Raises:
-        QueryError: no query has this name, or it has no such parameter.
+        UnknownNameError: no query, run, SAE, feature, text or category is so called.
+        QueryError: the query has no such parameter, or a value is none it can take.
+    """
+    known = named_query(query)
+    types = {p.name: p.type for p in known.parameters}
+    required = {p.name: p.default is None for p in known.parameters}
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        near = ", ".join(nearest(unknown[0], types))
+        raise QueryError(f"{usage(known)}: no parameter {', '.join(unknown)}; nearest: {near}")
+    bound = looked_up(reader, required, values)
+    missing = [name for name, must in required.items() if must and bound.get(name) is None]
+    if missing:
+        raise QueryError(f"{usage(known)}: {', '.join(missing)} must be given")
+    arguments = ", ".join(f"{name} := CAST(${name} AS {types[name]})" for name in bound)
+    try:
+        rows = reader.cursor().sql(f"FROM {query}({arguments})", params=bound)
+        return pl.DataFrame(rows.to_arrow_table())
+    except _WRONG_VALUES as error:
+        raise QueryError(f"{usage(known)}: {error}") from error
+
+
+def named_query(name: str) -> NamedQuery:
+    """One of them.
+
+    Raises:
+        UnknownNameError: there is none of this name.
     """
     known = named_queries()
-    if query not in known:
-        raise QueryError(f"there is no query '{query}'; there are: {', '.join(known)}")
-    parameters = known[query].parameters
-    types = {p.name: p.type for p in parameters}
-    unknown = sorted(set(values) - {p.name for p in parameters})
-    missing = [p.name for p in parameters if p.default is None and p.name not in values]
-    if unknown or missing:
-        raise QueryError(f"{usage(known[query])}: {_wrong(unknown, missing)}")
-    arguments = ", ".join(f"{name} := CAST(${name} AS {types[name]})" for name in values)
-    try:
-        rows = reader.cursor().sql(f"FROM {query}({arguments})", params=values)
-        return pl.DataFrame(rows.to_arrow_table())
-    except (duckdb.ConversionException, duckdb.BinderException) as error:
-        raise QueryError(f"{usage(known[query])}: {error}") from error
+    if name not in known:
+        raise UnknownNameError(f"{no_such('there is no query', name, known)}; energylens queries")
+    return known[name]
 
 
 def usage(query: NamedQuery) -> str:
     """How a query is called, as one line."""
     shown = (p.name if p.default is None else f"{p.name} := {p.default}" for p in query.parameters)
     return f"{query.name}({', '.join(shown)})"
-
-
-def _wrong(unknown: list[str], missing: list[str]) -> str:
-    said = [f"no parameter {', '.join(unknown)}"] if unknown else []
-    said += [f"{', '.join(missing)} must be given"] if missing else []
-    return "; ".join(said)
 
 
 def _statements() -> list[str]:

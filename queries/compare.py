@@ -15,6 +15,7 @@ from energylens.db.store import Reader, Store
 from energylens.queries.catalog import call
 from energylens.queries.matching import match
 from energylens.queries.matrices import Codes
+from energylens.queries.names import find_run
 from energylens.stats.multiple_tests import benjamini_hochberg
 
 
@@ -66,9 +67,10 @@ def compare_runs(store: Store, run: str, other_run: str, k: int = 20) -> Compari
     """Compare two runs of a store; `k` features are listed for each pair of SAEs.
 
     Raises:
-        StoreError: the store has no such run.
+        UnknownNameError: the store has no such run.
     """
-    one, other = store.run(run).info, store.run(other_run).info
+    one, other = find_run(store.infos, run), find_run(store.infos, other_run)
+    run, other_run = one.run_id, other.run_id
     is_paired = one.texts_sha256 == other.texts_sha256
     unit = "token" if one.tokenizer_sha256 == other.tokenizer_sha256 else "character"
     saes = compare_saes(store, run, other_run)

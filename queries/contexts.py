@@ -10,21 +10,28 @@ from energylens.queries.masks import WithMasked
 
 
 def top_activations(
-    store: Reader, run: str, sae: str, feature: int, k: int = 20, **shown: Unpack[WithMasked]
+    store: Reader,
+    run: str | None,
+    sae: str | None,
+    feature: int,
+    k: int = 20,
+    **shown: Unpack[WithMasked],
 ) -> pl.DataFrame:
     """The `k` tokens on which a feature is strongest, with the text around them."""
     return call(store, "top_activations", run=run, sae=sae, feature=feature, k=k, **shown)
 
 
-def feature_contexts(store: Reader, run: str, sae: str, feature: int, k: int = 20) -> pl.DataFrame:
+def feature_contexts(
+    store: Reader, run: str | None, sae: str | None, feature: int, k: int = 20
+) -> pl.DataFrame:
     """The `k` contexts in which a feature is strongest, one row each."""
     return call(store, "feature_contexts", run=run, sae=sae, feature=feature, k=k)
 
 
 def activation_samples(
     store: Reader,
-    run: str,
-    sae: str,
+    run: str | None,
+    sae: str | None,
     feature: int,
     n_intervals: int = 5,
     k: int = 2,
@@ -43,14 +50,16 @@ def activation_samples(
     )
 
 
-def feature_text_means(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+def feature_text_means(
+    store: Reader, run: str | None, sae: str | None, feature: int
+) -> pl.DataFrame:
     """Every text with one feature's activation in it."""
     return call(store, "feature_text_means", run=run, sae=sae, feature=feature)
 
 
 def context_tokens(
     store: Reader,
-    run: str,
+    run: str | None,
     in_context: int,
     sae: str | None = None,
     feature: int | None = None,
@@ -60,12 +69,12 @@ def context_tokens(
 
 
 def token_features(
-    store: Reader, run: str, at_token: int, sae: str | None = None, k: int = 20
+    store: Reader, run: str | None, at_token: int, sae: str | None = None, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features active at one token, strongest first; of all SAEs where none is given."""
     return call(store, "token_features", run=run, at_token=at_token, sae=sae, k=k)
 
 
-def text_contexts(store: Reader, run: str, in_text: int) -> pl.DataFrame:
+def text_contexts(store: Reader, run: str | None, in_text: int) -> pl.DataFrame:
     """The contexts of one text, in order."""
     return call(store, "text_contexts", run=run, in_text=in_text)

@@ -9,6 +9,9 @@ from energylens.db.store import Reader
 from energylens.errors import QueryError
 from energylens.queries.catalog import call
 from energylens.queries.masks import WithMasked
+from energylens.queries.scope import looked_up
+
+_ONE_FEATURE = {"run": True, "sae": True, "feature": True}
 
 
 @dataclass(frozen=True)
@@ -43,59 +46,64 @@ class Feature:
     is_dense: bool
 
 
-def feature(store: Reader, run: str, sae: str, feature: int) -> Feature:
+def feature(store: Reader, run: str | None, sae: str | None, feature: int) -> Feature:
     """One feature's record.
 
     Raises:
-        QueryError: the index has no such feature.
+        UnknownNameError: there is no such run, SAE or feature.
+        QueryError: the run has no index yet.
     """
+    named = looked_up(store, _ONE_FEATURE, {"run": run, "sae": sae, "feature": feature})
     rows = store.cursor().execute(
         "SELECT * FROM features WHERE run_id = $run AND sae_id = $sae AND feature_id = $feature",
-        {"run": run, "sae": sae, "feature": feature},
+        named,
     )
     names = [column[0] for column in rows.description or []]
     row = rows.fetchone()
     if row is None:
-        raise QueryError(
-            f"there is no feature {feature} of '{sae}' in the run '{run}'; "
-            "if the run has no index yet: energylens index"
-        )
+        raise QueryError(f"the run '{named['run']}' has no index of its SAEs: energylens index")
     return Feature(**dict(zip(names, row, strict=True)))
 
 
-def strongest_features(store: Reader, run: str, sae: str, k: int = 20) -> pl.DataFrame:
+def strongest_features(
+    store: Reader, run: str | None, sae: str | None, k: int = 20
+) -> pl.DataFrame:
     """The `k` features with the highest activation."""
     return call(store, "strongest_features", run=run, sae=sae, k=k)
 
 
-def most_frequent_features(store: Reader, run: str, sae: str, k: int = 20) -> pl.DataFrame:
+def most_frequent_features(
+    store: Reader, run: str | None, sae: str | None, k: int = 20
+) -> pl.DataFrame:
     """The `k` features active on the most tokens."""
     return call(store, "most_frequent_features", run=run, sae=sae, k=k)
 
 
 def most_selective_features(
-    store: Reader, run: str, sae: str, min_texts: int = 5, k: int = 20
+    store: Reader, run: str | None, sae: str | None, min_texts: int = 5, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features whose activation falls into the fewest categories."""
     return call(store, "most_selective_features", run=run, sae=sae, min_texts=min_texts, k=k)
 
 
 def best_features(
-    store: Reader, run: str, sae: str, with_dense: bool = True, k: int = 20
+    store: Reader, run: str | None, sae: str | None, with_dense: bool = True, k: int = 20
 ) -> pl.DataFrame:
     """The `k` features with the highest frequency times mean strength."""
     return call(store, "best_features", run=run, sae=sae, with_dense=with_dense, k=k)
 
 
-def concept_features(store: Reader, run: str, sae: str, pattern: str, k: int = 20) -> pl.DataFrame:
+def concept_features(
+    store: Reader, run: str | None, sae: str | None, pattern: str, k: int = 20
+) -> pl.DataFrame:
     """The `k` features that set texts matching a regular expression apart."""
     return call(store, "concept_features", run=run, sae=sae, pattern=pattern, k=k)
 
 
 def feature_histogram(
     store: Reader,
-    run: str,
-    sae: str,
+    run: str | None,
+    sae: str | None,
     feature: int,
     n_bins: int = 24,
     **shown: Unpack[WithMasked],
@@ -112,21 +120,25 @@ def feature_histogram(
     )
 
 
-def feature_categories(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+def feature_categories(
+    store: Reader, run: str | None, sae: str | None, feature: int
+) -> pl.DataFrame:
     """One feature by category of text."""
     return call(store, "feature_categories", run=run, sae=sae, feature=feature)
 
 
-def promoted_tokens(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+def promoted_tokens(store: Reader, run: str | None, sae: str | None, feature: int) -> pl.DataFrame:
     """The tokens a feature promotes and suppresses most."""
     return call(store, "promoted_tokens", run=run, sae=sae, feature=feature)
 
 
-def similar_features(store: Reader, run: str, sae: str, feature: int) -> pl.DataFrame:
+def similar_features(store: Reader, run: str | None, sae: str | None, feature: int) -> pl.DataFrame:
     """The features with the closest decoder directions."""
     return call(store, "similar_features", run=run, sae=sae, feature=feature)
 
 
-def coactive_features(store: Reader, run: str, sae: str, feature: int, k: int = 20) -> pl.DataFrame:
+def coactive_features(
+    store: Reader, run: str | None, sae: str | None, feature: int, k: int = 20
+) -> pl.DataFrame:
     """The `k` features that share the most tokens with one feature, by Jaccard."""
     return call(store, "coactive_features", run=run, sae=sae, feature=feature, k=k)

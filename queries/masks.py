@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from energylens.db.store import Reader
+from energylens.queries.scope import looked_up
 
 
 class WithMasked(TypedDict, total=False):
@@ -54,11 +55,16 @@ class MaskCounts:
     sinks: int
 
 
-def mask_counts(store: Reader, run: str) -> MaskCounts:
-    """Count them."""
+def mask_counts(store: Reader, run: str | None) -> MaskCounts:
+    """Count them; None is the only run.
+
+    Raises:
+        UnknownNameError: there is no such run.
+    """
+    named = looked_up(store, {"run": True}, {"run": run})
     row = store.cursor().execute(
         "SELECT count(*) FILTER (is_special), count(*) FILTER (is_first), "
         "count(*) FILTER (is_sink) FROM tokens WHERE run_id = $run",
-        {"run": run},
+        named,
     )
     return MaskCounts(*(row.fetchone() or (0, 0, 0)))

@@ -6,14 +6,22 @@ import typer
 
 from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
+from energylens.cli.names import RunAndSaeArgument, run_and_sae, two_runs
 from energylens.cli.sql import FormatOption, checked_format
 from energylens.errors import UsageError
 
 
 def compare(
     store: StoreArgument,
-    run: Annotated[str, typer.Argument(metavar="RUN_A", help="A run of the store.")],
-    other_run: Annotated[str, typer.Argument(metavar="RUN_B", help="Another one.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN_A]",
+            help="A run, or the beginning of its name; left out where there are "
+            "two, of which the older comes first.",
+        ),
+    ] = None,
+    other_run: Annotated[str | None, typer.Argument(metavar="[RUN_B]", help="Another one.")] = None,
     how: FormatOption = "table",
     k: Annotated[int, typer.Option(min=1, help="Features listed for each pair of SAEs.")] = 10,
 ) -> None:
@@ -26,6 +34,7 @@ def compare(
     form = checked_format(how)
     if form in (Format.parquet, Format.csv):
         raise UsageError("a comparison is several tables: --format table, markdown or json")
+    run, other_run = two_runs(store, run, other_run)
     with open_catalog(store) as opened:
         found = compare_runs(opened, run, other_run, k)
     way = "text by text" if found.is_paired else "as two samples of texts"
@@ -49,8 +58,7 @@ def compare(
 
 def efas(
     store: StoreArgument,
-    run: Annotated[str, typer.Argument(help="A run of the store.")],
-    sae: Annotated[str, typer.Argument(help="One of its SAEs.")],
+    words: RunAndSaeArgument = None,
     feature: Annotated[
         list[int] | None, typer.Option(help="A feature to test; several may be given.")
     ] = None,
@@ -77,6 +85,7 @@ def efas(
     from energylens.queries.efas import efas_by_layer
 
     form = checked_format(how)
+    run, sae = run_and_sae(store, words)
     progress = Progress(False)
     try:
         if feature:
@@ -93,8 +102,7 @@ def efas(
 
 def causality(
     store: StoreArgument,
-    run: Annotated[str, typer.Argument(help="A run of the store.")],
-    sae: Annotated[str, typer.Argument(help="One of its SAEs.")],
+    words: RunAndSaeArgument = None,
     features: Annotated[
         int, typer.Option(min=1, help="Features drawn, and as many controls.")
     ] = 20,
@@ -113,6 +121,7 @@ def causality(
     from energylens.queries.writing import Format
 
     form = checked_format(how)
+    run, sae = run_and_sae(store, words)
     progress = Progress(False)
     try:
         rows = measure_effects(store, run, sae, features, contexts, seed, progress)

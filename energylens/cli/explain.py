@@ -2,20 +2,23 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from energylens.cli.arguments import JsonOption, StoreArgument
+from energylens.cli.names import run_and_files
 
 
 def explain(
     store: StoreArgument,
-    run: Annotated[str, typer.Argument(help="A run of the store.")],
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="JSONL, JSON, CSV or Parquet: Neuronpedia's exports, or your own."),
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] FILE...",
+            help="JSONL, JSON, CSV or Parquet: Neuronpedia's exports, or your own; before them the "
+            "run, or the beginning of its name, where there are several.",
+        ),
     ],
     sae: Annotated[
         str | None, typer.Option(help="The SAE; needed where the run has several.")
@@ -30,6 +33,7 @@ def explain(
     from energylens.ingest.explanations import explain as take_in
     from energylens.queries.catalog import open_catalog, write_catalog
 
+    run, files = run_and_files(store, words)
     with open_catalog(store) as opened:
         info, layout = opened.run(run).info, opened.layout.run(run)
     done = take_in(layout, info, files, sae, replace)

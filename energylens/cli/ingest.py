@@ -8,7 +8,7 @@ import typer
 
 from energylens.cli.arguments import JsonOption, StoreArgument
 from energylens.cli.extras import need_models
-from energylens.errors import UsageError
+from energylens.cli.names import chosen_run
 
 if TYPE_CHECKING:
     from energylens.ingest.estimate import Estimate
@@ -95,7 +95,7 @@ def ingest(
         dtype=dtype,
         accept_gate=accept_gate,
         batch_tokens=batch_tokens,
-        run_id=_checked_run_id(run_id),
+        run_id=run_id,
     )
     if estimate:
         _estimate(config, as_json)
@@ -111,30 +111,16 @@ def ingest(
 
 def run_ingest(store: StoreArgument, config: "IngestConfig", shard: str, as_json: bool) -> str:
     """Make the shards of a run; its id."""
-    from energylens.ingest.plan import load, prepare
     from energylens.ingest.progress import Progress
     from energylens.ingest.run import Part
-    from energylens.ingest.run import ingest as make_shards
+    from energylens.ingest.whole import make_run
 
     part = Part.parse(shard)
     progress = Progress(as_json)
     try:
-        loaded = load(config)
-        if loaded.plan.n_empty:
-            progress.say(f"{loaded.plan.n_empty:,} texts are empty; they have no tokens")
-        for notice in loaded.notices:
-            progress.say(notice)
-        prepared = prepare(store, loaded)
-        for sae in prepared.run.saes:
-            progress.say(
-                f"gate {sae.sae_id}: fvu {sae.fvu:.3f}  L0 {sae.l0:.1f}  dead {sae.n_dead}  "
-                f"dense {sae.n_dense}  of {sae.d_sae}  CE recovered "
-                f"{'·' if sae.ce_loss_score is None else f'{sae.ce_loss_score:.3f}'}  {sae.gate}"
-            )
-        make_shards(prepared, part, progress)
+        return make_run(store, config, part, progress)
     finally:
         progress.close()
-    return prepared.run.run_id
 
 
 def index(
@@ -151,6 +137,7 @@ def index(
     from energylens.ingest.index.build import build_indexes
     from energylens.ingest.progress import Progress
 
+    run_id = None if run_id is None else chosen_run(store, run_id)
     progress = Progress(as_json)
     try:
         built = build_indexes(store, progress, run_id, flips)
@@ -186,14 +173,3 @@ def _variants(efas: str | None) -> tuple[str, ...] | None:
     if efas is None:
         return None
     return tuple(part.strip() for part in efas.split(",") if part.strip() not in ("", "none"))
-
-
-def _checked_run_id(run_id: str | None) -> str | None:
-    if (
-        run_id is not None
-        and not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    ):
-        raise UsageError(f"--run-id takes letters, digits, '-', '_' and '.'; not '{run_id}'")
-    if run_id is not None and run_id.startswith("."):
-        raise UsageError("--run-id does not begin with a dot")
-    return run_id

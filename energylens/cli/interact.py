@@ -8,22 +8,23 @@ import typer
 
 from energylens.cli.arguments import JsonOption, StoreArgument
 from energylens.cli.extras import need_models
+from energylens.cli.names import RunAndTextArgument, run_and_text
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
     from energylens.ingest.on_request.reopen import Reopened
     from energylens.ingest.progress import Progress
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run whose model to use.")]
-TextArgument = Annotated[str, typer.Argument(help="The text, or @FILE.")]
-SaeOption = Annotated[str, typer.Option("--sae", help="The SAE; needed where there are several.")]
+SaeOption = Annotated[
+    str,
+    typer.Option("--sae", help="The SAE, or the beginning of its name, where there are several."),
+]
 KeepOption = Annotated[bool, typer.Option(help="Store the result as a run of its own.")]
 
 
 def prompt(
     store: StoreArgument,
-    run: RunArgument,
-    text: TextArgument,
+    words: RunAndTextArgument,
     other: Annotated[str | None, typer.Option("--with", help="A text to compare with.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Features shown a token and SAE.")] = 3,
     keep: KeepOption = False,
@@ -33,6 +34,7 @@ def prompt(
     from energylens.cli.readings import print_prompt
     from energylens.protocol import PromptRequest
 
+    run, text = run_and_text(store, words)
     asked = PromptRequest(_text(text), None if other is None else _text(other), top, keep)
 
     def answer(reopened: "Reopened", progress: "Progress"):
@@ -45,8 +47,7 @@ def prompt(
 
 def intervene(
     store: StoreArgument,
-    run: RunArgument,
-    text: TextArgument,
+    words: RunAndTextArgument,
     feature: Annotated[list[int], typer.Option(help="A feature to change; may be repeated.")],
     sae: SaeOption = "",
     kind: Annotated[str, typer.Option(help="ablate, scale, clamp or add.")] = "ablate",
@@ -64,6 +65,8 @@ def intervene(
     from energylens.cli.readings import print_intervention
     from energylens.protocol import EditRequest, InterventionRequest
 
+    run, text = run_and_text(store, words)
+
     def answer(reopened: "Reopened", progress: "Progress"):
         from energylens.ingest.on_request.intervene import intervene as change
 
@@ -76,8 +79,7 @@ def intervene(
 
 def attribute(
     store: StoreArgument,
-    run: RunArgument,
-    text: TextArgument,
+    words: RunAndTextArgument,
     sae: SaeOption = "",
     at: Annotated[
         int, typer.Option(help="Position whose prediction is explained; -1 is the last.")
@@ -95,6 +97,8 @@ def attribute(
     from energylens.cli.readings import print_attribution
     from energylens.protocol import AttributionRequest
 
+    run, text = run_and_text(store, words)
+
     def answer(reopened: "Reopened", progress: "Progress"):
         from energylens.ingest.on_request.attribute import attribute as explain
 
@@ -108,8 +112,7 @@ def attribute(
 
 def steer(
     store: StoreArgument,
-    run: RunArgument,
-    prompt: TextArgument,
+    words: RunAndTextArgument,
     feature: Annotated[list[int], typer.Option(help="A feature to steer by; may be repeated.")],
     sae: SaeOption = "",
     kind: Annotated[str, typer.Option(help="add or clamp.")] = "add",
@@ -123,6 +126,8 @@ def steer(
     """Generate text with features held or added, several strengths beside the unsteered text."""
     from energylens.cli.readings import print_steering
     from energylens.protocol import EditRequest, SteeringRequest
+
+    run, prompt = run_and_text(store, words)
 
     def answer(reopened: "Reopened", progress: "Progress"):
         from energylens.ingest.on_request.steer import steer as write
@@ -169,10 +174,9 @@ def _text(given: str) -> str:
 
 
 def _sae(reopened: "Reopened", given: str) -> str:
-    ids = [sae.sae_id for sae in reopened.instruments.saes]
-    if given or len(ids) == 1:
-        return given or ids[0]
-    raise UsageError(f"--sae says which SAE; the run has {', '.join(ids) or 'none'}")
+    from energylens.queries.names import find_sae
+
+    return find_sae(reopened.run, given or None).sae_id
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -6,12 +6,13 @@ import typer
 
 from energylens.cli.arguments import JsonOption, StoreArgument
 from energylens.cli.extras import need_models
+from energylens.cli.names import RunArgument, chosen_run
 from energylens.errors import UsageError
 
 
 def recompute(
     store: StoreArgument,
-    run: Annotated[str, typer.Argument(help="A run of the store.")],
+    run: RunArgument = None,
     keep: Annotated[
         str | None, typer.Option(help="activations or gradients, or both with a comma.")
     ] = None,
@@ -39,6 +40,7 @@ def recompute(
 
     if (keep is None) == (sae is None) or (keep is not None and not hook):
         raise UsageError("say what to add: --keep activations --hook HOOK, or --sae SAE")
+    run = chosen_run(store, run)
     progress = Progress(as_json)
     n_shards = 0
     try:

@@ -6,12 +6,13 @@ import typer
 
 from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
+from energylens.cli.names import RunArgument, chosen_run
 from energylens.cli.sql import FormatOption, checked_format
 
 
 def routing(
     store: StoreArgument,
-    run: Annotated[str, typer.Argument(help="A run of a MesaNet.")],
+    run: RunArgument = None,
     contexts: Annotated[int, typer.Option(min=2, help="Contexts tried, drawn at random.")] = 64,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     how: FormatOption = "table",
@@ -29,6 +30,7 @@ def routing(
     from energylens.queries.writing import Format
 
     form = checked_format(how)
+    run = chosen_run(store, run)
     progress = Progress(False)
     try:
         measure_routing(store, run, contexts, seed, progress)

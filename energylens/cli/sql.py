@@ -12,8 +12,6 @@ from energylens.errors import QueryError, RunawayError
 
 if TYPE_CHECKING:
     from energylens.db.limits import Limits
-    from energylens.db.store import Store
-    from energylens.queries.catalog import NamedQuery
 
 FormatOption = Annotated[
     str, typer.Option("--format", "-f", help="table, csv, json, parquet or markdown.")
@@ -73,15 +71,13 @@ def queries(
     name: Annotated[str | None, typer.Option(help="Show one query with its SQL.")] = None,
 ) -> None:
     """List the named queries, and with a store its tables."""
-    from energylens.queries.catalog import named_queries, open_catalog, usage
+    from energylens.queries.catalog import named_queries, named_query, open_catalog, usage
 
-    known = named_queries()
     if name is not None:
-        if name not in known:
-            raise QueryError(f"there is no query '{name}'; there are: {', '.join(known)}")
-        typer.echo(f"-- {known[name].doc}\n{known[name].sql}")
+        shown = named_query(name)
+        typer.echo(f"-- {shown.doc}\n{shown.sql}")
         return
-    for query_ in known.values():
+    for query_ in named_queries().values():
         typer.echo(f"{usage(query_)}\n    {query_.doc}")
     if store is not None:
         with open_catalog(store) as opened:
@@ -102,38 +98,17 @@ def query(
     ] = None,
     how: FormatOption = "table",
 ) -> None:
-    """Run a named query. `run` and `sae` may be left out where the store has only one."""
+    """Run a named query. `run` and `sae` may be left out where the store has only one, and may be
+    the beginning of a name."""
     from energylens.cli.output import print_frame
-    from energylens.queries.catalog import call, named_queries, open_catalog
+    from energylens.queries.catalog import call, named_query, open_catalog
 
     form = checked_format(how)
-    known = named_queries()
-    if name not in known:
-        raise QueryError(f"there is no query '{name}'; there are: {', '.join(known)}")
+    named_query(name)  # said before the store is opened
     given = _pairs(values or [])
     with open_catalog(store) as opened:
-        rows = call(opened, name, **_fill_in(opened, known[name], given))
+        rows = call(opened, name, **given)
     print_frame(rows, form)
-
-
-def _fill_in(store: "Store", wanted: "NamedQuery", given: dict[str, object]) -> dict[str, object]:
-    """Add `run` and `sae` where there is only one to choose."""
-    required = {p.name for p in wanted.parameters if p.default is None} - set(given)
-    filled = dict(given)
-    if "run" in required:
-        filled["run"] = _only("run", [state.info.run_id for state in store.runs])
-    if "sae" in required:
-        run = store.run(str(filled["run"]))
-        filled["sae"] = _only("sae", [sae.sae_id for sae in run.info.saes])
-    return filled
-
-
-def _only(what: str, choices: list[str]) -> str:
-    if len(choices) == 1:
-        return choices[0]
-    if not choices:
-        raise QueryError(f"the store has no {what} yet; make one with: energylens ingest")
-    raise QueryError(f"say which {what}: {', '.join(f'{what}={c}' for c in choices)}")
 
 
 def _pairs(values: list[str]) -> dict[str, object]:
@@ -142,6 +117,8 @@ def _pairs(values: list[str]) -> dict[str, object]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise QueryError(f"parameters are given as key=value; '{pair}' is not")
+        if key in found:
+            raise QueryError(f"'{key}' is given twice")
         found[key] = None if value == "NULL" else value
     return found
 

@@ -29,6 +29,7 @@ from energylens.ingest.run import blocks
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.saes import writes_to_stream
 from energylens.queries.matrices import rows_of
+from energylens.queries.names import find_sae
 from energylens.stats.resampling import permute_windows, shift_windows, spearman
 
 _ROWS = 1 << 16
@@ -238,8 +239,4 @@ def _extend(
 
 def _find(store: Store, run_id: str, sae_id: str) -> tuple[RunInfo, SaeInfo]:
     run = store.run(run_id).info
-    for sae in run.saes:
-        if sae.sae_id == sae_id:
-            return run, sae
-    known = ", ".join(sae.sae_id for sae in run.saes) or "none"
-    raise UsageError(f"the run '{run_id}' has no SAE '{sae_id}'; its SAEs: {known}")
+    return run, find_sae(run, sae_id)

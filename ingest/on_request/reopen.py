@@ -25,6 +25,7 @@ from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.lens.pieces import vocabulary_labels
 from energylens.lens.routers import find_routers
 from energylens.lens.saes import Sae, load_saes
+from energylens.queries.names import find_sae
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,10 @@ class Reopened:
         """One of the run's SAEs.
 
         Raises:
-            UsageError: the run has no such SAE.
+            UnknownNameError: the run has no such SAE.
         """
-        for sae in self.instruments.saes:
-            if sae.sae_id == sae_id:
-                return sae
-        known = ", ".join(sae.sae_id for sae in self.instruments.saes) or "none"
-        raise UsageError(f"the run '{self.run.run_id}' has no SAE '{sae_id}'; its SAEs: {known}")
+        name = find_sae(self.run, sae_id).sae_id
+        return next(sae for sae in self.instruments.saes if sae.sae_id == name)
 
     def context(self, text: str, number: int = 0, category: str | None = None) -> Context:
         """A text as one context; `number` is its text_id and context_id.

@@ -10,13 +10,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any
 
 import energylens
+from energylens.db.provenance import RunInfo
 from energylens.errors import EnergyLensError, UsageError
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.additions import add_vectors
@@ -43,6 +44,7 @@ from energylens.protocol import (
     SteeringRequest,
     VectorsRequest,
 )
+from energylens.queries.names import find_run, find_sae, stored_runs
 from energylens.wire import decode, encode
 
 MOST_WAITING = 64
@@ -260,29 +262,30 @@ class Worker:
         if job.method in _STORE_METHODS:
             kind, change = _STORE_METHODS[job.method]
             store, run = self._place(job.params)
-            asked = decode(kind, job.params.get("request"))
+            asked = _in_full(run, decode(kind, job.params.get("request")))
             self._held = None  # one model at a time
-            return change(Path(store), run, asked, progress)
+            return change(Path(store), run.run_id, asked, progress)
         if job.method not in _METHODS:
             raise UsageError(f"there is no method '{job.method}'; hello lists them")
         kind, answer = _METHODS[job.method]
-        asked = decode(kind, job.params.get("request"))
+        _, run = self._place(job.params)
+        asked = _in_full(run, decode(kind, job.params.get("request")))
         return answer(self._bench(job.params, progress), asked, progress)
 
     def _bench(self, params: dict[str, Any], progress: _WorkerProgress) -> Reopened:
         """The run's model and SAEs; one run's are held at a time, which bounds memory."""
         store, run = self._place(params)
-        if self._held is None or self._held[0] != (store, run):
+        if self._held is None or self._held[0] != (store, run.run_id):
             progress.say("loading the model")
             self._held = None
-            self._held = ((store, run), reopen(Path(store), run))
+            self._held = ((store, run.run_id), reopen(Path(store), run.run_id))
         return self._held[1]
 
-    def _place(self, params: dict[str, Any]) -> tuple[str, str]:
+    def _place(self, params: dict[str, Any]) -> tuple[str, RunInfo]:
         store, run = params.get("store"), params.get("run")
         if not isinstance(store, str) or not isinstance(run, str):
             raise UsageError("params need store, the path of a store, and run, a run of it")
-        return store, run
+        return store, find_run(stored_runs(Path(store)), run)
 
     def _refuse(self, job_id: str | int | None, message: str) -> None:
         self._error(job_id, "UsageError", message)
@@ -297,6 +300,18 @@ class Worker:
         with self._lock:
             self._answers.write(line.encode() + b"\n")
             self._answers.flush()
+
+
+def _in_full(run: RunInfo, asked: Any) -> Any:
+    """A request with the names of SAEs in full, also in the edit it holds."""
+    changed: dict[str, Any] = {}
+    for field in fields(asked):
+        value = getattr(asked, field.name)
+        if is_dataclass(value):
+            changed[field.name] = _in_full(run, value)
+        elif field.name.endswith("sae_id") and value:
+            changed[field.name] = find_sae(run, value).sae_id
+    return replace(asked, **changed)
 
 
 def _cost(reopened: Reopened) -> LoadResult:

@@ -170,7 +170,7 @@ def test_query_fills_in_what_there_is_one_of(made: Path) -> None:
     assert "must be given" in run("query", made, "top_activations", "sae=mlp", code=2).stderr
     assert "key=value" in run("query", made, "best_features", "resid", code=2).stderr
     assert "INT64" in run("query", made, "best_features", "sae=mlp", "k=x", code=2).stderr
-    assert "no run 'x'" in run("query", made, "best_features", "run=x", code=1).stderr
+    assert "no run 'x'" in run("query", made, "best_features", "run=x", code=2).stderr
 
 
 def test_merge_of_two_halves(tmp_path: Path, config: IngestConfig, small_shards: None) -> None:
@@ -284,7 +284,7 @@ def test_two_runs_are_compared(rich_path: Path) -> None:
         "energies", "SAEs at the same place", "features that differ most", "best specialists",
     }  # fmt: skip
     assert "several tables" in run("compare", rich_path, run_id, run_id, "-f", "csv", code=2).stderr
-    assert "has no run 'x'" in run("compare", rich_path, run_id, "x", code=1).stderr
+    assert "has no run 'x'" in run("compare", rich_path, run_id, "x", code=2).stderr
 
 
 def test_explanations_are_taken_in(made: Path, tmp_path: Path) -> None:

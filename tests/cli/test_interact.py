@@ -92,4 +92,4 @@ def test_recompute_adds_vectors_and_says_what_to_give(path: Path, name: str) -> 
 
 
 def test_a_run_that_is_not_there_is_named(path: Path) -> None:
-    assert "has no run 'none'" in run("prompt", path, "none", "x", code=1).stderr
+    assert "has no run 'none'" in run("prompt", path, "none", "x", code=2).stderr

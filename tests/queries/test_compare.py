@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from energylens.db.store import Store
-from energylens.errors import StoreError
+from energylens.errors import UnknownNameError
 from energylens.ingest.plan import IngestConfig
 from energylens.queries.catalog import open_catalog
 from energylens.queries.compare import compare_runs, matched_runs
@@ -177,5 +177,5 @@ def test_a_run_against_itself_differs_in_nothing(pair: Store) -> None:
 
 
 def test_an_unknown_run_is_named(pair: Store) -> None:
-    with pytest.raises(StoreError, match="has no run 'nowhere'"):
+    with pytest.raises(UnknownNameError, match="has no run 'nowhere'"):
         compare_runs(pair, "first", "nowhere")

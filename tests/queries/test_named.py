@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from energylens.db.store import Store
-from energylens.errors import QueryError
+from energylens.errors import QueryError, UnknownNameError
 from energylens.queries.catalog import call, named_queries, usage
 from energylens.queries.contexts import (
     activation_samples,
@@ -296,9 +296,13 @@ def test_one_feature_as_a_record(store: Store, run_id: str) -> None:
     ("name", "values", "message"),
     [
         ("nothing", {}, "there is no query 'nothing'"),
-        ("best_features", {"run": "r"}, "sae must be given"),
-        ("best_features", {"run": "r", "sae": "s", "n": 3}, "no parameter n"),
-        ("best_features", {"run": "r", "sae": "s", "k": "many"}, "best_features"),
+        ("top_activation", {}, "nearest: top_activations, "),
+        ("best_features", {}, "say which sae: sae=mlp, sae=resid"),
+        ("top_activations", {"sae": "mlp"}, "feature must be given"),
+        ("best_features", {"sae": "mlp", "n": 3}, "no parameter n"),
+        ("best_features", {"sae": "mlp", "k": "many"}, "best_features"),
+        ("concept_features", {"sae": "mlp", "pattern": "("}, "missing \\)"),
+        ("best_features", {"sae": "mlp", "k": -1}, "best_features"),
     ],
 )
 def test_wrong_calls_say_how_it_is_called(
@@ -310,7 +314,8 @@ def test_wrong_calls_say_how_it_is_called(
 
 def test_values_are_bound_and_never_pasted(store: Store, run_id: str) -> None:
     hostile = "'); DROP TABLE runs; --"
-    assert best_features(store, run_id, hostile).is_empty()
+    with pytest.raises(UnknownNameError, match="has no SAE"):
+        best_features(store, run_id, hostile)
     assert concept_features(store, run_id, SAE, hostile.replace(")", r"\)")).is_empty()
     assert frame(store, "SELECT count(*) AS n FROM runs")["n"][0] == 1
 

@@ -8,10 +8,11 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from energylens.queries.display import visible
+from energylens.queries.shading import ShadedToken
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
-from energylens.tui.widgets.token_text import ShadedToken, TokenText
+from energylens.tui.widgets.token_text import TokenText
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable, _fit
 
 WORDS = (

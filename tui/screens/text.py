@@ -11,6 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, text_contexts, token_features
 from energylens.queries.display import number, visible_token
+from energylens.queries.shading import ShadedToken, shaded_tokens
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.places import Prompt, WholeText
@@ -18,7 +19,7 @@ from energylens.tui.state import FeaturePlace, Selection
 from energylens.tui.widgets.columns import LABEL, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
-from energylens.tui.widgets.token_text import ShadedToken, TokenText, go_along, shaded_tokens
+from energylens.tui.widgets.token_text import TokenText, go_along
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 

@@ -15,81 +15,14 @@ from textual.message import Message
 from textual.widget import Widget
 
 from energylens.queries.display import visible
-from energylens.tui.colours import digit, needs_digits, shade
+from energylens.queries.shading import SNIPPET, ShadedToken, digit, glyphs, shaded_tokens
+from energylens.tui.colours import needs_digits, shade
 from energylens.tui.widgets.token_pairs import lines_of
 
 Energies = Literal["hidden", "shaded", "under"]
 """Whether tokens are shaded by their energies, or have them written under them."""
 MOST_ENERGY = 12.0
 """Nats that are shaded brightest: a probability of 6 in a million."""
-SNIPPET = 30
-"""Tokens shown on either side of the peak until the whole context is asked for."""
-
-
-@dataclass(frozen=True)
-class ShadedToken:
-    """One token of a context."""
-
-    token_index: int
-    pos: int
-    label: str
-    data: bytes
-    is_special: bool
-    activation: float | None
-    """None where the feature is not active."""
-    energy: float | None
-    """Nats, of the next token; None where there is none."""
-
-
-def shaded_tokens(tokens: pl.DataFrame) -> list[ShadedToken]:
-    """The rows of `context_tokens`."""
-    return [
-        ShadedToken(
-            token_index=t["token_index"],
-            pos=t["pos"],
-            label=t["token"],
-            data=t["token_bytes"],
-            is_special=t["is_special"],
-            activation=t["activation"],
-            energy=t["energy"],
-        )
-        for t in tokens.iter_rows(named=True)
-    ]
-
-
-@dataclass(frozen=True)
-class Glyph:
-    """What is drawn for one or more tokens that share a character."""
-
-    text: str
-    first: int
-    end: int
-    """Tokens `first` to `end` of the context."""
-
-
-def glyphs(tokens: Sequence[ShadedToken]) -> list[Glyph]:
-    """Join tokens that are parts of one character, so that it is drawn as it is."""
-    found: list[Glyph] = []
-    index = 0
-    while index < len(tokens):
-        end, data = index + 1, tokens[index].data
-        while end < len(tokens) and end - index < 4 and not _is_whole(data):
-            data += tokens[end].data
-            end += 1
-        if end > index + 1 and not _is_whole(data):
-            end, data = index + 1, tokens[index].data
-        label = tokens[index].label if end == index + 1 else data.decode("utf-8")
-        found.append(Glyph(label, index, end))
-        index = end
-    return found
-
-
-def _is_whole(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class TokenText(Widget, can_focus=True):

@@ -379,7 +379,7 @@ def test_what_cannot_be_asked_is_said(
         ask(1, tests="magic")
     with pytest.raises(UsageError, match="not 'wrong'"):
         ask(1, variant="wrong")
-    with pytest.raises(UsageError, match="has no SAE 'none'; its SAEs: resid"):
+    with pytest.raises(UsageError, match="has no SAE 'none'; nearest: "):
         ask(1, sae="none")
     path = tmp_path / "x.lens"
     texts = tmp_path / "t.jsonl"

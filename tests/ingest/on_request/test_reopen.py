@@ -219,7 +219,7 @@ def test_a_text_that_fits_no_context_is_refused(
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (EditRequest("other", (3,)), "no SAE 'other'; its SAEs: mlp, resid"),
+        (EditRequest("other", (3,)), "no SAE 'other'; nearest: "),
         (EditRequest("resid", (3,), "remove"), "one of ablate, scale, clamp, add"),
         (EditRequest("resid", (3,), "add", 1.0, "std"), "one of activation, max, norm"),
         (EditRequest("resid", (99,)), "features 0 to 47, not 99"),
