@@ -164,11 +164,11 @@ def more_facts(shown: Shown) -> Group:
     )
     text = Text()
     if len(shown.efas):
-        text.append("\nEFAS by gradient (position, energy: no gradients)\n", "dim")
+        text.append("\nEFAS within texts, its t and q (position, energy: no gradients)\n", "dim")
     for row in shown.efas.iter_rows(named=True):
         text.append(f"{row['variant']:>12}  ", "dim")
         t, q = number(row["t"], 2), show_probability(row["q"])
-        text.append(f"{number(row['efas']):>7}  t {t:>6}  q {q}\n")
+        text.append(f"{number(row['within']):>7}  t {t:>6}  q {q}\n")
     text.append("\nmean activation by category\n", "dim")
     text.append(_category_bars(shown.categories))
     return Group(_beside([(name, Text(said)) for name, said in lists if said]), text)

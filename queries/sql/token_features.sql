@@ -1,4 +1,5 @@
--- The features active at one token, strongest first, each beside the most it ever reaches.
+-- The features active at one token, strongest first, each as a share of the most it reaches; a
+-- masked token counts for no maximum, and where it is above it the share is NULL.
 CREATE OR REPLACE MACRO token_features(
     run VARCHAR, at_token BIGINT, sae VARCHAR := NULL, k BIGINT := 20
 ) AS TABLE
@@ -7,7 +8,9 @@ WITH active AS (
     FROM codes AS c
     WHERE c.run_id = run AND c.token_index = at_token AND (sae IS NULL OR c.sae_id = sae)
 )
-SELECT a.sae_id, a.feature_id, a.activation, a.activation / f.max_activation AS share_of_max,
+SELECT a.sae_id, a.feature_id, a.activation,
+    CASE WHEN a.activation <= f.max_activation THEN a.activation / f.max_activation END
+        AS share_of_max,
     f.density, f.top_category, l.description AS label
 FROM active AS a
 LEFT JOIN features AS f

@@ -179,6 +179,17 @@ def test_features_at_a_token(store: Store, run_id: str) -> None:
     assert set(token_features(store, run_id, 17, SAE)["sae_id"]) == {SAE}
 
 
+def test_no_share_of_a_maximum_is_above_one(store: Store, run_id: str) -> None:
+    masked = frame(store, "SELECT token_index FROM tokens WHERE is_masked")["token_index"][:8]
+    for token in [*masked, 17]:
+        found = token_features(store, run_id, token, k=1000)
+        top = frame(store, "SELECT sae_id, feature_id, max_activation FROM features")
+        both = found.join(top, ["sae_id", "feature_id"], "left", maintain_order="left")
+        for of, a, b in both.select("share_of_max", "activation", "max_activation").iter_rows():
+            expected = a / b if b is not None and a <= b else None
+            assert of == (None if expected is None else pytest.approx(expected))
+
+
 def test_concept_features_weigh_matching_texts_against_the_rest(
     store: Store, run_id: str, codes: pl.DataFrame
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from energylens.db.store import Store
 from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
-from energylens.queries.efas import efas_by_layer, efas_ranking
+from energylens.queries.display import number
+from energylens.queries.efas import efas_by_layer, efas_ranking, feature_efas
 from energylens.queries.routing import (
     anchor_features,
     anchor_load,
@@ -83,6 +84,14 @@ async def test_efas_is_ranked_and_says_what_it_means(
         assert "gradient own" in d.text
         await d.press("enter")
         assert isinstance(d.app.screen, FeatureScreen)
+        if size == "large":
+            await d.until("EFAS within texts")
+            shown = int(d.text.split("Feature ")[1].split()[0])
+            for own in feature_efas(rich, rich_run, sae, shown).iter_rows(named=True):
+                said = (
+                    f"{own['variant']:>12}  {number(own['within']):>7}  t {number(own['t'], 2):>6}"
+                )
+                assert said in d.text
 
 
 async def test_a_gradient_that_was_not_computed_says_how(drive, store: Store) -> None:

@@ -177,7 +177,7 @@ def _rows(one: Side, other: Side) -> list[tuple[str, str, str]]:
     row("decoder norm", *(number(side.record.decoder_norm) for side in sides))
     row("promotes", *(" ".join(visible_token(t) for t in side.promoted[:6]) for side in sides))
     for variant in dict.fromkeys(v for side in sides for v in side.efas["variant"].to_list()):
-        row(f"EFAS {variant}", *(_efas(side, variant) for side in sides))
+        row(f"EFAS within, {variant}", *(_efas(side, variant) for side in sides))
     for category in dict.fromkeys(c for side in sides for c in side.categories):
         means = (number(side.categories.get(category)) for side in sides)
         row(f"mean in {category or '·'}", *means)
@@ -194,7 +194,7 @@ def _efas(side: Side, variant: str) -> str:
         return "·"
     row = own.row(0, named=True)
     q = show_probability(row["q"]).strip()
-    return f"{number(row['efas'])}  t {number(row['t'], 2)}  q {q}"
+    return f"{number(row['within'])}  t {number(row['t'], 2)}  q {q}"
 
 
 def _contexts(side: Side) -> list[Static | TokenText]:
