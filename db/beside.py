@@ -25,7 +25,7 @@ def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return pq.read_table(path, schema=table.arrow).to_pylist()
+        return pq.read_table(path, schema=table.arrow, partitioning=None).to_pylist()
     except (OSError, pa.ArrowException, TypeError) as error:
         raise StoreDamagedError(
             f"'{path}' does not hold {table.name} ({error}); restore it from a copy, or move it "

@@ -56,7 +56,7 @@ class RunLayout:
         return sorted(
             path.parent
             for path in self.shards.glob("*/manifest.json")
-            if path.parent.name.isdigit()
+            if re.fullmatch("[0-9]+", path.parent.name)
         )
 
 

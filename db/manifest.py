@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from energylens.db.records import RecordError, inside, read_record, refuse_link
 from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
 
@@ -99,14 +100,13 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / "manifest.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        machine = raw.get("made_on")
-        return Manifest(
-            tuple(FileEntry(**e) for e in raw["files"]),
-            tuple(raw["made_from"]),
-            None if machine is None else Machine(**machine),
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        for place in (directory.parent, directory):
+            refuse_link(place)
+        manifest = read_record(path, Manifest)
+        for entry in manifest.files:
+            inside(directory, entry.path)
+        return manifest
+    except RecordError as error:
         raise StoreDamagedError(
             f"'{path}' cannot be read ({error}); delete '{directory}' and run the same ingest "
             "or index command again"

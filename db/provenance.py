@@ -6,11 +6,12 @@ What each field means stands once, beside the column of its name in `energylens.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
 
+from energylens.db.records import RecordError, read_record, refuse_link
 from energylens.db.schema import RUNS, SAES
 from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
@@ -99,10 +100,13 @@ def read_run(path: Path) -> RunInfo:
         StoreDamagedError: the file is not what `write_run` writes.
     """
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        saes = [SaeInfo(**sae) for sae in raw.pop("saes")]
-        return RunInfo(**raw, saes=saes)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        for place in (path.parents[1], path.parent):
+            refuse_link(place)
+        run = read_record(path, RunInfo)
+        if run.run_id != path.parent.name:
+            raise RecordError(f"it names the run {run.run_id!r}, not that of its directory")
+        return run
+    except RecordError as error:
         raise StoreDamagedError(
             f"'{path}' does not describe a run ({error}); ingest the run again into a new store, "
             "or restore the file from a copy"

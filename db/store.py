@@ -20,8 +20,9 @@ from energylens.db.index_files import IndexState, index_state
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.limits import Limits, spill_bytes
 from energylens.db.provenance import RunInfo, read_run
+from energylens.db.sources import CATALOG_MACROS, pattern_of, quote_all, relative_to
 from energylens.db.version import check_format
-from energylens.db.views import create_views, quote
+from energylens.db.views import create_views
 from energylens.db.whole import partial_of, sync, writing
 from energylens.errors import StoreDamagedError, StoreError
 
@@ -183,7 +184,7 @@ def open_store(path: Path, limits: Limits | None = None) -> Store:
         StoreDamagedError: a record of it cannot be read.
     """
     check_format(path)
-    layout = StoreLayout(path)
+    layout = StoreLayout(path.resolve())
     runs = [(run, read_run(run.run_json)) for run in layout.runs()]
     limits = limits or Limits()
     con = duckdb.connect(":memory:")
@@ -213,8 +214,9 @@ def open_store(path: Path, limits: Limits | None = None) -> Store:
 def confine(store: Store) -> None:
     """Forbid this catalogue, for good, to touch anything outside the store."""
     con = store.cursor()
-    allowed = quote(str(store.path.resolve()))
-    con.execute(f"SET allowed_directories = [{allowed}]")
+    here = store.path.resolve()
+    allowed = quote_all((str(here), pattern_of(here)))  # DuckDB asks for both
+    con.execute(f"SET allowed_directories = {allowed}")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
 
@@ -246,7 +248,11 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
 def _fill_catalog(path: Path, layout: StoreLayout, macros: list[str]) -> None:
     con = duckdb.connect(str(path))
     try:
-        create_views(con, [(run, read_run(run.run_json)) for run in layout.runs()])
+        con.execute("SET VARIABLE energylens_store = ?", [str(layout.root.resolve())])
+        for macro in CATALOG_MACROS:
+            con.execute(macro)
+        listed = [(run, read_run(run.run_json)) for run in layout.runs()]
+        create_views(con, listed, relative_to(layout.root))
         for statement in macros:
             con.execute(statement)
     finally:

@@ -1,6 +1,6 @@
 """The SQL that turns complete shards and indexes into documented tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,28 +13,35 @@ from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, read_manifest
 from energylens.db.notes import NOTES
 from energylens.db.provenance import RunInfo, create_tables
+from energylens.db.records import RecordError, refuse_link
 from energylens.db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
+from energylens.db.sources import Source, in_place, quote
 from energylens.db.table import Table
 from energylens.errors import StoreDamagedError
 
 
-def create_views(con: duckdb.DuckDBPyConnection, runs: Iterable[tuple[RunLayout, RunInfo]]) -> None:
+def create_views(
+    con: duckdb.DuckDBPyConnection,
+    runs: Iterable[tuple[RunLayout, RunInfo]],
+    source: Source = in_place,
+) -> None:
     """Create every table of the schema: views over complete files, with comments."""
     listed = list(runs)
     create_tables(con, [info for _, info in listed])
     files = _shard_files([layout for layout, _ in listed])
     for table in SHARD_TABLES:
-        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, files[table.name])}")
+        select = _select(table, files[table.name], source)
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
     parts = _index_files(listed)
     for table in INDEX_TABLES:
-        select = _select_index(table, parts[table.name])
+        select = _select_index(table, parts[table.name], source)
         con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
     for table, places in (
         (NOTES, [layout.notes for layout, _ in listed]),
         (EXPLANATIONS, [layout.explanations for layout, _ in listed]),
     ):
-        there = [path for path in places if path.is_file()]
-        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, there)}")
+        there = [path for path in places if _is_there(path)]
+        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, there, source)}")
     for table in TABLES.values():
         _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
 
@@ -76,7 +83,7 @@ def _shard_files(runs: list[RunLayout]) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {table.name: [] for table in SHARD_TABLES}
     for run in runs:
         for directory in run.complete_shards():
-            for entry, path in _listed(directory):
+            for entry, path in _listed(directory, files):
                 files[entry.table].append(path)
     return files
 
@@ -90,22 +97,38 @@ def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_Index
         for directory in (layout.measured, layout.index):
             if not (directory / "manifest.json").exists():
                 continue
-            for entry, path in _listed(directory):
+            for entry, path in _listed(directory, files):
                 if entry.path in apart:
                     continue  # on its way out of the index
                 constants = {"run_id": info.run_id}
                 if "sae_id" in TABLES[entry.table].arrow.names:
-                    constants["sae_id"] = names[path.name.removesuffix(".parquet")]
+                    constants["sae_id"] = _sae_of(path, names)
                 files[entry.table].append(_IndexFile(path, constants))
                 if directory == layout.measured:
                     apart.add(entry.path)
     return files
 
 
-def _listed(directory: Path) -> Iterator[tuple[FileEntry, Path]]:
-    """The files of a manifest that hold rows."""
+def _sae_of(path: Path, names: dict[str, str]) -> str:
+    """The SAE that a file of the index is named for."""
+    name = path.name.removesuffix(".parquet")
+    if name not in names:
+        raise StoreDamagedError(
+            f"'{path}' is of no SAE of its run; delete '{path.parents[1]}' and run: "
+            "energylens index"
+        )
+    return names[name]
+
+
+def _listed(directory: Path, tables: Collection[str]) -> Iterator[tuple[FileEntry, Path]]:
+    """The files of a manifest that hold rows, of the tables that may lie there."""
     for entry in read_manifest(directory).files:
         path = directory / entry.path
+        if entry.table not in tables:
+            raise StoreDamagedError(
+                f"'{directory}/manifest.json' lists rows of '{entry.table}', a table that has no "
+                f"place there; delete '{directory}' and run the same ingest or index command again"
+            )
         if not path.is_file():
             raise StoreDamagedError(
                 f"'{path}' is missing though its manifest lists it; "
@@ -115,24 +138,30 @@ def _listed(directory: Path) -> Iterator[tuple[FileEntry, Path]]:
             yield entry, path
 
 
-def _select(table: Table, files: list[Path]) -> str:
+def _is_there(path: Path) -> bool:
+    try:
+        refuse_link(path)
+    except RecordError as error:
+        raise StoreDamagedError(str(error)) from error
+    return path.is_file()
+
+
+def _select(table: Table, files: list[Path], source: Source) -> str:
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
     if table.name == "tokens":
         columns += "".join(f", {mask.sql} AS {mask.name}" for mask in _MASKS)
     if not files:
         return _select_nothing(table, columns)
-    listed = ", ".join(quote(str(path.resolve())) for path in files)
-    return f"SELECT {columns} FROM read_parquet([{listed}])"  # noqa: S608
+    return f"SELECT {columns} FROM {source(files)}"  # noqa: S608
 
 
-def _select_index(table: Table, files: list[_IndexFile]) -> str:
+def _select_index(table: Table, files: list[_IndexFile], source: Source) -> str:
     """One branch a file, with run and SAE as constants: a query that names them reads the one
     file it needs and compares no string in it."""
     if not files:
         return _select_nothing(table, "*")
     return " UNION ALL ".join(
-        f"SELECT {_columns(table, part.constants)} "  # noqa: S608
-        f"FROM read_parquet({quote(str(part.path.resolve()))})"
+        f"SELECT {_columns(table, part.constants)} FROM {source([part.path])}"  # noqa: S608
         for part in files
     )
 
@@ -172,8 +201,3 @@ def sql_type(kind: pa.DataType) -> str:
         pa.float32(): "FLOAT",
         pa.float64(): "DOUBLE",
     }[kind]
-
-
-def quote(text: str) -> str:
-    """A string as an SQL literal; for comments and paths, which cannot be bound."""
-    return "'" + text.replace("'", "''") + "'"

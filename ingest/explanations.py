@@ -11,6 +11,7 @@ import duckdb
 from energylens.db.explanations import Explanation, write_explanations
 from energylens.db.layout import RunLayout
 from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.sources import pattern_of
 from energylens.errors import UsageError
 from energylens.queries.names import find_sae
 
@@ -81,7 +82,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         raise UsageError(f"there is no file '{file}'")
     with duckdb.connect() as con:
         try:
-            table = con.sql(f"FROM {_READERS[kind]}($path)", params={"path": str(file)})
+            table = con.sql(
+                f"FROM {_READERS[kind]}($path, hive_partitioning = false)",
+                params={"path": pattern_of(file)},
+            )
             named = _known(table.columns)
             picked = ", ".join(f'"{there}" AS {ours}' for ours, there in named.items())
             missing = {"feature_id", "description"} - named.keys()

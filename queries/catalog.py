@@ -10,8 +10,8 @@ import duckdb
 import polars as pl
 
 from energylens.db.limits import Limits
+from energylens.db.sources import quote
 from energylens.db.store import Reader, Store, open_store, write_catalog_file
-from energylens.db.views import quote
 from energylens.errors import QueryError, UnknownNameError
 from energylens.queries.names import nearest, no_such
 from energylens.queries.scope import looked_up

@@ -100,7 +100,9 @@ class TrainingLog:
         if self._path is None:
             return
         if self._is_new and self._path.exists():
-            self._rows = pl.read_parquet(self._path).filter(pl.col("n_tokens") < n_tokens)
+            self._rows = pl.read_parquet(self._path, glob=False, hive_partitioning=False).filter(
+                pl.col("n_tokens") < n_tokens
+            )
         self._is_new = False
         rows = [(n_tokens, *row) for row in found if row[-1] is not None]
         new = pl.DataFrame(rows, schema=_SCHEMA, orient="row")

@@ -17,8 +17,8 @@ from energylens.db.index_files import IndexWriter
 from energylens.db.layout import StoreLayout
 from energylens.db.parquet import ROW_GROUP, TableWriter
 from energylens.db.provenance import SaeInfo
+from energylens.db.sources import in_place, pattern_of
 from energylens.db.store import open_store
-from energylens.db.views import quote
 from energylens.ingest.index.ranges import feature_ranges
 from energylens.queries.catalog import named_queries
 
@@ -68,9 +68,9 @@ class Scratch:
         names: dict[str, object] = {"run_id": self._run_id, "sae_id": sae.sae_id}
         with writer.table("feature_codes", sae.sae_id) as out:
             self._copy(out, "feature_codes", names)
-        con.read_parquet(str(writer.path("feature_codes", sae.sae_id))).create_view(
-            "sorted_codes", replace=True
-        )
+        con.read_parquet(
+            pattern_of(writer.path("feature_codes", sae.sae_id)), hive_partitioning=False
+        ).create_view("sorted_codes", replace=True)
         con.register("decoder_norms", _norms(sae.d_sae, norms))
         with (
             writer.table("feature_texts", sae.sae_id) as texts,
@@ -88,9 +88,9 @@ class Scratch:
 
     def _specialists(self, writer: IndexWriter, sae: SaeInfo) -> None:
         """Ask the named query, over the rows just written."""
-        path = str(writer.path("feature_texts", sae.sae_id))
+        rows = in_place([writer.path("feature_texts", sae.sae_id)])
         self.con.execute("DROP VIEW IF EXISTS temp.feature_texts")
-        self.con.execute(f"CREATE TEMP VIEW feature_texts AS FROM read_parquet({quote(path)})")
+        self.con.execute(f"CREATE TEMP VIEW feature_texts AS FROM {rows}")
         self.con.execute(named_queries()["find_specialists"].sql)
         with writer.table("specialists", sae.sae_id) as out:
             rows = self.con.sql(

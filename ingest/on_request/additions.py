@@ -19,6 +19,7 @@ from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.leftovers import clean_run
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.shards import ShardWriter, write_shard
+from energylens.db.sources import in_place
 from energylens.db.store import Store, open_store
 from energylens.db.table import constants
 from energylens.errors import CheckRefusedError, UsageError
@@ -33,6 +34,7 @@ from energylens.ingest.run import blocks, stream
 from energylens.lens.gate import GateResult, GateSums
 from energylens.lens.gradients import VARIANTS
 from energylens.lens.saes import Sae, load_saes, writes_to_stream
+from energylens.queries.catalog import write_catalog
 
 _ROWS = 8192
 """Tokens encoded at once."""
@@ -98,6 +100,7 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
                 writer.write(table, rows.vectors(hook, column, values, np.concatenate(places)))
                 done += block.n_tokens
                 progress.step(what, done, loaded.plan.n_tokens, "tokens")
+    write_catalog(store)
     return len(missing)
 
 
@@ -141,6 +144,7 @@ def add_sae(
             with write_shard(layout, number, ("codes",), this_machine()) as writer:
                 _encode_shard(opened, run, sae, bounds[source_shard], writer)
             progress.step("encoding", source_shard + 1, run.n_shards, "shards")
+    write_catalog(store)
     return sae.sae_id, len(missing)
 
 
@@ -271,8 +275,7 @@ def _bounds(store: Store, run: RunInfo, layout: RunLayout) -> dict[int, tuple[in
         path = layout.shard(shard) / "tokens.parquet"
         if path.exists():
             found = store.cursor().execute(
-                "SELECT min(token_index), max(token_index) + 1 FROM read_parquet($path)",
-                {"path": str(path)},
+                f"SELECT min(token_index), max(token_index) + 1 FROM {in_place([path])}"  # noqa: S608
             )
             bounds[shard] = found.fetchall()[0]
     return bounds

@@ -17,6 +17,7 @@ from energylens.choices import one_of
 from energylens.db.index_files import IndexWriter, extend_index, index_state
 from energylens.db.layout import RunLayout, StoreLayout, file_name
 from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.sources import pattern_of
 from energylens.db.store import Store, open_store
 from energylens.errors import UsageError
 from energylens.ingest.index.efas import Gradients, efas_rows
@@ -28,6 +29,7 @@ from energylens.ingest.progress import Progress
 from energylens.ingest.run import blocks
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.saes import writes_to_stream
+from energylens.queries.catalog import write_catalog
 from energylens.queries.matrices import rows_of
 from energylens.queries.names import find_sae
 from energylens.stats.resampling import permute_windows, shift_windows, spearman
@@ -78,12 +80,15 @@ def add_variant(store: Path, run_id: str, sae_id: str, variant: str, progress: P
         ) as dense:
             con = opened.cursor()
             path = layout.index / "feature_codes" / f"{file_name(sae_id)}.parquet"
-            con.read_parquet(str(path)).create_view("sorted_codes", replace=True)
+            con.read_parquet(pattern_of(path), hive_partitioning=False).create_view(
+                "sorted_codes", replace=True
+            )
             source = Gradients(*_sums(panel, dense, run.n_ctx), dense.directions, dense.at)
             whole, by_category = efas_rows(con, run, sae, panel, {variant: source})
             with extend_index(layout, ("efas", "efas_categories"), sae_id) as writer:
                 for table, rows in (("efas", whole), ("efas_categories", by_category)):
                     _extend(writer, layout, table, sae_id, variant, rows)
+    write_catalog(store)
 
 
 def resample_features(
@@ -229,7 +234,9 @@ def _extend(
 ) -> None:
     path = layout.index / table / f"{file_name(sae_id)}.parquet"
     with writer.table(table, sae_id) as out:
-        old = pl.from_arrow(pq.read_table(path)) if path.exists() else rows.clear()
+        old = (
+            pl.from_arrow(pq.read_table(path, partitioning=None)) if path.exists() else rows.clear()
+        )
         assert isinstance(old, pl.DataFrame), "a table of columns is a frame"
         kept = old.filter(pl.col("variant") != variant)
         whole = pl.concat([kept, rows.select(kept.columns)], how="vertical_relaxed")

@@ -18,6 +18,7 @@ from energylens.ingest.measure import Measured
 from energylens.ingest.on_request.reopen import Reopened
 from energylens.ingest.rows import RowMaker
 from energylens.ingest.run import tables_of
+from energylens.queries.catalog import write_catalog
 from energylens.wire import encode
 
 
@@ -47,6 +48,7 @@ def keep(reopened: Reopened, kind: RunKind, settings: object, kept: Sequence[Mea
             for table, arrow in rows.block(bare, instruments, tally):
                 writer.write(table, arrow)
         create_run(layout, run)
+    write_catalog(reopened.store)
     return run_id
 
 

@@ -18,6 +18,7 @@ from energylens.ingest.progress import Progress
 from energylens.lens.ablation import Agreement, Effect, LensEffect, ablation_effects, agreement
 from energylens.lens.batching import batch_of, batches
 from energylens.lens.saes import Sae, writes_to_stream
+from energylens.queries.catalog import write_catalog
 
 LEAST_ACTIVE = 20
 """Features active on fewer valid tokens are not sampled."""
@@ -91,6 +92,7 @@ def measure_effects(
         for name, rows in tables.items():
             with writer.table(name, sae_id) as out:
                 out.write(rows.to_arrow().cast(TABLES[name].arrow))
+    write_catalog(store)
     return frame
 
 

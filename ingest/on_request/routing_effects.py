@@ -26,6 +26,7 @@ from energylens.lens.rerouting import (
     permute_energy,
 )
 from energylens.lens.routers import Router
+from energylens.queries.catalog import write_catalog
 from energylens.stats.clusters import Interval, clustered_mean, jackknife
 
 _BATCH = 8
@@ -62,6 +63,7 @@ def measure_routing(
             with writer.table(name) as out:
                 out.write(frame.to_arrow().cast(schema))
             frames[name] = frame
+    write_catalog(store)
     return frames
 
 
