@@ -24,6 +24,7 @@ _ALONE = (
     "two catalogues of Energy-Lens are open at once, and both would read the files of one store; "
     "open each by itself"
 )
+_ASKED = r"^([^?]*)\.tmp(\?.*)/catalog\.duckdb$"
 CATALOG_MACROS = (
     rf"""
 CREATE OR REPLACE MACRO energylens_file(file) AS
@@ -32,6 +33,8 @@ CREATE OR REPLACE MACRO energylens_file(file) AS
             WHEN getvariable('energylens_store') IS NOT NULL THEN getvariable('energylens_store')
             WHEN ends_with(current_setting('temp_directory'), '/catalog.duckdb.tmp')
                 THEN left(current_setting('temp_directory'), -19)
+            WHEN regexp_matches(current_setting('temp_directory'), '{_ASKED}', 's')
+                THEN regexp_replace(current_setting('temp_directory'), '{_ASKED}', '\1\2', 's')
             ELSE error('{_GUIDE}')
         END, '([*?\[])', '[\1]', 'g') || '/' || file
 """,
@@ -44,8 +47,9 @@ CREATE OR REPLACE MACRO energylens_is_alone() AS (
 )
 """What the views of `catalog.duckdb` call: it holds no place, so that a copy reads its own files.
 
-DuckDB spills beside the file it has opened, and tells where: the only place that a view can know
-when it is bound. Of two catalogues in one session a view cannot tell its own, so it refuses.
+DuckDB spills beside the file it has opened, and tells where (with its ending before the first
+question mark of the path): the only place that a view can know when it is bound. Of two catalogues
+in one session a view cannot tell its own, so it refuses.
 """
 
 

@@ -4,6 +4,7 @@ Nothing on disk is locked or written, so any number of readers work while writer
 """
 
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -232,17 +233,18 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
     with (
         writing(f"'{layout.catalog}'"),
         claim(layout.lock, f"'{layout.catalog}'", "try again", _PATIENCE),
+        tempfile.TemporaryDirectory(prefix="energylens-") as folder,
     ):
-        partial.unlink(missing_ok=True)
+        made = Path(folder, layout.catalog.name)  # DuckDB cannot make files below a folder like "?"
         try:
-            _fill_catalog(partial, layout, macros)
+            _fill_catalog(made, layout, macros)
+            shutil.copyfile(made, partial)
             sync(partial)
             partial.replace(layout.catalog)
         except duckdb.IOException as error:
             raise StoreError(f"cannot write '{layout.catalog}': {error}") from error
         finally:
-            for left in layout.root.glob(f"{partial.name}*"):
-                left.unlink()
+            partial.unlink(missing_ok=True)
 
 
 def _fill_catalog(path: Path, layout: StoreLayout, macros: list[str]) -> None:

@@ -69,7 +69,7 @@ def test_no_note_is_lost_among_several_writers(tmp_path: Path) -> None:
 def _add_often(number: int, folder: Path) -> None:
     from dataclasses import replace
 
-    create_store(folder.parent)
+    create_store(folder.parents[1])
     create_run(RunLayout(folder), make_run())
     for i in range(25):
         name = f"{number} {i}"
@@ -79,8 +79,8 @@ def _add_often(number: int, folder: Path) -> None:
 
 
 def test_no_change_of_a_run_is_lost_and_the_first_one_makes_it(tmp_path: Path) -> None:
-    in_parallel(_add_often, tmp_path / "x.lens" / "runs")
-    run = read_run(tmp_path / "x.lens" / "runs" / "run.json")
+    in_parallel(_add_often, tmp_path / "x.lens" / "runs" / "r")
+    run = read_run(tmp_path / "x.lens" / "runs" / "r" / "run.json")
     assert sorted(run.additions) == sorted(
         f"{number} {i}" for number in range(PROCESSES) for i in range(25)
     )
