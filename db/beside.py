@@ -25,7 +25,8 @@ def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return pq.read_table(path, schema=table.arrow, partitioning=None).to_pylist()
+        with path.open("rb") as file:  # a path would give columns of the names of its folders
+            return pq.read_table(file, schema=table.arrow).to_pylist()
     except (OSError, pa.ArrowException, TypeError) as error:
         raise StoreDamagedError(
             f"'{path}' does not hold {table.name} ({error}); restore it from a copy, or move it "

@@ -102,7 +102,7 @@ class FromWeights:
         if not path.is_file():
             return False
         try:
-            norms = pq.read_table(path, columns=["decoder_norm"], partitioning=None)["decoder_norm"]
+            norms = pq.ParquetFile(path).read(["decoder_norm"])["decoder_norm"]
         except (OSError, pa.ArrowException):  # damaged: `verify` says so
             return False
         return norms.null_count == len(norms) > 0

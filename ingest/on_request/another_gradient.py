@@ -234,9 +234,7 @@ def _extend(
 ) -> None:
     path = layout.index / table / f"{file_name(sae_id)}.parquet"
     with writer.table(table, sae_id) as out:
-        old = (
-            pl.from_arrow(pq.read_table(path, partitioning=None)) if path.exists() else rows.clear()
-        )
+        old = pl.from_arrow(pq.ParquetFile(path).read()) if path.exists() else rows.clear()
         assert isinstance(old, pl.DataFrame), "a table of columns is a frame"
         kept = old.filter(pl.col("variant") != variant)
         whole = pl.concat([kept, rows.select(kept.columns)], how="vertical_relaxed")
