@@ -67,7 +67,7 @@ def test_rows_names_and_nested_values_are_shown(store_path: Path, how: str) -> N
         ("query", "{store}", "best_features", "sae=mlp", "{hostile}=1"),
         ("{hostile}",),
         ("info", "--{hostile}"),
-        ("--debug", "ingest", "x", "--model", "{hostile}", "--texts", "{hostile}"),
+        ("--debug", "verify", "{hostile}"),
     ],
 )
 def test_errors_are_shown(store_path: Path, args: tuple[str, ...]) -> None:
@@ -90,10 +90,6 @@ def test_only_an_open_line_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> No
         guard()
         for text in ("\r\x1b[2Kone", "\r\x1b[2Ktwo", "\n", "\r\x1b[2Kthree\r\x1b[2Kfour\n"):
             sys.stderr.write(text)
-        sys.stderr.flush()
-        assert os.read(end, 1000).decode().replace("\r\n", "\n") == (
-            "one\r\x1b[2Ktwo\nthree␍␛[2Kfour\n"
-        )
         sys.stderr.close()
         monkeypatch.undo()
-    os.close(end)
+    assert _read_all(end).replace("\r\n", "\n") == "one\r\x1b[2Ktwo\nthree␍␛[2Kfour\n"
