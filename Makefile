@@ -6,13 +6,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check lint types layers bench findings reproduce-routing screens lock clean
+.PHONY: demo test soak check lint types layers bench findings reproduce-routing screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Every fault at every place of every long command, in turn; hours.
+soak: $(INSTALLED)
+	mkdir -p runs-local/soak
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.drive runs-local/soak all
 
 check: lint types layers
 
