@@ -29,6 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cli", "db", "queries", "stats", "tui")
+OF_AN_EXTRA = {"energylens.cli.guarded_server"}
+"""Imported only once the extra it needs has been found."""
 
 
 def base_distributions() -> set[str]:
@@ -94,6 +96,8 @@ def import_everything() -> int:
     for package in PACKAGES:
         root = importlib.import_module(f"energylens.{package}")
         for found in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
+            if found.name in OF_AN_EXTRA:
+                continue
             importlib.import_module(found.name)
             n += 1
     return n
