@@ -4,7 +4,6 @@ The SAE's own `encode` is always called: it alone knows its normalisation, its b
 its activation function.
 """
 
-import json
 import os
 import re
 import warnings
@@ -20,13 +19,13 @@ from jaxtyping import Float
 from sae_lens import SAE
 from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-from safetensors import SafetensorError
 from torch import Tensor
 
 from energylens.builtin import builtin_path
 from energylens.errors import SaeError
 from energylens.lens.checkpoints import reason_of
 from energylens.lens.models import sha256_of
+from energylens.lens.sae_config import check_header, read_config, read_declared
 
 _LAYER = re.compile(r"blocks\.(\d+)\.")
 _STREAMS = (
@@ -185,19 +184,33 @@ def _load(source: str) -> list[Sae]:
 def _from_disk(folder: Path, source: str) -> Sae:
     if not (folder / "cfg.json").is_file():
         raise SaeError(f"there is no cfg.json in '{folder}', so '{source}' is no SAE")
+    _check_name(folder)
     try:
+        raw = read_config(folder / "cfg.json")
+        for weights in folder.glob("*.safetensors"):
+            check_header(weights)
         with _centring_is_ours():
             if (folder / "sae.safetensors").is_file():
                 module = SAE.load_from_disk(folder, converter=sparsify_disk_loader)
             else:
                 module = SAE.load_from_disk(folder)
-        raw = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        metadata = dict(module.cfg.metadata.items())
+    except MemoryError:
+        raise
+    except Exception as error:  # sae-lens takes cfg.json's word, and fails in as many ways
         raise SaeError(f"the SAE in '{folder}' cannot be loaded: {reason_of(error)}") from error
-    metadata = dict(module.cfg.metadata.items())
     declared = raw.get("declared_l0", metadata.get("declared_l0"))
     name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - "." and "x/.." have a name too
     return _record(name, source, None, module, metadata, declared)
+
+
+def _check_name(folder: Path) -> None:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise SaeError(
+            f"the folder {str(folder)!r} has a name that is not UTF-8; rename it"
+        ) from None
 
 
 def _from_registry(source: str) -> Sae:
@@ -230,9 +243,8 @@ def _record(
     metadata: Mapping[str, Any],
     declared_l0: Any,
 ) -> Sae:
-    hook_name = metadata.get("hook_name")
-    if not hook_name:
-        raise SaeError(f"the SAE '{source}' does not say which hook it reads (hook_name)")
+    l0 = declared_l0 if declared_l0 is not None else getattr(module.cfg, "k", None)
+    known = read_declared(source, {**metadata, "declared_l0": l0})
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise SaeError(f"the weights of the SAE '{source}' hold NaN or infinity in {name}")
@@ -242,23 +254,38 @@ def _record(
         if getattr(module.cfg, "reshape_activations", "none") == "hook_z":
             module.turn_off_forward_pass_hook_z_reshaping()
     module.eval().requires_grad_(False)
-    kwargs = metadata.get("model_from_pretrained_kwargs") or {}
-    context_size, prepend_bos = metadata.get("context_size"), metadata.get("prepend_bos")
-    declared = declared_l0 if declared_l0 is not None else getattr(module.cfg, "k", None)
-    return Sae(
+    sae = Sae(
         sae_id=sae_id,
         source=source,
         release=release,
         module=module,
-        hook_name=str(hook_name),
-        target_hook=str(metadata.get("hook_name_out") or hook_name),
-        centring=bool(kwargs.get("center_writing_weights", False)),
-        prepend_bos=None if prepend_bos is None else bool(prepend_bos),
-        context_size=None if context_size is None else int(context_size),
-        neuronpedia_id=metadata.get("neuronpedia_id") or None,
-        declared_l0=None if declared is None else float(declared),
+        hook_name=known.hook_name,
+        target_hook=known.hook_name_out or known.hook_name,
+        centring=known.centring,
+        prepend_bos=known.prepend_bos,
+        context_size=known.context_size,
+        neuronpedia_id=known.neuronpedia_id or None,
+        declared_l0=known.declared_l0,
         head=head,
     )
+    _try(sae)
+    return sae
+
+
+def _try(sae: Sae) -> None:
+    """Make sure that an SAE runs: its configuration may hold numbers that its weights do not bear,
+    such as a k above its width."""
+    is_reshaping = sae.module.hook_z_reshaping_mode
+    sae.module.turn_off_forward_pass_hook_z_reshaping()
+    try:
+        with torch.no_grad():
+            sae.module(torch.zeros(1, 1, sae.d_in, dtype=sae.module.dtype))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise SaeError(f"the SAE '{sae.source}' does not run: {reason_of(error)}") from error
+    if is_reshaping:  # anew, for it keeps the first shape it sees
+        sae.module.turn_on_forward_pass_hook_z_reshaping()
 
 
 def _check_head(source: str, head: object, metadata: Mapping[str, Any]) -> None:

@@ -169,8 +169,7 @@ def test_pipes_and_links_that_lead_nowhere_are_said(tmp_path: Path) -> None:
         (tmp_path / "b.txt").unlink()
     (tmp_path / "b.txt").symlink_to("a.txt")
     (tmp_path / "again").symlink_to(tmp_path)
-    found = read(tmp_path)
-    assert [text.text for text in found] == ["x", "x"]
+    assert read(tmp_path) == [Text("x", None, "a.txt"), Text("x", None, "b.txt")]
 
 
 def test_a_directory_that_cannot_be_listed_is_said(
