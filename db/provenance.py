@@ -73,6 +73,7 @@ class RunInfo:
     d_vocab: int
     dtype: str
     loader: str
+    texts_revision: str | None = None
     quantisation: str | None = None
     hooks: list[str] = field(default_factory=list)
     hook_median_norms: list[float] = field(default_factory=list)

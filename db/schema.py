@@ -39,6 +39,12 @@ RUNS = Table(
         Column("tokenizer_sha256", pa.string(), "SHA-256 over the tokenizer"),
         Column("texts", pa.string(), "the texts as they were asked for"),
         Column("texts_sha256", pa.string(), "SHA-256 over texts, categories and sources, in order"),
+        Column(
+            "texts_revision",
+            pa.string(),
+            "commit of the hub's dataset, or the state that `datasets` knows a local one by; NULL "
+            "for other texts",
+        ),
         Column("n_texts", pa.int64(), "texts in the corpus"),
         Column("n_contexts", pa.int64(), "contexts in the corpus"),
         Column("n_tokens", pa.int64(), "tokens of all contexts, special ones counted"),

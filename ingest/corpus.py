@@ -6,17 +6,17 @@ holds one group of texts and a few numbers a text.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from energylens.errors import TextsError
-from energylens.ingest.texts import Text, iter_texts
+from energylens.ingest.texts import Text, text_rows
 from energylens.lens.energy import NO_NEXT
-from energylens.lens.pieces import Piece, pieces
+from energylens.lens.pieces import Piece, pieces, spelled_out
 
 SHARD_TOKENS = 65_536
 """A shard is closed with the context that brings it to this many tokens."""
@@ -119,14 +119,16 @@ class Corpus:
         """
         digest = hashlib.sha256()
         n_tokens_of_text: list[int] = []
-        vocab_counts = np.zeros(self._largest_id() + 1, dtype=np.int64)
-        for group in _grouped(iter_texts(self.spec)):
-            for text, ids in zip(group, self._encode(group)["input_ids"], strict=True):
-                for part in (text.text, text.category, text.source):
+        vocab_counts = np.zeros(max(self._largest_id() + 1, self.n_ids or 0), dtype=np.int64)
+        for group in _grouped(row() for row in text_rows(self.spec)):
+            for one in self._tokenized(enumerate(group)):
+                for part in (one.text.text, one.text.category, one.text.source):
                     data = (part or "").encode()
                     digest.update(len(data).to_bytes(8, "little") + data)
-                n_tokens_of_text.append(len(ids))
-                np.add.at(vocab_counts, ids, 1)
+                if one.text.ids is not None:
+                    digest.update(np.array(one.text.ids, dtype="<i8").tobytes())
+                n_tokens_of_text.append(len(one.ids))
+                np.add.at(vocab_counts, one.ids, 1)
         counts = np.array(n_tokens_of_text, dtype=np.int64)
         contexts = -(-counts // self.room)
         if contexts.sum() == 0:
@@ -146,18 +148,15 @@ class Corpus:
 
     def texts(self, wanted: Callable[[int], bool]) -> Iterator[TokenizedText]:
         """The tokenized texts whose text_id is wanted, in order."""
-        chosen = ((i, text) for i, text in enumerate(iter_texts(self.spec)) if wanted(i))
+        rows = enumerate(text_rows(self.spec))
+        chosen = ((i, row()) for i, row in rows if wanted(i))
         while group := list(islice(chosen, _GROUP)):
-            encoded = self._encode([text for _, text in group])
-            for (text_id, text), ids, offsets in zip(
-                group, encoded["input_ids"], encoded["offset_mapping"], strict=True
-            ):
-                yield TokenizedText(text_id, text, ids, offsets)
+            for one in self._tokenized(group):
+                yield self._spelled(one)
 
     def tokenize(self, text_id: int, text: Text) -> TokenizedText:
         """One text alone."""
-        encoded = self._encode([text])
-        return TokenizedText(text_id, text, encoded["input_ids"][0], encoded["offset_mapping"][0])
+        return next(self._tokenized([(text_id, text)]))
 
     def contexts(self, text: TokenizedText, first_context: int) -> Iterator[Context]:
         """The contexts of one text, in order, numbered from `first_context`."""
@@ -186,26 +185,45 @@ class Corpus:
         """Ids may have gaps, so that their count says too little."""
         return max(self.tokenizer.get_vocab().values())
 
-    def _encode(self, group: list[Text]) -> dict[str, list[list]]:
-        texts = [text.text for text in group]
-        encodings = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-        for text, encoding in zip(texts, encodings, strict=True):
-            if self.n_ids is not None and max(encoding.ids, default=0) >= self.n_ids:
-                raise TextsError(self._beyond(text, encoding))
-        return {
-            "input_ids": [encoding.ids for encoding in encodings],
-            "offset_mapping": [encoding.offsets for encoding in encodings],
-        }
+    def _tokenized(self, group: Iterable[tuple[int, Text]]) -> Iterator[TokenizedText]:
+        """In order; what is tokens already gets no text and no offsets here."""
+        known = list(group)
+        encode = self.tokenizer.backend_tokenizer.encode_batch
+        texts = [text.text for _, text in known if text.ids is None]
+        encodings = iter(encode(texts, add_special_tokens=False))
+        for text_id, text in known:
+            if text.ids is None:
+                encoding = next(encodings)
+                one = TokenizedText(text_id, text, encoding.ids, encoding.offsets)
+            else:
+                one = TokenizedText(text_id, text, self._without_bos(text.ids), [])
+            if self.n_ids is not None and max(one.ids, default=0) >= self.n_ids:
+                raise TextsError(self._beyond(one, self.n_ids))
+            yield one
 
-    def _beyond(self, text: str, encoding: Any) -> str:
-        at = next(i for i, number in enumerate(encoding.ids) if number >= self.n_ids)
-        start, end = encoding.offsets[at]
-        around = text[max(0, start - 20) : end + 20]
+    def _without_bos(self, ids: tuple[int, ...]) -> list[int]:
+        """Tokens may begin with the BOS that every context begins with anyway."""
+        return list(ids[ids[:1] == (self.bos_id,) :])
+
+    def _spelled(self, one: TokenizedText) -> TokenizedText:
+        if one.text.ids is None:
+            return one
+        text, offsets = spelled_out(self.tokenizer, one.ids)
+        return replace(one, text=replace(one.text, text=text), offsets=offsets)
+
+    def _beyond(self, one: TokenizedText, n_ids: int) -> str:
+        at, number = next((i, n) for i, n in enumerate(one.ids) if n >= n_ids)
+        token = self.tokenizer.convert_ids_to_tokens(number)
+        if one.offsets:
+            start, end = one.offsets[at]
+            around = repr(one.text.text[max(0, start - 20) : end + 20])
+        else:
+            around = f"number {one.text_id + 1:,}"
         return (
-            f"the token {encoding.tokens[at]!r} in the text {around!r} has the id "
-            f"{encoding.ids[at]:,}, but the model knows {self.n_ids:,} tokens and its tokenizer "
-            f"{len(self.tokenizer):,}: tokenizer and model do not belong together, or the model's "
-            "embedding was not resized when tokens were added"
+            f"the token {token!r} in the text {around} has the id {number:,}, but the model knows "
+            f"{n_ids:,} tokens and its tokenizer {len(self.tokenizer):,}: tokenizer and model "
+            "do not belong together, or the model's embedding was not resized when tokens were "
+            "added"
         )
 
 

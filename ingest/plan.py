@@ -19,6 +19,7 @@ from energylens.db.version import create_store
 from energylens.errors import CheckRefusedError, StoreError, UsageError
 from energylens.ingest.corpus import Corpus, CorpusPlan
 from energylens.ingest.gate_sample import GateReport, run_gate
+from energylens.ingest.hub_texts import PREFIX, pinned
 from energylens.ingest.measure import Instruments
 from energylens.ingest.names import check_run_id, named_apart
 from energylens.lens.gate import GateResult
@@ -39,7 +40,7 @@ class IngestConfig:
     model: str
     """A directory, a hub name, or builtin:..."""
     texts: str
-    """A directory, a file, or builtin:categories."""
+    """A directory, a file, builtin:categories, or hf:NAME[:split]."""
     saes: tuple[str, ...] = ()
     """Directories, files, release/sae_id, or builtin:..."""
     hooks: tuple[str, ...] = ()
@@ -84,6 +85,8 @@ class Loaded:
     instruments: Instruments
     notices: tuple[str, ...] = ()
     """What whoever reads the run should know of it."""
+    texts_revision: str | None = None
+    """Of a dataset of the hub, or a local one of the same form."""
 
 
 def load(config: IngestConfig) -> Loaded:
@@ -122,6 +125,7 @@ def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loa
     prepend_bos, notices = _prepend_bos(config, model, saes)
     n_ctx = _n_ctx(config, model, saes)
     bos_id = model.bos_id if prepend_bos else None
+    config, revision = _pinned(config)
     corpus = Corpus(config.texts, model.tokenizer, n_ctx, bos_id, model.n_ids)
     instruments = Instruments(
         model=model,
@@ -136,7 +140,16 @@ def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loa
         with_output=config.energies != "none",
         batch_tokens=config.batch_tokens,
     )
-    return Loaded(config, corpus, corpus.plan(), instruments, (*notices, *_notices(model)))
+    notices = (*notices, *_notices(model))
+    return Loaded(config, corpus, corpus.plan(), instruments, notices, revision)
+
+
+def _pinned(config: IngestConfig) -> tuple[IngestConfig, str | None]:
+    """With texts that are the same at every reading, and their revision."""
+    if not config.texts.startswith(PREFIX):
+        return config, None
+    texts, revision = pinned(config.texts)
+    return replace(config, texts=texts), revision
 
 
 def _notices(model: LanguageModel) -> Iterator[str]:
@@ -288,7 +301,8 @@ def _identity(loaded: Loaded) -> str:
 
 def _run_id(config: IngestConfig, identity: str) -> str:
     def last(spec: str) -> str:
-        return Path(spec.removeprefix("builtin:")).stem
+        name = Path(spec.removeprefix("builtin:").removeprefix(PREFIX).partition("@")[0]).stem
+        return name.replace(":", "-")
 
     return f"{last(config.model)}-{last(config.texts)}-{identity[:8]}"
 
@@ -312,6 +326,7 @@ def _run_info(loaded: Loaded, run_id: str, identity: str, report: GateReport) ->
         tokenizer_sha256=tokenizer_sha256(model.tokenizer),
         texts=config.texts,
         texts_sha256=plan.sha256,
+        texts_revision=loaded.texts_revision,
         n_texts=plan.n_texts,
         n_contexts=plan.n_contexts,
         n_tokens=plan.n_tokens,

@@ -1,21 +1,32 @@
-"""Read texts with their categories, one at a time, from any of the accepted places."""
+"""Read texts with their categories, one at a time, from any of the accepted places.
+
+Every place gives its rows as functions that are called for those that are wanted: what is passed
+over is neither decoded nor parsed.
+"""
 
 import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from energylens.builtin import builtin_path
 from energylens.errors import TextsError
+from energylens.ingest.hub_texts import PREFIX, hub_rows
 
 _FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 _CSV_FAULTS = {
     "unexpected end of data": "a quote is opened and never closed; write a quote in a text twice",
 }
 """What the reader's messages mean."""
+_IDS = "input_ids"
+"""The column of texts that are tokens already, as `datasets` and sae-lens write it."""
+_COLUMNS = ("text", "category", "source", _IDS, "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -30,17 +41,44 @@ class Text:
     other bytes stand as \\xff."""
     source: str | None
     """Where it comes from; None where the source does not say."""
+    ids: tuple[int, ...] | None = None
+    """Vocabulary ids where the source holds tokens instead of a text, which is then empty here;
+    padding is left out. None for a text."""
+
+
+Row = Callable[[], Text]
+"""Reads one text; raises TextsError where it cannot be."""
 
 
 def iter_texts(spec: str) -> Iterator[Text]:
     """The texts of `spec`, in an order that depends on nothing but their source.
 
     `spec` is a directory of `<category>/*.txt` or of JSONL, CSV or Parquet files, one such file,
-    one `.txt` file, or `builtin:categories`.
+    one `.txt` file, `builtin:categories`, or `hf:NAME[:split]`.
 
     Raises:
         TextsError: nothing is there, a file cannot be read or decoded, or a row has no text.
     """
+    for row in text_rows(spec):
+        text = row()
+        if text.ids is not None:
+            raise TextsError(
+                f"'{spec}' holds tokens in a column '{_IDS}' and no column 'text': tokens can be "
+                "ingested with the model they were made for; this needs texts"
+            )
+        yield text
+
+
+def text_rows(spec: str) -> Iterator[Row]:
+    """The same, to be read one by one, texts that are tokens already among them.
+
+    Raises:
+        TextsError: nothing is there, or a file cannot be read or decoded.
+    """
+    if spec.startswith(PREFIX):
+        for number, row in enumerate(hub_rows(spec), start=1):
+            yield partial(_from_row, row, None, f"{spec}, row {number},")
+        return
     for file, category in _files(spec):
         yield from _read(file, category)
 
@@ -50,7 +88,7 @@ def _files(spec: str) -> list[tuple[Path, str | None]]:
     if not root.exists():
         raise TextsError(
             f"no texts at '{spec}': give a directory of <category>/*.txt, a JSONL, CSV or Parquet "
-            "file with a column 'text', or builtin:categories"
+            "file with a column 'text', builtin:categories, or hf:NAME for a dataset of the hub"
         )
     if root.is_file():
         if root.suffix not in _FILE_KINDS:
@@ -60,7 +98,10 @@ def _files(spec: str) -> list[tuple[Path, str | None]]:
         raise TextsError(f"'{root}' is neither a file nor a directory")
     found = [(path, _category(path, root)) for path in sorted(_listed(root))]
     if not found:
-        raise TextsError(f"the directory '{spec}' holds no {', '.join(_FILE_KINDS)} file")
+        raise TextsError(
+            f"the directory '{spec}' holds no {', '.join(_FILE_KINDS)} file; a dataset that "
+            f"`datasets` saved is read as hf:{spec}"
+        )
     return found
 
 
@@ -91,10 +132,10 @@ def _name(name: str) -> str:
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
-def _read(file: Path, category: str | None) -> Iterator[Text]:
+def _read(file: Path, category: str | None) -> Iterator[Row]:
     try:
         if file.suffix == ".txt":
-            yield Text(_decode(file.read_bytes(), str(file)), category, _name(file.name))
+            yield partial(_read_txt, file, category)
         elif file.suffix == ".jsonl":
             yield from _read_jsonl(file, category)
         elif file.suffix == ".csv":
@@ -102,7 +143,19 @@ def _read(file: Path, category: str | None) -> Iterator[Text]:
         else:
             yield from _read_parquet(file, category)
     except OSError as error:
-        raise TextsError(f"cannot read '{file}': {error.strerror or error}") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> TextsError:
+    return TextsError(f"cannot read '{file}': {error.strerror or error}")
+
+
+def _read_txt(file: Path, category: str | None) -> Text:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    return Text(_decode(data, str(file)), category, _name(file.name))
 
 
 def _decode(data: bytes, where: str) -> str:
@@ -115,72 +168,111 @@ def _decode(data: bytes, where: str) -> str:
         ) from error
 
 
-def _read_jsonl(file: Path, category: str | None) -> Iterator[Text]:
+def _read_jsonl(file: Path, category: str | None) -> Iterator[Row]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{file}, line {number},"
-            try:
-                row = json.loads(_decode(line, where))
-            except json.JSONDecodeError as error:
-                raise TextsError(f"{where} is not JSON: {error.msg}") from error
-            except ValueError as error:  # Python reads no number of more than 4,300 digits
-                raise TextsError(f"{where} holds a number that is too long to read") from error
-            except RecursionError as error:
-                raise TextsError(f"{where} is nested too deeply to read") from error
-            if not isinstance(row, dict):
-                raise TextsError(f"{where} is not a JSON object with a 'text'")
-            yield _from_row(row, category, where)
+            if line.strip():
+                yield partial(_from_json, line, category, f"{file}, line {number},")
 
 
-def _read_csv(file: Path, category: str | None) -> Iterator[Text]:
+def _from_json(line: bytes, category: str | None, where: str) -> Text:
+    try:
+        row = json.loads(_decode(line, where))
+    except json.JSONDecodeError as error:
+        raise TextsError(f"{where} is not JSON: {error.msg}") from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise TextsError(f"{where} holds a number that is too long to read") from error
+    except RecursionError as error:
+        raise TextsError(f"{where} is nested too deeply to read") from error
+    if not isinstance(row, dict):
+        raise TextsError(f"{where} is not a JSON object with a 'text'")
+    return _from_row(row, category, where)
+
+
+def _read_csv(file: Path, category: str | None) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             # strict: an open quote would take all the rest for one text
             for row in (reader := csv.DictReader(lines, strict=True)):
-                yield _from_row(row, category, f"{file}, line {reader.line_num},")
+                yield partial(_from_row, row, category, f"{file}, line {reader.line_num},")
     except UnicodeDecodeError as error:
         raise TextsError(f"{file} is not UTF-8; convert it first") from error
     except csv.Error as error:
         raise TextsError(f"{file} is not CSV: {_CSV_FAULTS.get(str(error), error)}") from error
 
 
-def _read_parquet(file: Path, category: str | None) -> Iterator[Text]:
-    for number, row in enumerate(_parquet_rows(file), start=1):
-        yield _from_row(row, category, f"{file}, row {number},")
+def _read_parquet(file: Path, category: str | None) -> Iterator[Row]:
+    for number, (batch, index) in enumerate(_parquet_rows(file), start=1):
+        yield partial(_from_batch, batch, index, category, file, number)
 
 
-def _parquet_rows(file: Path) -> Iterator[dict[str, object]]:
+def _parquet_rows(file: Path) -> Iterator[tuple[Any, int]]:
     import pyarrow.parquet as pq
 
+    with _parquet_said(file), file.open("rb") as opened:
+        # opened: a path would give columns of the names of its folders
+        parquet = pq.ParquetFile(opened)
+        columns = parquet.schema_arrow.names
+        names = [name for name in _COLUMNS if name in columns]
+        if "text" not in names and _IDS not in names:
+            raise TextsError(_no_text(f"'{file}'", columns))
+        for batch in parquet.iter_batches(columns=names):
+            yield from ((batch, index) for index in range(batch.num_rows))
+
+
+@contextmanager
+def _parquet_said(file: Path) -> Iterator[None]:
     try:
-        with file.open("rb") as opened:  # a path would give columns of the names of its folders
-            parquet = pq.ParquetFile(opened)
-            names = [n for n in ("text", "category", "source") if n in parquet.schema_arrow.names]
-            for batch in parquet.iter_batches(columns=names):
-                yield from batch.to_pylist()
-    except MemoryError:
+        yield
+    except (MemoryError, TextsError):
         raise
     except Exception as error:  # bytes that are not UTF-8, dates and zones there are not, and more
         raise TextsError(f"cannot read '{file}' as Parquet: {error}") from error
 
 
+def _from_batch(batch: Any, index: int, category: str | None, file: Path, number: int) -> Text:
+    with _parquet_said(file):
+        values = {name: batch.column(name)[index].as_py() for name in batch.schema.names}
+    return _from_row(values, category, f"{file}, row {number},")
+
+
 def _from_row(row: Mapping[str, object], category: str | None, where: str) -> Text:
-    text = row.get("text")
+    text, ids = row.get("text"), None
     if isinstance(text, bytes):
         raise TextsError(f"{where} has a 'text' of bytes; make the column one of strings")
+    if text is None and row.get(_IDS) is not None:
+        text, ids = "", _ids(row, where)
     if not isinstance(text, str):
-        raise TextsError(f"{where} has no 'text' (its columns: {', '.join(map(str, row))})")
+        raise TextsError(_no_text(where, row))
     try:
         return Text(
             text=_valid(text),
             category=_optional(row.get("category")) or category,
             source=_optional(row.get("source")),
+            ids=ids,
         )
     except RecursionError as error:
         raise TextsError(f"{where} has a category or source that is nested too deeply") from error
+
+
+def _no_text(where: str, columns: Iterable[object]) -> str:
+    return (
+        f"{where} has no 'text' (its columns: {', '.join(map(str, columns))}); rename the column "
+        f"that holds the text to 'text', or that of tokens to '{_IDS}'"
+    )
+
+
+def _ids(row: Mapping[str, object], where: str) -> tuple[int, ...]:
+    """Ids that are no padding."""
+    ids, mask = row[_IDS], row.get("attention_mask")
+    if not isinstance(ids, list) or not all(isinstance(i, int) and i >= 0 for i in ids):
+        raise TextsError(f"{where} has '{_IDS}' that are not a list of vocabulary ids")
+    if mask is None:
+        return tuple(ids)
+    if not isinstance(mask, list) or len(mask) != len(ids):
+        raise TextsError(f"{where} has an 'attention_mask' that is not as long as its '{_IDS}'")
+    return tuple(number for number, kept in zip(ids, mask, strict=True) if kept)
 
 
 def _optional(value: object) -> str | None:

@@ -22,7 +22,8 @@ def ingest(
         str,
         typer.Option(
             help="A directory of <category>/*.txt, a JSONL, CSV or Parquet file with a column "
-            "'text', or builtin:categories."
+            "'text' (or 'input_ids', the model's own tokens), builtin:categories, or "
+            "hf:NAME[:split], a dataset of the hub."
         ),
     ],
     sae: Annotated[

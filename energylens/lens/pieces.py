@@ -4,6 +4,7 @@ The pieces of a text joined together are the text's UTF-8 bytes. A token that ho
 character (byte-level BPE, byte fallback) gets its own bytes, so `decode(id)` is never asked.
 """
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,30 @@ def pieces(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]])
             ]
         covered = end
     return found
+
+
+def spelled_out(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """The text that ids stand for and the characters each of them touches; bytes that are no
+    UTF-8, as where a text was cut within a character, become replacement characters."""
+    added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
+    is_byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    text: list[str] = []
+    offsets: list[tuple[int, int]] = []
+    end = 0
+    for number, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
+        data = added[number].encode() if number in added else _bytes_of(token or "", is_byte_level)
+        text.append(decoder.decode(data))
+        start, end = end, end + len(text[-1])
+        is_amid = bool(decoder.getstate()[0])
+        offsets.append((start, end + is_amid))
+    return "".join([*text, decoder.decode(b"", final=True)]), offsets
+
+
+def _bytes_of(token: str, is_byte_level: bool) -> bytes:
+    if is_byte_level or _BYTE_FALLBACK.fullmatch(token):
+        return _spelled(token)
+    return token.replace("▁", " ").encode()
 
 
 TOKEN_CLASSES = ("space", "word", "word part", "number", "punctuation", "other")
@@ -134,6 +159,4 @@ def vocabulary_labels(tokenizer: Any) -> list[str]:
 
 def vocabulary_label(token: str, is_byte_level: bool) -> str:
     """How an entry of the vocabulary reads when it stands in no text."""
-    if is_byte_level or _BYTE_FALLBACK.fullmatch(token):
-        return _spelled(token).decode("utf-8", errors="backslashreplace")
-    return token.replace("▁", " ")
+    return _bytes_of(token, is_byte_level).decode("utf-8", errors="backslashreplace")
