@@ -33,12 +33,16 @@ _CLOSING = 10.0
 """Seconds that closing waits for queries to notice."""
 
 
-class Reader(Protocol):
-    """What hands out cursors: a store, or a session on one."""
+class Cursors(Protocol):
+    """What hands out cursors."""
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor for the calling thread."""
         ...
+
+
+class Reader(Cursors, Protocol):
+    """What hands out cursors and knows its runs: a store, or a session on one."""
 
     @property
     def infos(self) -> list[RunInfo]:

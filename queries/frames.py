@@ -2,13 +2,15 @@
 
 import polars as pl
 
-from energylens.db.store import Reader
+from energylens.db.store import Cursors
 from energylens.queries.filters import parse_filter
 
 _ROW = "row of the frame"
 
 
-def filtered(reader: Reader, rows: pl.DataFrame, text: str, titles: dict[str, str]) -> pl.DataFrame:
+def filtered(
+    reader: Cursors, rows: pl.DataFrame, text: str, titles: dict[str, str]
+) -> pl.DataFrame:
     """The rows a filter leaves, in their order; `titles` are further names of columns.
 
     Raises:
