@@ -114,11 +114,12 @@ def read_run(path: Path) -> RunInfo:
         ) from error
 
 
-def create_tables(con: duckdb.DuckDBPyConnection, runs: list[RunInfo]) -> None:
+def fill_tables(con: duckdb.DuckDBPyConnection, runs: list[RunInfo], schema: str) -> None:
     """Fill the small tables `runs` and `saes` of a catalogue from the runs' records."""
     run_rows = [{**asdict(run), "versions": json.dumps(run.versions)} for run in runs]
     sae_rows = [{"run_id": run.run_id, **asdict(sae)} for run in runs for sae in run.saes]
     for table, rows in ((RUNS, run_rows), (SAES, sae_rows)):
         con.register("rows_of_runs", pa.Table.from_pylist(rows, schema=table.arrow))
-        con.execute(f"CREATE OR REPLACE TABLE {table.name} AS SELECT * FROM rows_of_runs")  # noqa: S608
+        name = f"{schema}.{table.name}"
+        con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM rows_of_runs")  # noqa: S608
         con.unregister("rows_of_runs")

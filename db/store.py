@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.limits import Limits, spill_bytes
 from energylens.db.provenance import RunInfo, read_run
 from energylens.db.sources import CATALOG_MACROS, pattern_of, quote_all, relative_to
+from energylens.db.template import install
 from energylens.db.version import check_format
-from energylens.db.views import create_views
+from energylens.db.views import fill_views, schema_statements
 from energylens.db.whole import partial_of, sync, writing
 from energylens.errors import StoreDamagedError, StoreError
 
@@ -113,7 +115,7 @@ class Store:
     def refresh(self) -> None:
         """Take in what has become complete since the store was opened; cursors go on."""
         listed = [(run, read_run(run.run_json)) for run in self.layout.runs()]
-        create_views(self.cursor(), listed)
+        fill_views(self.cursor(), listed)
         self.runs[:] = [_state(run, info) for run, info in listed]
 
     def close(self) -> None:
@@ -179,9 +181,9 @@ class Session:
                 cursor.interrupt()
 
 
-def open_store(path: Path, limits: Limits | None = None) -> Store:
-    """Open the complete runs, shards and indexes of a store for reading; `limits` None are the
-    defaults.
+def open_store(path: Path, limits: Limits | None = None, macros: Sequence[str] = ()) -> Store:
+    """Open the complete runs, shards and indexes of a store for reading, with macros over them;
+    `limits` None are the defaults.
 
     Raises:
         StoreError: there is no store at `path`.
@@ -203,7 +205,8 @@ def open_store(path: Path, limits: Limits | None = None) -> Store:
         con.execute("SET autoinstall_known_extensions = false")
         spill = Path(tempfile.gettempdir(), f"energylens-{os.getpid()}-{id(con):x}")
         con.execute("SET temp_directory = ?", [str(spill)])  # DuckDB lets SQL read this folder
-        create_views(con, runs)
+        install(con, [*schema_statements(), *macros])
+        fill_views(con, runs)
         states = [_state(run, info) for run, info in runs]
     except duckdb.Error as error:
         con.close()
@@ -254,13 +257,12 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
 def _fill_catalog(path: Path, layout: StoreLayout, macros: list[str]) -> None:
     con = duckdb.connect(str(path))
     try:
+        install(con, [*schema_statements(), *macros])
         con.execute("SET VARIABLE energylens_store = ?", [str(layout.root.resolve())])
         for macro in CATALOG_MACROS:
             con.execute(macro)
         listed = [(run, read_run(run.run_json)) for run in layout.runs()]
-        create_views(con, listed, relative_to(layout.root))
-        for statement in macros:
-            con.execute(statement)
+        fill_views(con, listed, relative_to(layout.root))
     finally:
         con.close()
 

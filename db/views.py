@@ -12,38 +12,55 @@ from energylens.db.explanations import EXPLANATIONS
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, read_manifest
 from energylens.db.notes import NOTES
-from energylens.db.provenance import RunInfo, create_tables
+from energylens.db.provenance import RunInfo, fill_tables
 from energylens.db.records import RecordError, refuse_link
 from energylens.db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
 from energylens.db.sources import Source, in_place, quote
 from energylens.db.table import Table
 from energylens.errors import StoreDamagedError
 
+STORED = "stored"
+"""The schema of what reads the files; the documented tables are views over it."""
 
-def create_views(
+
+def schema_statements() -> list[str]:
+    """The SQL that creates every table of the schema, without rows, with comments."""
+    statements = [f"CREATE SCHEMA {STORED}"]
+    for table in TABLES.values():
+        kind = "TABLE" if table.place == "run" else "VIEW"
+        name = f"{STORED}.{table.name}"
+        statements += [
+            f"CREATE {kind} {name} AS {_select(table, [], in_place)}",
+            f"CREATE VIEW {table.name} AS FROM {name}",
+            *_comments(table),
+        ]
+    return statements
+
+
+def fill_views(
     con: duckdb.DuckDBPyConnection,
     runs: Iterable[tuple[RunLayout, RunInfo]],
     source: Source = in_place,
 ) -> None:
-    """Create every table of the schema: views over complete files, with comments."""
+    """Point the tables of the schema to the files that are complete."""
     listed = list(runs)
-    create_tables(con, [info for _, info in listed])
+    fill_tables(con, [info for _, info in listed], STORED)
     files = _shard_files([layout for layout, _ in listed])
     for table in SHARD_TABLES:
-        select = _select(table, files[table.name], source)
-        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
+        _replace(con, table, _select(table, files[table.name], source))
     parts = _index_files(listed)
     for table in INDEX_TABLES:
-        select = _select_index(table, parts[table.name], source)
-        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {select}")
+        _replace(con, table, _select_index(table, parts[table.name], source))
     for table, places in (
         (NOTES, [layout.notes for layout, _ in listed]),
         (EXPLANATIONS, [layout.explanations for layout, _ in listed]),
     ):
         there = [path for path in places if _is_there(path)]
-        con.execute(f"CREATE OR REPLACE VIEW {table.name} AS {_select(table, there, source)}")
-    for table in TABLES.values():
-        _comment(con, table, "TABLE" if table.place == "run" else "VIEW")
+        _replace(con, table, _select(table, there, source))
+
+
+def _replace(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
+    con.execute(f"CREATE OR REPLACE VIEW {STORED}.{table.name} AS {select}")
 
 
 @dataclass(frozen=True)
@@ -178,13 +195,13 @@ def _select_nothing(table: Table, columns: str) -> str:
     return f"SELECT {columns} FROM (SELECT {nulls}) WHERE false"  # noqa: S608
 
 
-def _comment(con: duckdb.DuckDBPyConnection, table: Table, kind: str) -> None:
-    con.execute(f"COMMENT ON {kind} {table.name} IS {quote(table.doc)}")
-    for column in table.columns:
-        con.execute(f'COMMENT ON COLUMN {table.name}."{column.name}" IS {quote(column.doc)}')
-    if table.name == "tokens":
-        for mask in _MASKS:
-            con.execute(f"COMMENT ON COLUMN tokens.{mask.name} IS {quote(mask.doc)}")
+def _comments(table: Table) -> list[str]:
+    masks = _MASKS if table.name == "tokens" else ()
+    columns = [(c.name, c.doc) for c in (*table.columns, *masks)]
+    return [
+        f"COMMENT ON VIEW {table.name} IS {quote(table.doc)}",
+        *(f'COMMENT ON COLUMN {table.name}."{name}" IS {quote(doc)}' for name, doc in columns),
+    ]
 
 
 def sql_type(kind: pa.DataType) -> str:

@@ -60,11 +60,7 @@ def open_catalog(path: Path, limits: Limits | None = None) -> Store:
     Raises:
         StoreError: there is no such store, or it cannot be read.
     """
-    store = open_store(path, limits)
-    con = store.cursor()
-    for statement in _statements():
-        con.execute(statement)
-    return store
+    return open_store(path, limits, _statements())
 
 
 def write_catalog(path: Path) -> None:

@@ -49,7 +49,8 @@ class Vocabulary:
 def vocabulary(store: Reader) -> Vocabulary:
     """The names of a store."""
     rows = store.cursor().execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal "
+        "SELECT table_name, column_name FROM duckdb_columns() "
+        "WHERE schema_name = 'main' AND NOT internal "
         "ORDER BY table_name, column_index"
     )
     columns: dict[str, list[str]] = {}

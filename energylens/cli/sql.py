@@ -82,9 +82,8 @@ def queries(
     if store is not None:
         with open_catalog(store) as opened:
             tables = opened.cursor().execute(
-                "SELECT table_name, comment FROM (SELECT table_name, comment FROM duckdb_tables() "
-                "WHERE NOT internal UNION ALL SELECT view_name, comment FROM duckdb_views() "
-                "WHERE NOT internal) ORDER BY table_name"
+                "SELECT view_name, comment FROM duckdb_views() "
+                "WHERE schema_name = 'main' AND NOT internal ORDER BY view_name"
             )
             for table, comment in tables.fetchall():
                 typer.echo(f"{table}\n    {comment}")

@@ -45,7 +45,7 @@ def test_views_have_the_documented_columns_and_comments(store: Store) -> None:
     for table in TABLES.values():
         described = con.sql(
             "SELECT column_name, comment FROM duckdb_columns() "
-            f"WHERE table_name = '{table.name}' ORDER BY column_index"
+            f"WHERE schema_name = 'main' AND table_name = '{table.name}' ORDER BY column_index"
         ).fetchall()
         assert [name for name, _ in described][: len(table.columns)] == table.arrow.names
         assert all(comment for _, comment in described)
