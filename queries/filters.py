@@ -11,6 +11,7 @@ Terms stand side by side and must all hold. Column names may be cut short while 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -34,14 +35,20 @@ class Condition:
 
 
 def parse_filter(
-    text: str, columns: dict[str, str], titles: dict[str, str] | None = None
+    text: str,
+    columns: dict[str, str],
+    titles: dict[str, str] | None = None,
+    in_sql: Mapping[str, str] | None = None,
 ) -> Condition:
     """The condition a filter text stands for; `columns` maps names to DuckDB types, `titles` the
-    headings they are shown under to names.
+    headings they are shown under to names, `in_sql` names to what SQL calls them, where it calls
+    them otherwise.
 
     Raises:
         QueryError: a term cannot be read; the message quotes it.
     """
+    if not is_utf8(text):
+        raise QueryError(f"the filter {text!r} holds what UTF-8 cannot; type it anew")
     headings = {title.lower(): name for title, name in (titles or {}).items()}
     terms: list[str] = []
     values: dict[str, object] = {}
@@ -52,24 +59,29 @@ def parse_filter(
             raise QueryError(f"the filter cannot be read from here on: {text[place:].strip()}")
         place = found.end()
         name = f"filter_{len(values)}"
-        sql, value = _term(found, columns, headings, name)
+        sql, value = _term(found, columns, headings, name, in_sql or {})
         values[name] = value
         terms.append(f"NOT coalesce({sql}, false)" if found["not"] else sql)
     return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
 
 
 def _term(
-    found: re.Match[str], columns: dict[str, str], headings: dict[str, str], name: str
+    found: re.Match[str],
+    columns: dict[str, str],
+    headings: dict[str, str],
+    name: str,
+    in_sql: Mapping[str, str],
 ) -> tuple[str, object]:
     value, operator = found["value"].strip('"'), found["operator"]
     if operator is None:
         texts = [column for column, kind in columns.items() if kind == "VARCHAR"]
         checks = [
-            f"contains(lower({_quoted(c)}::VARCHAR), lower(${name}))" for c in texts or columns
+            f"contains(lower({_quoted(in_sql.get(c, c))}::VARCHAR), lower(${name}))"
+            for c in texts or columns
         ]
         return " OR ".join(checks), value
     column = _column(found["column"], columns, headings)
-    own = _quoted(column)
+    own = _quoted(in_sql.get(column, column))
     if operator == ":":
         return f"contains(lower({own}::VARCHAR), lower(${name}))", value
     if operator == "~":
@@ -83,6 +95,15 @@ def _term(
         return f"{own} {operator} ${name}", float(value)
     except ValueError:
         raise QueryError(f"{column} {operator} takes a number, not '{value}'") from None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 holds a text; what Python reads from a terminal or a file name may be none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _quoted(column: str) -> str:

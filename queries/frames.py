@@ -16,9 +16,11 @@ def filtered(
     Raises:
         QueryError: the filter cannot be read.
     """
-    condition = parse_filter(text, {n: _kind(t) for n, t in rows.schema.items()}, titles)
-    con = reader.cursor()
-    con.register("rows_to_filter", rows.with_row_index(_ROW).to_arrow())
+    numbered = {name: f"column {place}" for place, name in enumerate(rows.columns)}
+    kinds = {name: _kind(kind) for name, kind in rows.schema.items()}
+    condition = parse_filter(text, kinds, titles, numbered)
+    con = reader.cursor()  # to DuckDB names that differ in case are one, so it is given numbers
+    con.register("rows_to_filter", rows.rename(numbered).with_row_index(_ROW).to_arrow())
     found = con.execute(
         f'SELECT "{_ROW}" FROM rows_to_filter WHERE {condition.sql} ORDER BY 1',  # noqa: S608
         condition.values,

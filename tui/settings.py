@@ -8,17 +8,24 @@ animation = false         # off by itself over ssh
 """
 
 import difflib
+import re
+import stat
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_config_path
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys, key_to_character
 
 from energylens.errors import UsageError
 
 FILE = "settings.toml"
 _KNOWN = ("theme", "animation", "keys")
+_MOST_BYTES = 1 << 20
+_MODIFIER = re.compile(r"(?:ctrl|shift|alt|meta|super|hyper)\+")
+_NAMED = {*KEY_NAME_REPLACEMENTS.values(), *(key.value for key in Keys)}
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,7 @@ def read_settings(path: Path, themes: Iterable[str], binding_ids: Iterable[str])
     Raises:
         UsageError: the file cannot be read, or names a setting, theme or binding there is not.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Settings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"'{path}' cannot be read: {error}") from error
+    raw = _read_toml(path)
     for name in raw:
         _check(path, "setting", name, _KNOWN)
     theme, animation = raw.get("theme", "textual-dark"), raw.get("animation")
@@ -60,9 +62,40 @@ def read_settings(path: Path, themes: Iterable[str], binding_ids: Iterable[str])
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
         raise UsageError(f'\'{path}\': [keys] takes lines like "app.quit" = "ctrl+q,f10"')
     known = sorted(binding_ids)
-    for name in keys:
+    for name, pressed in keys.items():
         _check(path, "binding", name, known)
+        for key in pressed.split(","):
+            if not _is_key(key.strip(" ") or key):
+                raise UsageError(
+                    f"'{path}' gives '{name}' the key '{key}', which there is not; keys are called "
+                    "like f10, ctrl+q, slash, shift+tab, with commas between several"
+                )
     return Settings(theme, animation, keys)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """What stands in the file; nothing where there is none."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise UsageError(f"'{path}' is no plain file; put a settings file in its place")
+        if found.st_size > _MOST_BYTES:
+            raise UsageError(f"'{path}' has {found.st_size:,} bytes, which no settings file has")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except RecursionError as error:
+        raise UsageError(f"'{path}' cannot be read: it is nested too deeply") from error
+    except (OSError, ValueError) as error:  # of TOML, of UTF-8, of numbers too long for one
+        raise UsageError(f"'{path}' cannot be read: {error}") from error
+
+
+def _is_key(key: str) -> bool:
+    """Whether Textual can be told of such a key."""
+    if key in _NAMED or len(key) == 1:
+        return True
+    bare = _MODIFIER.sub("", key)
+    return bare in _NAMED or len(bare) == 1 or key_to_character(bare) is not None
 
 
 def _check(path: Path, what: str, name: str, known: Iterable[str]) -> None:

@@ -4,9 +4,15 @@ Few cases by default; ENERGYLENS_HOSTILE_CASES sets the number in a long run.
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
+
+from energylens.db.store import Store
+from energylens.queries.catalog import open_catalog
 
 N_CASES = int(os.environ.get("ENERGYLENS_HOSTILE_CASES", "60"))
 
@@ -28,3 +34,10 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )  # fmt: skip
 """Values that JSON can hold, NaN and infinities as Python writes them included."""
+
+
+@pytest.fixture(scope="module")
+def rich_store(rich_path: Path) -> Iterator[Store]:
+    """A store with rows of every table, open."""
+    with open_catalog(rich_path) as store:
+        yield store
