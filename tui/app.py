@@ -25,7 +25,7 @@ from energylens.tui.follow import follow
 from energylens.tui.guard import OnlyText
 from energylens.tui.jobs import Jobs
 from energylens.tui.jump import parse_jump, suggestions
-from energylens.tui.keymap import bindings_by_id
+from energylens.tui.keymap import bindings_by_id, is_key
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.help import HelpModal
@@ -212,7 +212,7 @@ def run_tui(path: Path, worker: WorkerPlace | None = None, limits: Limits | None
         UsageError: the settings cannot be read, or name what there is not.
     """
     themes = sorted(BUILTIN_THEMES)
-    settings = read_settings(settings_path(), themes, bindings_by_id())
+    settings = read_settings(settings_path(), themes, bindings_by_id(), is_key)
     with open_catalog(path, limits) as store:
         confine(store)
         LensApp(store, worker, settings).run()

@@ -8,24 +8,20 @@ animation = false         # off by itself over ssh
 """
 
 import difflib
-import re
 import stat
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
-from textual.keys import KEY_NAME_REPLACEMENTS, Keys, key_to_character
 
 from energylens.errors import UsageError
 
 FILE = "settings.toml"
 _KNOWN = ("theme", "animation", "keys")
 _MOST_BYTES = 1 << 20
-_MODIFIER = re.compile(r"(?:ctrl|shift|alt|meta|super|hyper)\+")
-_NAMED = {*KEY_NAME_REPLACEMENTS.values(), *(key.value for key in Keys)}
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,9 @@ def settings_path() -> Path:
     return user_config_path("energylens") / FILE
 
 
-def read_settings(path: Path, themes: Iterable[str], binding_ids: Iterable[str]) -> Settings:
+def read_settings(
+    path: Path, themes: Iterable[str], binding_ids: Iterable[str], is_key: Callable[[str], bool]
+) -> Settings:
     """The settings of a file; the defaults where there is none.
 
     Raises:
@@ -65,7 +63,7 @@ def read_settings(path: Path, themes: Iterable[str], binding_ids: Iterable[str])
     for name, pressed in keys.items():
         _check(path, "binding", name, known)
         for key in pressed.split(","):
-            if not _is_key(key.strip(" ") or key):
+            if not is_key(key.strip(" ") or key):
                 raise UsageError(
                     f"'{path}' gives '{name}' the key '{key}', which there is not; keys are called "
                     "like f10, ctrl+q, slash, shift+tab, with commas between several"
@@ -88,14 +86,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"'{path}' cannot be read: it is nested too deeply") from error
     except (OSError, ValueError) as error:  # of TOML, of UTF-8, of numbers too long for one
         raise UsageError(f"'{path}' cannot be read: {error}") from error
-
-
-def _is_key(key: str) -> bool:
-    """Whether Textual can be told of such a key."""
-    if key in _NAMED or len(key) == 1:
-        return True
-    bare = _MODIFIER.sub("", key)
-    return bare in _NAMED or len(bare) == 1 or key_to_character(bare) is not None
 
 
 def _check(path: Path, what: str, name: str, known: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from textual.keys import Keys
 from textual.theme import BUILTIN_THEMES
 
 from energylens.errors import UsageError
+from energylens.tui.keymap import is_key
 from energylens.tui.settings import Settings, read_settings
 from tests.hostile.conftest import N_CASES, odd_texts
 
@@ -23,7 +24,7 @@ def read(content: bytes) -> Settings | str:
         path = Path(folder) / "settings.toml"
         path.write_bytes(content)
         try:
-            return read_settings(path, BUILTIN_THEMES, IDS)
+            return read_settings(path, BUILTIN_THEMES, IDS, is_key)
         except UsageError as error:
             assert str(path) in str(error)
             return str(error)
@@ -89,4 +90,4 @@ def test_every_key_that_textual_names_is_taken() -> None:
 def test_a_pipe_in_its_place_does_not_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "settings.toml")
     with pytest.raises(UsageError, match="no plain file"):
-        read_settings(tmp_path / "settings.toml", [], [])
+        read_settings(tmp_path / "settings.toml", [], [], is_key)

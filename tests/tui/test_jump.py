@@ -6,7 +6,7 @@ import pytest
 
 from energylens.errors import QueryError, UsageError
 from energylens.tui.jump import Jump, parse_jump, suggestions
-from energylens.tui.keymap import bindings_by_id
+from energylens.tui.keymap import bindings_by_id, is_key
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.features import FeaturesScreen
 from energylens.tui.screens.specialists import SpecialistsScreen
@@ -111,9 +111,9 @@ def test_settings_are_read(tmp_path: Path) -> None:
         tmp_path / "settings.toml",
         'theme = "nord"\nanimation = false\n[keys]\n"app.quit" = "f10"\n',
     )
-    found = read_settings(path, ["nord"], ["app.quit"])
+    found = read_settings(path, ["nord"], ["app.quit"], is_key)
     assert found == Settings("nord", animation=False, keys={"app.quit": "f10"})
-    assert read_settings(tmp_path / "none.toml", [], []) == Settings()
+    assert read_settings(tmp_path / "none.toml", [], [], is_key) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_settings_that_make_no_sense_are_named_with_their_file(
 ) -> None:
     path = write(tmp_path / "settings.toml", text)
     with pytest.raises(UsageError, match=said) as raised:
-        read_settings(path, ["nord"], ["app.quit"])
+        read_settings(path, ["nord"], ["app.quit"], is_key)
     assert str(path) in str(raised.value)
 
 
