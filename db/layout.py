@@ -81,6 +81,11 @@ class StoreLayout:
         """Views and macros for the plain duckdb shell."""
         return self.root / "catalog.duckdb"
 
+    @property
+    def plans(self) -> Path:
+        """What was counted of each corpus, so that it is counted once; may be deleted."""
+        return self.root / "plans"
+
     def run(self, run_id: str) -> RunLayout:
         """The paths of one run."""
         return RunLayout(self.root / "runs" / run_id)

@@ -68,6 +68,15 @@ def hub_rows(spec: str) -> Iterator[Mapping[str, object]]:
         yield from splits[_split(asked, sorted(splits))]
 
 
+def hub_files(spec: str) -> tuple[list[str], list[Path]]:
+    """What a pinned spec names: words that do, and the files of a directory."""
+    asked = _parse(spec)
+    if not asked.is_local:
+        return [asked.spec], []
+    files = sorted(path for path in Path(asked.name).rglob("*") if path.is_file())
+    return [asked.config or "", asked.split or ""], files
+
+
 def _parse(spec: str) -> HubTexts:
     """Names of the hub hold neither colon nor @; a directory's may, and the longest that exists is
     meant."""

@@ -22,6 +22,7 @@ from energylens.ingest.gate_sample import GateReport, run_gate
 from energylens.ingest.hub_texts import PREFIX, pinned
 from energylens.ingest.measure import Instruments
 from energylens.ingest.names import check_run_id, named_apart
+from energylens.ingest.plan_file import planned
 from energylens.lens.gate import GateResult
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
@@ -89,8 +90,9 @@ class Loaded:
     """Of a dataset of the hub, or a local one of the same form."""
 
 
-def load(config: IngestConfig) -> Loaded:
-    """Load the model and the SAEs and plan the corpus; nothing is written.
+def load(config: IngestConfig, store: Path | None = None) -> Loaded:
+    """Load the model and the SAEs and plan the corpus. Nothing is written but the plan, into the
+    store where one is given.
 
     Raises:
         UsageError: something asked for is not there or does not fit together.
@@ -100,13 +102,14 @@ def load(config: IngestConfig) -> Loaded:
         raise UsageError(f"--keep knows {' and '.join(KEEP)}, not {', '.join(sorted(unknown))}")
     if config.run_id is not None:
         check_run_id(config.run_id)
-    return assemble(
-        config, load_model(config.model, config.dtype), named_apart(load_saes(list(config.saes)))
-    )
+    model = load_model(config.model, config.dtype)
+    return assemble(config, model, named_apart(load_saes(list(config.saes))), store)
 
 
-def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loaded:
-    """Plan the corpus for a model and SAEs that are loaded.
+def assemble(
+    config: IngestConfig, model: LanguageModel, saes: list[Sae], store: Path | None = None
+) -> Loaded:
+    """Plan the corpus for a model and SAEs that are loaded, or read its plan in the store.
 
     Raises:
         UsageError: something asked for does not fit together.
@@ -141,7 +144,7 @@ def assemble(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> Loa
         batch_tokens=config.batch_tokens,
     )
     notices = (*notices, *_notices(model))
-    return Loaded(config, corpus, corpus.plan(), instruments, notices, revision)
+    return Loaded(config, corpus, planned(corpus, store), instruments, notices, revision)
 
 
 def _pinned(config: IngestConfig) -> tuple[IngestConfig, str | None]:

@@ -151,7 +151,7 @@ def stream(
     corpus: Corpus, plan: CorpusPlan, missing: set[int]
 ) -> Iterator[tuple[int, TokenizedText | Context]]:
     """Texts and contexts of the wanted shards, in the order of the shards."""
-    for text in corpus.texts(lambda text_id: not missing.isdisjoint(plan.shards_of_text(text_id))):
+    for text in corpus.texts(plan.texts_in(missing).__getitem__):
         home = plan.shards_of_text(text.text_id)[0]
         if home in missing:
             yield home, text

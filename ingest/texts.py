@@ -5,6 +5,7 @@ over is neither decoded nor parsed.
 """
 
 import csv
+import hashlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from energylens.builtin import builtin_path
 from energylens.errors import TextsError
-from energylens.ingest.hub_texts import PREFIX, hub_rows
+from energylens.ingest.hub_texts import PREFIX, hub_files, hub_rows
 
 _FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 _CSV_FAULTS = {
@@ -81,6 +82,28 @@ def text_rows(spec: str) -> Iterator[Row]:
         return
     for file, category in _files(spec):
         yield from _read(file, category)
+
+
+def source_sha256(spec: str) -> str:
+    """SHA-256 over what the texts are read from, without reading them as texts: names and bytes of
+    the files, or a commit of the hub.
+
+    Raises:
+        TextsError: nothing is there, or a file cannot be read.
+    """
+    if spec.startswith(PREFIX):
+        parts, found = hub_files(spec)
+        files = [(path, None) for path in found]
+    else:
+        parts, files = [], _files(spec)
+    for path, category in files:
+        try:
+            with path.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        parts += [_name(path.name), category or "", digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _files(spec: str) -> list[tuple[Path, str | None]]:
@@ -266,7 +289,7 @@ def _no_text(where: str, columns: Iterable[object]) -> str:
 def _ids(row: Mapping[str, object], where: str) -> tuple[int, ...]:
     """Ids that are no padding."""
     ids, mask = row[_IDS], row.get("attention_mask")
-    if not isinstance(ids, list) or not all(isinstance(i, int) and i >= 0 for i in ids):
+    if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < 2**31 for i in ids):
         raise TextsError(f"{where} has '{_IDS}' that are not a list of vocabulary ids")
     if mask is None:
         return tuple(ids)

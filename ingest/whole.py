@@ -21,7 +21,7 @@ def make_run(store: Path, config: IngestConfig, part: Part, progress: Progress) 
         CheckRefusedError: the gate refuses an SAE.
         StoreError: the store cannot be written.
     """
-    loaded = load(config)
+    loaded = load(config, store)
     if loaded.plan.n_empty:
         progress.say(f"{loaded.plan.n_empty:,} texts are empty; they have no tokens")
     for notice in loaded.notices:

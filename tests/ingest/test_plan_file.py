@@ -1,0 +1,127 @@
+"""A corpus is counted once, by one process, and again only where texts or tokenizer changed."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from energylens.errors import TextsError
+from energylens.ingest.corpus import Corpus, Survey
+from energylens.ingest.plan_file import known_plan, plan_path, planned
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    rows = [{"text": "The cat sat on the mat. " * n, "category": "k"} for n in (1, 9, 0, 3, 30, 2)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def equal(one: Any, other: Any) -> bool:
+    return all(np.array_equal(value, getattr(other, name)) for name, value in vars(one).items())
+
+
+def never(self: Corpus) -> Survey:
+    raise AssertionError("counted again")
+
+
+def test_a_later_process_reads_what_the_first_counted(
+    tmp_path: Path, texts: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "x.lens"
+    first = Corpus(str(texts), tokenizer, 16, 0)
+    expected = first.plan()
+    assert known_plan(first, store) is None
+    assert equal(planned(first, store), expected)
+    wider = Corpus(str(texts), tokenizer, 64, 0).plan()
+    monkeypatch.setattr(Corpus, "survey", never)
+    assert equal(planned(Corpus(str(texts), tokenizer, 16, 0), store), expected)
+    assert equal(planned(Corpus(str(texts), tokenizer, 64, 0), store), wider)
+    moved = texts.rename(tmp_path / "y" / "x.jsonl" if (tmp_path / "y").mkdir() else texts)
+    assert equal(planned(Corpus(str(moved), tokenizer, 16, 0), store), expected)
+
+
+@pytest.mark.parametrize("change", ["a text", "the tokenizer", "the file"])
+def test_what_changed_is_counted_anew(
+    tmp_path: Path, texts: Path, tokenizer: Any, change: str
+) -> None:
+    store = tmp_path / "x.lens"
+    corpus = Corpus(str(texts), tokenizer, 16, 0)
+    planned(corpus, store)
+    if change == "a text":
+        texts.write_text(texts.read_text().replace("mat", "map", 1))
+    elif change == "the tokenizer":
+        corpus = Corpus(str(texts), with_another_word(tokenizer), 16, 0)
+    else:
+        path = plan_path(corpus, store)
+        path.write_bytes(bytes([*path.read_bytes()[:60], 1, 2, 3, 4, *path.read_bytes()[64:]]))
+    assert known_plan(corpus, store) is None
+    assert equal(planned(corpus, store), corpus.plan())
+    assert known_plan(corpus, store) is not None
+
+
+def with_another_word(tokenizer: Any) -> Any:
+    changed = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer)
+    changed.add_tokens(["mat. "])
+    return changed
+
+
+def test_of_two_processes_one_counts_and_the_other_waits(
+    tmp_path: Path, texts: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey, begun, go, calls = Corpus.survey, threading.Event(), threading.Event(), []
+
+    def slow(self: Corpus) -> Survey:
+        calls.append(self)
+        begun.set()
+        assert go.wait(60)
+        return survey(self)
+
+    monkeypatch.setattr(Corpus, "survey", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(planned, Corpus(str(texts), tokenizer, 16, 0), tmp_path / "x.lens")
+        assert begun.wait(60)
+        two = pool.submit(planned, Corpus(str(texts), tokenizer, 16, 0), tmp_path / "x.lens")
+        go.set()
+        assert equal(one.result(60), two.result(60))
+    assert len(calls) == 1
+    assert [path.suffix for path in (tmp_path / "x.lens" / "plans").iterdir()] == [".parquet"]
+
+
+def test_texts_that_cannot_be_planned_leave_no_plan(tmp_path: Path, tokenizer: Any) -> None:
+    (tmp_path / "x.jsonl").write_text('{"text": ""}\n')
+    with pytest.raises(TextsError, match="hold no token"):
+        planned(Corpus(str(tmp_path / "x.jsonl"), tokenizer, 16, 0), tmp_path / "x.lens")
+    assert not list((tmp_path / "x.lens").rglob("*.parquet"))
+
+
+@given(
+    counts=st.lists(st.integers(0, 50), min_size=1, max_size=40).filter(any),
+    n_ctx=st.integers(2, 20),
+    bos_id=st.sampled_from([0, None]),
+    data=st.data(),
+)
+def test_contexts_and_shards_follow_from_the_counts(
+    tokenizer: Any, counts: list[int], n_ctx: int, bos_id: int | None, data: st.DataObject
+) -> None:
+    corpus = Corpus("", tokenizer, n_ctx, bos_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("energylens.ingest.corpus.SHARD_TOKENS", 40)
+        plan = corpus.arrange(Survey(np.array(counts), np.zeros(1), ""))
+    room = n_ctx - (bos_id is not None)
+    sizes = [min(room, n - start) + n_ctx - room for n in counts for start in range(0, n, room)]
+    starts = [
+        i for i in range(len(sizes)) if i == 0 or sum(sizes[:i]) // 40 > sum(sizes[: i - 1]) // 40
+    ]
+    assert plan.n_tokens == sum(sizes)
+    assert plan.shard_starts.tolist() == [*starts, len(sizes)]
+    wanted = data.draw(st.sets(st.integers(0, plan.n_shards - 1)))
+    expected = [not wanted.isdisjoint(plan.shards_of_text(i)) for i in range(len(counts))]
+    assert plan.texts_in(wanted).tolist() == expected
