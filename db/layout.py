@@ -99,3 +99,8 @@ class StoreLayout:
 def file_name(name: str) -> str:
     """A file name for an id that may hold slashes and the like; distinct ids stay distinct."""
     return re.sub(r"[^A-Za-z0-9._-]", lambda found: f"%{ord(found.group()):02X}", name)
+
+
+def lock_of_plan(plan: Path) -> Path:
+    """What who counts a corpus holds, beside where its plan will lie."""
+    return plan.with_name(f".{plan.stem}.lock")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from energylens.db.claim import claim, holder_of, is_elsewhere
 from energylens.db.index_files import index_lock, measured_lock, put_back
-from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.layout import RunLayout, StoreLayout, lock_of_plan
 from energylens.db.shards import lock_of
 from energylens.errors import StoreError
 
@@ -43,6 +43,9 @@ def clean_store(path: Path) -> None:
         if run.is_dir() and not run.is_symlink():
             clean_run(RunLayout(run))
     _clear(StoreLayout(path).lock, _found(path, _OF_STORE))
+    plans = StoreLayout(path).plans
+    for unfinished in plans.glob(".*"):
+        _clear(lock_of_plan(plans / unfinished.name.split(".")[1]), [unfinished])
 
 
 def clean_run(run: RunLayout) -> None:

@@ -82,7 +82,7 @@ def _add(
     with torch.no_grad():
         codes = encode_tokens(sae, x, mask)[inside]
         output = reconstruct_tokens(sae, x, mask)[inside]
-    sums.add(codes, sae.prepare(target)[counted].flatten(1), output)
+    sums.add(codes, sae.prepare_target(target)[counted].flatten(1), output)
 
 
 def _score(losses: np.ndarray) -> float | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +22,6 @@ from energylens.ingest.gate_sample import GateReport, run_gate
 from energylens.ingest.hub_texts import PREFIX, pinned
 from energylens.ingest.measure import Instruments
 from energylens.ingest.names import check_run_id, named_apart
-from energylens.ingest.plan_file import planned
 from energylens.lens.gate import GateResult
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
@@ -90,9 +89,12 @@ class Loaded:
     """Of a dataset of the hub, or a local one of the same form."""
 
 
-def load(config: IngestConfig, store: Path | None = None) -> Loaded:
-    """Load the model and the SAEs and plan the corpus. Nothing is written but the plan, into the
-    store where one is given.
+PlanOf = Callable[[Corpus], CorpusPlan]
+"""Makes a corpus's plan, or reads one that was made before."""
+
+
+def load(config: IngestConfig, plan_of: PlanOf = Corpus.plan) -> Loaded:
+    """Load the model and the SAEs and plan the corpus; nothing is written but what `plan_of` keeps.
 
     Raises:
         UsageError: something asked for is not there or does not fit together.
@@ -103,13 +105,13 @@ def load(config: IngestConfig, store: Path | None = None) -> Loaded:
     if config.run_id is not None:
         check_run_id(config.run_id)
     model = load_model(config.model, config.dtype)
-    return assemble(config, model, named_apart(load_saes(list(config.saes))), store)
+    return assemble(config, model, named_apart(load_saes(list(config.saes))), plan_of)
 
 
 def assemble(
-    config: IngestConfig, model: LanguageModel, saes: list[Sae], store: Path | None = None
+    config: IngestConfig, model: LanguageModel, saes: list[Sae], plan_of: PlanOf = Corpus.plan
 ) -> Loaded:
-    """Plan the corpus for a model and SAEs that are loaded, or read its plan in the store.
+    """Plan the corpus for a model and SAEs that are loaded.
 
     Raises:
         UsageError: something asked for does not fit together.
@@ -144,7 +146,7 @@ def assemble(
         batch_tokens=config.batch_tokens,
     )
     notices = (*notices, *_notices(model))
-    return Loaded(config, corpus, planned(corpus, store), instruments, notices, revision)
+    return Loaded(config, corpus, plan_of(corpus), instruments, notices, revision)
 
 
 def _pinned(config: IngestConfig) -> tuple[IngestConfig, str | None]:
@@ -222,7 +224,7 @@ def _prepend_bos(
                 "some of the SAEs were trained with BOS and some without; ingest them as two "
                 "runs, or decide with --bos or --no-bos"
             )
-        wanted = declared.pop() if declared else model.bos_id is not None
+        wanted = True in declared if declared else model.bos_id is not None
     if not wanted or model.bos_id is not None:
         return wanted, []
     lacks = f"the tokenizer of '{model.source}' has no BOS token"

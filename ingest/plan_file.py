@@ -7,20 +7,26 @@ tokenizing them, which takes a hundred times as long.
 import hashlib
 import json
 import math
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import energylens
 from energylens.db.claim import claim
-from energylens.db.layout import StoreLayout
+from energylens.db.layout import StoreLayout, lock_of_plan
 from energylens.db.version import create_store
-from energylens.db.whole import partial_of, writing
+from energylens.db.whole import partial_of, sync, writing
+from energylens.errors import StoreBusyError
 from energylens.ingest.corpus import Corpus, CorpusPlan, Survey
 from energylens.ingest.texts import source_sha256
 from energylens.lens.models import tokenizer_sha256
+
+COUNTING = "counting the tokens of the texts, once"
 
 _SCHEMA = pa.schema(
     [
@@ -31,32 +37,47 @@ _SCHEMA = pa.schema(
 )
 
 
-def planned(corpus: Corpus, store: Path | None) -> CorpusPlan:
+def planned(
+    corpus: Corpus,
+    store: Path | None,
+    say: Callable[[str], None] = lambda _: None,
+    keep: bool = True,
+) -> CorpusPlan:
     """The plan of a corpus. The first process to ask makes it and leaves `plans/<hash>.parquet` in
-    the store, others wait for it; without a store it is made and not kept.
+    the store, others wait for it. Without a store, or where it is not to be `keep`t, a plan that
+    is not there is made and not left there. `say` is told what takes long.
 
     Raises:
         TextsError: the texts cannot be read, or hold no token at all.
         StoreError: the store cannot be written.
     """
-    if store is None:
-        return corpus.plan()
-    path = plan_path(corpus, store)
-    found = read_survey(path, corpus)
+    path = None if store is None else plan_path(corpus, store)
+    found = None if path is None else read_survey(path, corpus)
     if found is None:
-        create_store(store)
-        with claim(path.with_suffix(".lock"), "the plan of these texts", "wait", math.inf):
-            found = read_survey(path, corpus)
-            if found is None:
-                found = corpus.survey()
-                _write(path, found)
+        if store is None or path is None or not keep:
+            say(COUNTING)
+            found = corpus.survey()
+        else:
+            create_store(store)
+            found = _counted_once(path, corpus, say)
     return corpus.arrange(found)
 
 
-def known_plan(corpus: Corpus, store: Path) -> CorpusPlan | None:
-    """The plan that lies in the store; None where there is none. Nothing is written."""
-    found = read_survey(plan_path(corpus, store), corpus)
-    return None if found is None else corpus.arrange(found)
+def _counted_once(path: Path, corpus: Corpus, say: Callable[[str], None]) -> Survey:
+    lock = lock_of_plan(path)
+    what, advice = f"the plan '{path.name}' of these texts", "waiting for it"
+    with ExitStack() as held:
+        try:
+            held.enter_context(claim(lock, what, advice))
+        except StoreBusyError as error:
+            say(str(error))
+            held.enter_context(claim(lock, what, advice, math.inf))
+        found = read_survey(path, corpus)
+        if found is None:
+            say(COUNTING)
+            found = corpus.survey()
+            _write(path, found)
+        return found
 
 
 def plan_path(corpus: Corpus, store: Path) -> Path:
@@ -75,25 +96,26 @@ def plan_path(corpus: Corpus, store: Path) -> Path:
 def read_survey(path: Path, corpus: Corpus) -> Survey | None:
     """What was counted; None where it lies not there or is damaged, and is to be counted anew."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True).select(_SCHEMA.names)
-    except (OSError, KeyError, pa.ArrowException):
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
         return None
     sha256 = (table.schema.metadata or {}).get(b"sha256")
-    if sha256 is None:
+    if sha256 is None or not table.schema.equals(_SCHEMA):
         return None
-    kind, number, tokens = (table.column(name).to_numpy() for name in _SCHEMA.names)
-    is_text = kind == "text"
+    lengths = table.filter(pc.field("kind") == "text")["tokens"].to_numpy()
+    entries = table.filter(pc.field("kind") == "vocabulary")
     vocab_counts = np.zeros(corpus.n_counted, dtype=np.int64)
-    vocab_counts[number[~is_text]] = tokens[~is_text]
-    return Survey(tokens[is_text], vocab_counts, sha256.decode())
+    vocab_counts[entries["number"].to_numpy()] = entries["tokens"].to_numpy()
+    return Survey(lengths, vocab_counts, sha256.decode())
 
 
 def _write(path: Path, survey: Survey) -> None:
     used = np.flatnonzero(survey.vocab_counts)
     n_texts = len(survey.n_tokens)
+    kinds = pa.chunked_array([pa.repeat("text", n_texts), pa.repeat("vocabulary", len(used))])
     table = pa.table(
         {
-            "kind": ["text"] * n_texts + ["vocabulary"] * len(used),
+            "kind": kinds,
             "number": np.concatenate([np.arange(n_texts), used]),
             "tokens": np.concatenate([survey.n_tokens, survey.vocab_counts[used]]),
         },
@@ -102,4 +124,5 @@ def _write(path: Path, survey: Survey) -> None:
     partial = partial_of(path)
     with writing(f"the plan '{path}'"):
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        sync(partial)
         partial.replace(path)

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from energylens.errors import UsageError
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.plan_file import planned
 from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part
 from energylens.ingest.run import ingest as make_shards
@@ -21,7 +23,7 @@ def make_run(store: Path, config: IngestConfig, part: Part, progress: Progress) 
         CheckRefusedError: the gate refuses an SAE.
         StoreError: the store cannot be written.
     """
-    loaded = load(config, store)
+    loaded = load(config, partial(planned, store=store, say=progress.say))
     if loaded.plan.n_empty:
         progress.say(f"{loaded.plan.n_empty:,} texts are empty; they have no tokens")
     for notice in loaded.notices:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -99,7 +100,7 @@ def ingest(
         run_id=run_id,
     )
     if estimate:
-        _estimate(config, as_json)
+        _estimate(store, config, as_json)
         return
     run = run_ingest(store, config, shard, as_json)
     if shard != "1/1":
@@ -147,11 +148,12 @@ def index(
         progress.close()
 
 
-def _estimate(config: "IngestConfig", as_json: bool) -> None:
+def _estimate(store: StoreArgument, config: "IngestConfig", as_json: bool) -> None:
     from energylens.ingest.estimate import estimate
     from energylens.ingest.plan import load
+    from energylens.ingest.plan_file import planned
 
-    found = estimate(load(config))
+    found = estimate(load(config, partial(planned, store=store, keep=False)))
     typer.echo(json.dumps(asdict(found)) if as_json else _forecast(found))
 
 

@@ -6,6 +6,7 @@ refused is refused for a reason that names the class.
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from tqdm.auto import tqdm
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -20,6 +22,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
+    modeling_gguf_pytorch_utils,
 )
 
 from energylens.builtin import builtin_path
@@ -27,6 +30,9 @@ from energylens.errors import MissingExtraError, ModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
+# its bar for GGUF files knows no such switch
+_gguf_bar = partial(tqdm, disable=True)
+modeling_gguf_pytorch_utils.tqdm = _gguf_bar  # pyright: ignore[reportPrivateImportUsage]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REASON_LENGTH = 400

@@ -146,7 +146,7 @@ def ce_losses(
     def with_sae(value: Tensor, hook: Any) -> Tensor:
         own = sae.part(value)
         out = sae.reconstruct(source).to(value.dtype).reshape(own.shape)
-        if sae.centring:
+        if sae.target_centring:
             out = out + own.mean(-1, keepdim=True)
         return replaced(value, out)
 

@@ -30,7 +30,7 @@ class Declared:
     model_from_pretrained_kwargs: dict[str, Any] | None = field(default_factory=dict)
 
     @property
-    def centring(self) -> bool:
+    def centred_writes(self) -> bool:
         """Whether it was trained on weights with the writes centred."""
         return bool((self.model_from_pretrained_kwargs or {}).get("center_writing_weights", False))
 

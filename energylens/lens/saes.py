@@ -47,8 +47,8 @@ class Sae:
     hook_name: str
     target_hook: str
     """What its output is compared with: `hook_name`, but for a transcoder the hook it predicts."""
-    centring: bool
-    """Take off each vector's mean first: it was trained on weights with the writes centred."""
+    centred_writes: bool
+    """It was trained on weights with the writes to the residual stream centred."""
     prepend_bos: bool | None
     """Whether its training texts began with BOS; None where unknown."""
     context_size: int | None
@@ -72,6 +72,17 @@ class Sae:
     def architecture(self) -> str:
         """As sae-lens names it."""
         return str(self.module.cfg.architecture())
+
+    @property
+    def centring(self) -> bool:
+        """Whether each vector's mean is taken off first: that of what is written to the residual
+        stream was none in training; that of queries, heads or neurons was left as it is."""
+        return self.centred_writes and is_centred(self.hook_name)
+
+    @property
+    def target_centring(self) -> bool:
+        """The same for what its output stands for."""
+        return self.centred_writes and is_centred(self.target_hook)
 
     @property
     def layer(self) -> int:
@@ -132,6 +143,11 @@ class Sae:
         x = self.part(x).to(self.module.dtype)
         return x - x.mean(-1, keepdim=True) if self.centring else x
 
+    def prepare_target(self, y: Float[Tensor, "*hook"]) -> Float[Tensor, "*own"]:
+        """What its output is compared with, as it was in training."""
+        y = self.part(y).to(self.module.dtype)
+        return y - y.mean(-1, keepdim=True) if self.target_centring else y
+
     def reconstruct(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos *d_out"]:
         """The SAE's output on activation vectors, without an error term."""
         return self.module(self.prepare(x))
@@ -151,6 +167,14 @@ def stream_of(hook_name: str) -> str:
 def writes_to_stream(hook_name: str) -> bool:
     """Whether the hook is the residual stream, or what a whole block part adds to it."""
     return bool(re.search(r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|mixer_out)$", hook_name))
+
+
+def is_centred(hook_name: str) -> bool:
+    """Whether centring the weights that write to the residual stream takes the mean off what the
+    hook gives: the stream, and what embeddings, blocks' parts and single heads add to it."""
+    return writes_to_stream(hook_name) or bool(
+        re.search(r"hook_(embed|pos_embed|result)$", hook_name)
+    )
 
 
 def load_saes(sources: list[str]) -> list[Sae]:
@@ -261,7 +285,7 @@ def _record(
         module=module,
         hook_name=known.hook_name,
         target_hook=known.hook_name_out or known.hook_name,
-        centring=known.centring,
+        centred_writes=known.centred_writes,
         prepend_bos=known.prepend_bos,
         context_size=known.context_size,
         neuronpedia_id=known.neuronpedia_id or None,

@@ -76,7 +76,7 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
         if hook in _kept(opened, run, what):
             progress.say(f"the {what} at {hook} are there already")
             return 0
-    loaded = reopen_texts(run, hooks=(hook,), keep=(what,))
+    loaded = reopen_texts(store, run, hooks=(hook,), keep=(what,))
     layout = StoreLayout(store).run(run_id)
     clean_run(layout)
     missing = _begin(layout, f"{what} {hook}")

@@ -76,7 +76,7 @@ def add_variant(store: Path, run_id: str, sae_id: str, variant: str, progress: P
         if index_state(layout) != "fresh":
             raise UsageError(f"the index of '{run_id}' is not fresh; run: energylens index {store}")
         with gradients(
-            run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
+            store, run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
         ) as dense:
             con = opened.cursor()
             path = layout.index / "feature_codes" / f"{file_name(sae_id)}.parquet"
@@ -123,7 +123,7 @@ def resample_features(
             raise UsageError(f"over {n:,} tokens at most {most} features fit; name fewer")
         z = _activations(opened, run, sae, panel, features)
         with gradients(
-            run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
+            store, run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
         ) as dense:
             g = dense.of(features)
     columns: dict[str, object] = {"feature_id": features}
@@ -139,10 +139,10 @@ def resample_features(
 
 @contextmanager
 def gradients(
-    run: RunInfo, sae: SaeInfo, variant: Variant, panel: Panel, progress: Progress
+    store: Path, run: RunInfo, sae: SaeInfo, variant: Variant, panel: Panel, progress: Progress
 ) -> Iterator[Dense]:
     """Gradients at every valid token, by running the model over the run's texts again."""
-    loaded = _load(run, sae, variant)
+    loaded = _load(store, run, sae, variant)
     (own,) = loaded.instruments.saes
     d = own.write_directions.shape[1]
     folder = Path(tempfile.mkdtemp(prefix="energylens-"))
@@ -169,8 +169,8 @@ def gradients(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _load(run: RunInfo, sae: SaeInfo, variant: Variant) -> Loaded:
-    loaded = reopen_texts(run, [sae], efas=(variant,))
+def _load(store: Path, run: RunInfo, sae: SaeInfo, variant: Variant) -> Loaded:
+    loaded = reopen_texts(store, run, [sae], efas=(variant,))
     (own,) = loaded.instruments.saes
     if not writes_to_stream(own.target_hook):
         raise UsageError(

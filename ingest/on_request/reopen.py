@@ -5,7 +5,7 @@ Whatever loads again what a run was made with does it here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from energylens.ingest.corpus import Context, Corpus
 from energylens.ingest.measure import Instruments, Measured, measure
 from energylens.ingest.names import is_same
 from energylens.ingest.plan import IngestConfig, Loaded, assemble
+from energylens.ingest.plan_file import planned
 from energylens.ingest.texts import Text
 from energylens.lens.interventions import Intervention
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
@@ -161,13 +162,14 @@ def _own(run: RunInfo, info: SaeInfo, found: Sequence[Sae]) -> Sae:
 
 
 def reopen_texts(
+    store: Path,
     run: RunInfo,
     saes: Sequence[SaeInfo] = (),
     hooks: tuple[str, ...] = (),
     efas: tuple[str, ...] = (),
     keep: tuple[str, ...] = (),
 ) -> Loaded:
-    """The model, some SAEs and all texts of a run, ready to be measured once more.
+    """The model, some SAEs and all texts of a run in a store, ready to be measured once more.
 
     Raises:
         UsageError: one of them is not to be had here, or is not what the run was made with.
@@ -183,7 +185,8 @@ def reopen_texts(
         prepend_bos=run.prepend_bos,
         dtype=run.dtype,
     )
-    loaded = assemble(asked, reopen_model(run), reopen_saes(run, saes))
+    model, opened = reopen_model(run), reopen_saes(run, saes)
+    loaded = assemble(asked, model, opened, partial(planned, store=store))
     _check_same(run, "corpus", run.texts, loaded.plan.sha256 == run.texts_sha256)
     return loaded
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from energylens.db.layout import lock_of_plan
+from energylens.db.leftovers import clean_store
+from energylens.db.whole import partial_of
 from energylens.errors import TextsError
 from energylens.ingest.corpus import Corpus, Survey
-from energylens.ingest.plan_file import known_plan, plan_path, planned
+from energylens.ingest.on_request.additions import add_vectors
+from energylens.ingest.plan import IngestConfig
+from energylens.ingest.plan_file import plan_path, planned, read_survey
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part
+from energylens.ingest.whole import make_run
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def test_a_later_process_reads_what_the_first_counted(
     store = tmp_path / "x.lens"
     first = Corpus(str(texts), tokenizer, 16, 0)
     expected = first.plan()
-    assert known_plan(first, store) is None
+    assert not plan_path(first, store).exists()
     assert equal(planned(first, store), expected)
     wider = Corpus(str(texts), tokenizer, 64, 0).plan()
     monkeypatch.setattr(Corpus, "survey", never)
@@ -62,9 +71,9 @@ def test_what_changed_is_counted_anew(
     else:
         path = plan_path(corpus, store)
         path.write_bytes(bytes([*path.read_bytes()[:60], 1, 2, 3, 4, *path.read_bytes()[64:]]))
-    assert known_plan(corpus, store) is None
+    assert read_survey(plan_path(corpus, store), corpus) is None
     assert equal(planned(corpus, store), corpus.plan())
-    assert known_plan(corpus, store) is not None
+    assert read_survey(plan_path(corpus, store), corpus) is not None
 
 
 def with_another_word(tokenizer: Any) -> Any:
@@ -85,14 +94,49 @@ def test_of_two_processes_one_counts_and_the_other_waits(
         return survey(self)
 
     monkeypatch.setattr(Corpus, "survey", slow)
-    with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(planned, Corpus(str(texts), tokenizer, 16, 0), tmp_path / "x.lens")
-        assert begun.wait(60)
-        two = pool.submit(planned, Corpus(str(texts), tokenizer, 16, 0), tmp_path / "x.lens")
+    corpus, said = Corpus(str(texts), tokenizer, 16, 0), list[str]()
+
+    def waits(message: str) -> None:
+        said.append(message)
         go.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(planned, corpus, tmp_path / "x.lens")
+        assert begun.wait(60)
+        two = pool.submit(planned, corpus, tmp_path / "x.lens", waits)
         assert equal(one.result(60), two.result(60))
     assert len(calls) == 1
+    assert any("waiting for it" in line for line in said)
     assert [path.suffix for path in (tmp_path / "x.lens" / "plans").iterdir()] == [".parquet"]
+    clean_store(tmp_path / "x.lens")
+    assert plan_path(calls[0], tmp_path / "x.lens").exists()
+
+
+def test_what_a_killed_planner_left_is_cleared_away(
+    tmp_path: Path, texts: Path, tokenizer: Any
+) -> None:
+    store = tmp_path / "x.lens"
+    corpus = Corpus(str(texts), tokenizer, 16, 0)
+    path = plan_path(corpus, store)
+    path.parent.mkdir(parents=True)
+    partial_of(path).write_bytes(b"half of a")
+    lock_of_plan(path).write_text("process 1")
+    clean_store(store)
+    assert not list(path.parent.iterdir())
+
+
+def test_parts_and_resumes_of_a_run_count_once(
+    tmp_path: Path, config: IngestConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey, calls = Corpus.survey, []
+    monkeypatch.setattr(Corpus, "survey", lambda self: calls.append(self) or survey(self))
+    monkeypatch.setattr("energylens.ingest.corpus.SHARD_TOKENS", 40)
+    small = replace(config, saes=(), energies="output")
+    for part in (Part(1, 2), Part(0, 2), Part(0, 2)):
+        make_run(tmp_path / "x.lens", small, part, Progress())
+    (run,) = (tmp_path / "x.lens" / "runs").iterdir()
+    add_vectors(tmp_path / "x.lens", run.name, "activations", "blocks.1.hook_mlp_out", Progress())
+    assert len(calls) == 1
 
 
 def test_texts_that_cannot_be_planned_leave_no_plan(tmp_path: Path, tokenizer: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from energylens.db.merge import merge_stores
 from energylens.db.shards import ShardWriter
@@ -21,7 +22,7 @@ from energylens.ingest.run import Part, ingest
 from energylens.lens.energy import lens_energies
 from energylens.lens.models import LanguageModel, load_model
 from energylens.lens.saes import load_saes
-from tests.conftest import N_CTX, SHARED, TEXTS, make_gpt2, make_sae, make_store
+from tests.conftest import N_CTX, SHARED, TEXTS, make_gpt2, make_sae, make_store, make_tokenizer
 
 
 def rows(path: Path, table: str, order: str) -> pl.DataFrame:
@@ -314,6 +315,40 @@ def test_another_layers_stream_is_seen_by_the_gate(
             tmp_path / "x.lens",
             load(replace(config, model=model.source, saes=(str(tmp_path / "sae"),))),
         )
+
+
+def test_an_sae_of_short_training_is_told_apart_from_one_of_another_hook(
+    config: IngestConfig, tmp_path: Path
+) -> None:
+    sae = make_sae("jumprelu", "blocks.1.hook_resid_post", d_sae=48, declared_l0=2)
+    sae.save_model(tmp_path / "short")
+    short = load(replace(config, saes=(str(tmp_path / "short"),)))
+    with pytest.raises(CheckRefusedError, match="thresholds have not converged"):
+        prepare(tmp_path / "x.lens", short)
+
+
+@pytest.mark.parametrize("has_eos", [True, False])
+def test_an_sae_trained_with_bos_where_the_tokenizer_has_none(
+    save_model: Callable[..., Path], config: IngestConfig, tmp_path: Path, has_eos: bool
+) -> None:
+    tokenizer = make_tokenizer()
+    end = "e" if has_eos else None
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token=end)
+    own = replace(config, model=str(save_model(make_gpt2(), bare)))
+    assert load_saes(list(own.saes))[0].prepend_bos
+    loaded = load(own)
+    assert loaded.corpus.bos_id == bare.eos_token_id
+    (notice,) = loaded.notices
+    assert "has no BOS token and an SAE declares that it was trained with one" in notice
+    assert ("begin with its EOS, 'e'" if has_eos else "has no EOS either") in notice
+    assert loaded.notices == tuple(prepare(tmp_path / "x.lens", loaded).run.notices)
+    if has_eos:
+        assert load(replace(own, prepend_bos=True)).corpus.bos_id == bare.eos_token_id
+    else:
+        with pytest.raises(UsageError, match=r"neither a BOS nor an EOS.*leave out --bos"):
+            load(replace(own, prepend_bos=True))
+    quiet = load(replace(own, prepend_bos=False))
+    assert quiet.corpus.bos_id is None and not quiet.notices
 
 
 @pytest.mark.parametrize(

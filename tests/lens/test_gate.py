@@ -65,6 +65,17 @@ def test_what_cannot_be_right_is_refused(scale: float, declared: float | None, r
     assert refusal is not None and reason in refusal
 
 
+@pytest.mark.parametrize("declared", [40.0, 0.5])
+def test_thresholds_that_have_not_converged_are_no_wrong_hook(declared: float) -> None:
+    """As of an SAE whose training was short: it reconstructs, with another L0 than declared."""
+    x = torch.randn(100, 4)
+    sums = GateSums(8)
+    sums.add(torch.cat([x.relu(), (-x).relu()], 1), x, x)
+    refusal = sums.result(declared, None).refusal
+    assert refusal is not None and "training was short" in refusal and "wrong" not in refusal
+    assert sums.result(4.0, None).refusal is None
+
+
 def test_a_silent_sae_is_refused() -> None:
     x = torch.randn(100, 4)
     sums = GateSums(8)

@@ -1,6 +1,8 @@
 """Loaded SAEs against sae-lens' own, for every architecture it can make."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from safetensors.torch import save_file
 
 from energylens.errors import SaeError
 from energylens.lens.gate import encode_tokens
+from energylens.lens.models import load_model, run_hooks
 from energylens.lens.saes import check_fit, load_saes, stream_of
-from tests.conftest import make_sae
+from tests.conftest import make_gpt2, make_sae
 
 HOOK = "blocks.1.hook_resid_post"
 ARCHITECTURES = {
@@ -133,6 +136,61 @@ def test_centring_where_the_writing_weights_were_centred(tmp_path: Path) -> None
     assert sae.centring
     torch.testing.assert_close(sae.encode(x), expected)
     torch.testing.assert_close(sae.encode(x + 3.0), expected, rtol=1e-4, atol=1e-4)
+
+
+WRITES = (
+    "hook_embed", "hook_pos_embed", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_mid",
+    "blocks.2.hook_resid_post", "blocks.1.hook_attn_out", "blocks.1.hook_mlp_out",
+)  # fmt: skip
+OTHERS = (
+    "blocks.1.attn.hook_z", "blocks.1.attn.hook_q", "blocks.1.attn.hook_v",
+    "blocks.1.mlp.hook_post", "blocks.1.ln2.hook_normalized",
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:\\s*This SAE has non-empty model_from")
+def test_only_what_writes_to_the_stream_is_centred(
+    save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Beside a model whose writing weights were centred by hand."""
+    plain, centred = make_gpt2(), make_gpt2()
+    with torch.no_grad():
+        writes = [centred.transformer.wte.weight, centred.transformer.wpe.weight]
+        for name, parameter in centred.transformer.h.named_parameters():
+            if "c_proj" in name:
+                parameter += 2.0 * ("bias" in name) * torch.arange(parameter.shape[-1])
+                writes.append(parameter)
+        plain.load_state_dict(centred.state_dict())
+        centred.lm_head.weight = torch.nn.Parameter(centred.lm_head.weight.clone())
+        for weight in writes:
+            weight -= weight.mean(-1, keepdim=True)
+    centred.config.tie_word_embeddings = False
+    kwargs = {"center_writing_weights": True}
+    make_sae("standard", HOOK, model_from_pretrained_kwargs=kwargs).save_model(tmp_path / "sae")
+    (sae,) = load_saes([str(tmp_path / "sae")])
+    ids = torch.tensor([[0, 5, 9, 200, 17]])
+    one, other = (
+        run_hooks(load_model(str(save_model(m))), ids, torch.ones_like(ids), {*WRITES, *OTHERS})[1]
+        for m in (plain, centred)
+    )
+    for hook in (*WRITES, *OTHERS):
+        there = replace(sae, hook_name=hook, target_hook=hook)
+        assert there.centring == there.target_centring == (hook in WRITES)
+        for prepared in (there.prepare(one[hook]), there.prepare_target(one[hook])):
+            torch.testing.assert_close(prepared, other[hook], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:\\s*This SAE has non-empty model_from")
+def test_a_transcoder_centres_either_side_by_its_own_hook(tmp_path: Path) -> None:
+    kwargs = {"center_writing_weights": True}
+    make_sae(
+        "standard", "blocks.0.ln2.hook_normalized", d_in=8, d_sae=16,
+        hook_name_out="blocks.0.hook_mlp_out", model_from_pretrained_kwargs=kwargs,
+    ).save_model(tmp_path / "sae")  # fmt: skip
+    (sae,) = load_saes([str(tmp_path / "sae")])
+    x = torch.randn(2, 3, 8) + 2.0
+    torch.testing.assert_close(sae.prepare(x), x)
+    torch.testing.assert_close(sae.prepare_target(x), x - x.mean(-1, keepdim=True))
 
 
 def test_a_file_names_its_folder(tmp_path: Path) -> None:
