@@ -4,13 +4,18 @@ The index is derived, may be deleted at any time, and is told stale from fresh. 
 request cost passes of the model, so it lies apart, where no rebuild and no deletion reaches it.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import pyarrow.parquet as pq
+
 from energylens.db.claim import PATIENCE, claim
+from energylens.db.derived import INDEX_TABLES
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import (
     FileEntry,
@@ -21,6 +26,7 @@ from energylens.db.manifest import (
 )
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
+from energylens.db.table import Table
 from energylens.db.whole import partial_of, sync, writing
 
 MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
@@ -28,7 +34,7 @@ MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anch
 _VECTORS = {"activations", "energy_gradients"}
 
 IndexState = Literal["fresh", "stale", "missing"]
-"""fresh: computed from exactly the shards that are there now."""
+"""fresh: computed from exactly the shards that are there now, with the columns there are now."""
 
 
 class IndexWriter:
@@ -87,11 +93,33 @@ def shard_fingerprints(run: RunLayout) -> tuple[str, ...]:
     )
 
 
+@cache
+def _columns_fingerprint() -> str:
+    """What names the columns of the derived tables: an index made by a version that had others is
+    stale."""
+    columns = [(t.name, c.name, str(c.type)) for t in INDEX_TABLES for c in t.columns]
+    return f"columns:{hashlib.sha256(repr(columns).encode()).hexdigest()}"
+
+
+def _made_from(run: RunLayout) -> tuple[str, ...]:
+    return (*shard_fingerprints(run), _columns_fingerprint())
+
+
+def has_old_columns(made_from: tuple[str, ...]) -> bool:
+    """Whether an index was made by a version whose derived tables had other columns."""
+    return _columns_fingerprint() not in made_from
+
+
+def has_columns(path: Path, table: Table) -> bool:
+    """Whether a file has the columns its table has now."""
+    return set(table.arrow.names) <= set(pq.read_schema(path).names)
+
+
 def index_state(run: RunLayout) -> IndexState:
     """Whether the index is there and computed from the shards that are there."""
     if not (run.index / "manifest.json").exists():
         return "missing"
-    return "fresh" if read_manifest(run.index).made_from == shard_fingerprints(run) else "stale"
+    return "fresh" if read_manifest(run.index).made_from == _made_from(run) else "stale"
 
 
 @contextmanager
@@ -123,7 +151,7 @@ def replace_index(run: RunLayout) -> Iterator[IndexWriter]:
     ):
         put_back(run.index)
         set_apart(run)
-        made_from = shard_fingerprints(run)
+        made_from = _made_from(run)
         with _replaced(run.index, made_from) as writer:
             yield writer
 

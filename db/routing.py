@@ -40,7 +40,7 @@ ROUTING_LAYERS = Table(
             pa.float64(),
             "partial Spearman of the energy and the largest p, given frequency and position",
         ),
-        Column("energy_t", pa.float64(), "its t, clustered by context"),
+        Column("energy_t", pa.float64(), "its t, clustered by text; NULL with fewer than 10 texts"),
         Column("energy_p", pa.float64(), "two-sided p of the t beside it"),
         Column("energy_omega_squared", pa.float64(), "share of the energy's variance by choice"),
         Column(
@@ -79,7 +79,7 @@ ROUTING_METRICS = Table(
         Column("word", pa.string(), "efficiency, specialization, energy, or origin"),
         Column("metric", pa.string(), "its name"),
         Column("value", pa.float64(), "the figure"),
-        *_bounds("value", "by leaving out groups of contexts"),
+        *_bounds("value", "by leaving out groups of texts; NULL with fewer than 10"),
         Column("baseline", pa.float64(), "the same for a router that sends tokens anywhere"),
     ),
 )
@@ -96,22 +96,28 @@ ROUTING_INFORMATION = Table(
         Column(
             "label",
             pa.string(),
-            "category (null: categories shuffled over texts), part (quarter of the text), token, "
-            "class (word, word part, number, ...) or energy (decile; null: choices rotated in "
-            "their context), category_given_token and energy_given_token (null: choices shuffled "
-            "among tokens of a vocabulary id)",
+            "part (quarter of the text), token, class (word, word part, number, ...) or energy "
+            "(decile; null: choices rotated in their text), energy_given_token (null: choices "
+            "rotated among the tokens of a vocabulary id in their text), category and "
+            "category_given_token (null: categories dealt to texts, so that with tokens that occur "
+            "in one category alone the last is too strict)",
         ),
         Column("information", pa.float64(), "plug-in information, bits"),
         Column("expected", pa.float64(), "its mean under the null, bits"),
         Column("adjusted", pa.float64(), "information less expected, bits"),
         Column("normalized", pa.float64(), "adjusted over the label's entropy"),
-        Column("p", pa.float64(), "share of draws of the null with as much"),
+        Column(
+            "p",
+            pa.float64(),
+            "share of draws of the null with as much; NULL with fewer than 10 texts",
+        ),
     ),
 )
 ROUTING_CIRCUITS = Table(
     "routing_circuits",
-    "A path of first choices over consecutive layers, of at least 50 tokens in 5 contexts and of "
-    "3 vocabulary ids.",
+    "A path of first choices over consecutive layers: the most frequent, of at least 50 tokens in "
+    "5 texts and of 3 vocabulary ids, and those of which 50 tokens are expected, however many "
+    "there are.",
     "index",
     ("run_id", "n_layers", "first_layer", "choices"),
     (
@@ -120,7 +126,7 @@ ROUTING_CIRCUITS = Table(
         Column("first_layer", pa.int16(), "block of its first choice"),
         Column("choices", pa.list_(pa.int16()), "the choice at each layer"),
         Column("n_tokens", pa.int64(), "tokens that take the path"),
-        Column("n_windows", pa.int64(), "contexts they stand in"),
+        Column("n_texts", pa.int64(), "texts they stand in"),
         Column("n_vocab", pa.int64(), "different vocabulary ids among them"),
         Column("support", pa.float64(), "share of all tokens"),
         Column("lift", pa.float64(), "support over what independent layers would give"),
@@ -132,10 +138,24 @@ ROUTING_CIRCUITS = Table(
             pa.float64(),
             "mean fall of the lens energy over its layers, less that of all tokens, nats",
         ),
-        Column("energy_drop_error", pa.float64(), "its standard error, clustered by context"),
-        Column("expected", pa.float64(), "mean tokens with each layer shuffled within vocab ids"),
-        Column("z", pa.float64(), "n_tokens less expected, in deviations of the shuffles"),
-        Column("p", pa.float64(), "two-sided p of z"),
+        Column(
+            "energy_drop_error",
+            pa.float64(),
+            "its standard error, clustered by text; NULL in fewer than 10",
+        ),
+        Column(
+            "expected",
+            pa.float64(),
+            "tokens there would be if layers knew nothing of each other but the token",
+        ),
+        Column(
+            "t",
+            pa.float64(),
+            "n_tokens less expected over its error, clustered by text; NULL where fewer than 50 "
+            "tokens are expected (a path that is tested because it is frequent is frequent by "
+            "chance too) or there are fewer than 10 texts",
+        ),
+        Column("p", pa.float64(), "two-sided p of t, degrees of freedom: texts less one"),
         Column("q", pa.float64(), "Benjamini-Hochberg q over paths of the same number of layers"),
         Column("example_tokens", pa.list_(pa.int64()), "token_index of some of its tokens"),
     ),
@@ -160,9 +180,18 @@ ROUTING_FEATURES = Table(
         Column("recall", pa.float64(), "share of the choice's tokens the feature is active on"),
         Column("lift", pa.float64(), "precision over the choice's share of all tokens"),
         Column("phi", pa.float64(), "correlation of being active with being chosen"),
-        Column("t", pa.float64(), "t of the two going together, clustered by context"),
-        Column("p", pa.float64(), "two-sided p of the t beside it"),
-        Column("q", pa.float64(), "Benjamini-Hochberg q over all features and choices"),
+        Column(
+            "t",
+            pa.float64(),
+            "t of the two going together, clustered by text; NULL for a feature on fewer than 30 "
+            "tokens or in fewer than 10 texts",
+        ),
+        Column(
+            "p",
+            pa.float64(),
+            "two-sided p of t for a pair named beforehand; these were picked by phi: read q",
+        ),
+        Column("q", pa.float64(), "at most the Benjamini-Hochberg q over all features and choices"),
     ),
 )
 
@@ -177,7 +206,7 @@ ENERGY_PERMUTATIONS = Table(
         Column("router", pa.string(), "the router; `all` where all of them are given others"),
         Column("layer", pa.int16(), "its block; NULL for all"),
         Column("n_tokens", pa.int64(), "tokens measured"),
-        Column("n_windows", pa.int64(), "contexts they stand in"),
+        Column("n_texts", pa.int64(), "texts they stand in"),
         *(
             column
             for name, doc in (
@@ -187,7 +216,7 @@ ENERGY_PERMUTATIONS = Table(
             )
             for column in (
                 Column(name, pa.float64(), doc),
-                *_bounds(name, "clustered by context"),
+                *_bounds(name, "clustered by text; NULL with fewer than 10"),
             )
         ),
     ),
@@ -208,9 +237,13 @@ ANCHOR_ABLATIONS = Table(
         *(
             column
             for name, doc, how in (
-                ("own", "change at its own tokens; NULL where it has none", "clustered by context"),
+                ("own", "change at its own tokens; NULL where it has none", "clustered by text"),
                 ("others", "change at the others, which it reaches by way of them", "likewise"),
-                ("difference", "own less others", "by leaving out groups of contexts"),
+                (
+                    "difference",
+                    "own less others",
+                    "by leaving out groups of texts; NULL with fewer than 10",
+                ),
             )
             for column in (Column(name, pa.float64(), doc), *_bounds(name, how))
         ),

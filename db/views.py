@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from energylens.db.derived import INDEX_TABLES
 from energylens.db.explanations import EXPLANATIONS
+from energylens.db.index_files import has_columns, has_old_columns
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, read_manifest
 from energylens.db.notes import NOTES
@@ -114,9 +115,12 @@ def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_Index
         for directory in (layout.measured, layout.index):
             if not (directory / "manifest.json").exists():
                 continue
+            is_old = has_old_columns(read_manifest(directory).made_from)
             for entry, path in _listed(directory, files):
                 if entry.path in apart:
                     continue  # on its way out of the index
+                if is_old and not has_columns(path, TABLES[entry.table]):
+                    continue  # its state is stale, and a rebuild brings the rows back
                 constants = {"run_id": info.run_id}
                 if "sae_id" in TABLES[entry.table].arrow.names:
                     constants["sae_id"] = _sae_of(path, names)

@@ -31,7 +31,7 @@ def efas_by_category(store: Reader, run: str, sae: str, of_variant: str = "lens"
 def efas_split(
     store: Reader, run: str, sae: str, of_variant: str = "lens", k: int = 20
 ) -> pl.DataFrame:
-    """Features picked on one half of the contexts and reported on the other."""
+    """Features picked on one half of the texts and reported on the other."""
     return call(store, "efas_split", run=run, sae=sae, of_variant=of_variant, k=k)
 
 

@@ -63,7 +63,7 @@ def efas(
         list[int] | None, typer.Option(help="A feature to test; several may be given.")
     ] = None,
     test: Annotated[
-        str, typer.Option(help="Tests of those features: spearman, window, shift.")
+        str, typer.Option(help="Tests of those features: spearman, text, shift.")
     ] = "spearman,window,shift",
     draws: Annotated[int, typer.Option(min=1, help="Draws of window and shift.")] = 999,
     variant: Annotated[

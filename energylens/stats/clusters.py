@@ -1,5 +1,5 @@
-"""Intervals for figures over tokens that come in windows: tokens of one window are no independent
-draws, windows nearly are."""
+"""Intervals for figures over tokens that come in texts: tokens of one text are no independent
+draws, nor are its contexts; texts nearly are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 N_GROUPS = 20
+MIN_TEXTS = 10
+"""Texts that a test or an interval needs; with fewer there is none. Scores of a text are skewed and
+differ in size, and with fewer texts no test holds its level then (docs/statistics.md)."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,15 @@ class Interval:
     high: float
 
 
-def clustered_mean(values: Float[np.ndarray, " n"], window: Int[np.ndarray, " n"]) -> Interval:
-    """Mean over tokens, with the standard error of a ratio of sums over windows (Cochran, 1977,
-    6.4) and Student's t over windows."""
+def clustered_mean(values: Float[np.ndarray, " n"], text: Int[np.ndarray, " n"]) -> Interval:
+    """Mean over tokens, with the standard error of a ratio of sums over texts (Cochran, 1977,
+    6.4) and Student's t over texts."""
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
-    _, index = np.unique(window, return_inverse=True)
+    _, index = np.unique(text, return_inverse=True)
     counts, mean = np.bincount(index), float(values.mean())
     n = len(counts)
-    if n < 2:
+    if n < MIN_TEXTS:
         return Interval(mean, np.nan, np.nan)
     rest = np.bincount(index, values) - mean * counts
     error = np.sqrt(np.square(rest).sum() * n / (n - 1)) / len(values)
@@ -37,23 +40,23 @@ def clustered_mean(values: Float[np.ndarray, " n"], window: Int[np.ndarray, " n"
 
 def jackknife(
     of: Callable[[Bool[np.ndarray, " n"]], Float[np.ndarray, " m"]],
-    window: Int[np.ndarray, " n"],
+    text: Int[np.ndarray, " n"],
 ) -> list[Interval]:
-    """Intervals of m smooth figures of a sample by leaving out groups of windows, one at a time
+    """Intervals of m smooth figures of a sample by leaving out groups of texts, one at a time
     (Shao and Tu, 1995, 2.3). `of` computes them from the tokens it is told to keep."""
-    group, n_groups = groups_of(window)
-    whole = of(np.ones(len(window), dtype=bool))
-    if n_groups < 2:
+    group, n_groups = groups_of(text)
+    whole = of(np.ones(len(text), dtype=bool))
+    if n_groups < MIN_TEXTS:
         return [Interval(float(v), np.nan, np.nan) for v in whole]
     left = np.array([of(group != g) for g in range(n_groups)])
     return [delete_a_group(float(v), left[:, i]) for i, v in enumerate(whole)]
 
 
-def groups_of(window: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
-    """Which group of windows each token is in, from 0, and how many there are: N_GROUPS at most."""
-    windows, index = np.unique(window, return_inverse=True)
-    n_groups = min(N_GROUPS, len(windows))
-    return index * n_groups // max(len(windows), 1), n_groups
+def groups_of(text: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
+    """Which group of texts each token is in, from 0, and how many there are: N_GROUPS at most."""
+    texts, index = np.unique(text, return_inverse=True)
+    n_groups = min(N_GROUPS, len(texts))
+    return index * n_groups // max(len(texts), 1), n_groups
 
 
 def delete_a_group(whole: float, left: Float[np.ndarray, " n_groups"]) -> Interval:

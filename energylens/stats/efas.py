@@ -13,13 +13,13 @@ EFAS is zero, however important the feature.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from energylens.stats.clusters import MIN_TEXTS
+
 MIN_TOKENS = 30
-"""Active tokens a feature needs to be tested."""
-MIN_WINDOWS = 5
-"""Windows it needs to be active in."""
+"""Active tokens a feature needs to be tested; it needs MIN_TEXTS texts too."""
 
 _BLOCK = 1 << 23
 """Signs held at once."""
@@ -91,66 +91,87 @@ def align(sums: Sums) -> Alignment:
 
 @dataclass(frozen=True)
 class Scores:
-    """Window scores of features: s_jf, the sum over window j of z times the centred g.
+    """Text scores of features: s_jf, the sum over text j of z times the centred g.
 
-    Only windows in which a feature is active have one; the rest are zero.
+    Only texts in which a feature is active have one; the rest are zero.
     """
 
     feature: Int[np.ndarray, " pairs"]
-    window: Int[np.ndarray, " pairs"]
+    text: Int[np.ndarray, " pairs"]
     score: Float[np.ndarray, " pairs"]
 
 
 @dataclass(frozen=True)
 class ClusterT:
-    """The cluster-robust t of each feature."""
+    """The cluster-robust t of each feature, texts its clusters."""
 
     t: Float[np.ndarray, " F"]
-    """NaN where the feature is in fewer than MIN_WINDOWS windows or on fewer than MIN_TOKENS."""
+    """NaN where the feature is in fewer than MIN_TEXTS texts or on fewer than MIN_TOKENS."""
     p: Float[np.ndarray, " F"]
+    low: Float[np.ndarray, " F"]
+    """Lower end of the 95 % interval of the sum of the scores; NaN where t is."""
+    high: Float[np.ndarray, " F"]
     total: Float[np.ndarray, " F"]
     """Sum of the scores."""
-    error: Float[np.ndarray, " F"]
-    """Its standard error."""
-    n_windows: Int[np.ndarray, " F"]
+    n_texts: Int[np.ndarray, " F"]
+    """Texts the feature is active in."""
 
 
-def window_scores(
+def text_scores(
     feature: Int[np.ndarray, " nnz"],
-    window: Int[np.ndarray, " nnz"],
+    text: Int[np.ndarray, " nnz"],
     z: Float[np.ndarray, " nnz"],
     g_centred: Float[np.ndarray, " nnz"],
 ) -> Scores:
-    """Scores from codes in the order (feature, window)."""
+    """Scores from codes in the order (feature, text)."""
     if not len(feature):
-        return Scores(feature, window, np.zeros(0))
-    new = np.concatenate([[True], (np.diff(feature) != 0) | (np.diff(window) != 0)])
+        return Scores(feature, text, np.zeros(0))
+    new = np.concatenate([[True], (np.diff(feature) != 0) | (np.diff(text) != 0)])
     first = np.flatnonzero(new)
-    return Scores(feature[first], window[first], np.add.reduceat(z * g_centred, first))
+    return Scores(feature[first], text[first], np.add.reduceat(z * g_centred, first))
 
 
-def cluster_t(scores: Scores, n_active: Float[np.ndarray, " F"], n_windows: int) -> ClusterT:
-    """t = sum_j s_j / sqrt(sum_j s_j^2), p from Student's t with n_windows - 1 degrees."""
+def cluster_t(scores: Scores, n_active: Float[np.ndarray, " F"], n_texts: int) -> ClusterT:
+    """t = sum_j s_j / sqrt(sum_j s_j^2), p from Student's t. The interval takes the mean score off
+    each of the n_texts scores, since under signal it is no part of their spread.
+
+    Degrees of freedom are the texts the feature is active in less one: the others have no score,
+    and t cannot exceed the root of the number that have one.
+    """
     size = len(n_active)
     total = np.bincount(scores.feature, scores.score, size)
     square = np.bincount(scores.feature, np.square(scores.score), size)
-    in_windows = np.bincount(scores.feature, minlength=size)
-    tested = (n_active >= MIN_TOKENS) & (in_windows >= MIN_WINDOWS) & (square > 0)
-    error = np.sqrt(square)
-    t = np.where(tested, total / np.where(tested, error, 1.0), np.nan)
-    p = 2 * stats.t.sf(np.abs(t), max(n_windows - 1, 1))
-    return ClusterT(t, p, total, error, in_windows)
+    own_texts = np.bincount(scores.feature, minlength=size)
+    tested = (n_active >= MIN_TOKENS) & (own_texts >= MIN_TEXTS) & (square > 0)
+    degrees = np.where(tested, own_texts - 1.0, np.nan)
+    t = total / np.sqrt(np.where(tested, square, np.nan))
+    n = max(n_texts, 2)
+    spread = np.sqrt(np.maximum(square - np.square(total) / n, 0) * n / (n - 1))
+    reach = stats.t.ppf(0.975, degrees) * spread
+    p = 2 * stats.t.sf(np.abs(t), degrees)
+    return ClusterT(t, p, total - reach, total + reach, total, own_texts)
+
+
+def t_of_sums(
+    sums: Float[np.ndarray, "F n_texts"], is_tested: Bool[np.ndarray, " F"]
+) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
+    """t and p of the sum over texts of centred products, where every text has one."""
+    n = sums.shape[1]
+    square = np.square(sums).sum(axis=1)
+    tested = is_tested & (n >= MIN_TEXTS) & (square > 0)
+    t = sums.sum(axis=1) / np.sqrt(np.where(tested, square, np.nan))
+    return t, 2 * stats.t.sf(np.abs(t), max(n - 1, 1))
 
 
 class SignFlips:
-    """Random sign flips of window scores, the same for every feature (Hemerik, Goeman and Finos,
+    """Random sign flips of text scores, the same for every feature (Hemerik, Goeman and Finos,
     2020): p of each feature, and family-wise p from the largest |t| of each flip.
 
     Features come in as many calls as one likes; memory holds one block of flips.
     """
 
-    def __init__(self, n_windows: int, n_flips: int, seed: int = 0) -> None:
-        self.n_windows, self.n_flips, self._seed = n_windows, n_flips, seed
+    def __init__(self, n_texts: int, n_flips: int, seed: int = 0) -> None:
+        self.n_texts, self.n_flips, self._seed = n_texts, n_flips, seed
         self._largest = np.zeros(n_flips)
 
     def p(self, scores: Scores, t: Float[np.ndarray, " F"]) -> Float[np.ndarray, " F"]:
@@ -161,17 +182,17 @@ class SignFlips:
         place = np.full(len(t), -1)
         place[tested] = np.arange(len(tested))
         kept = place[scores.feature] >= 0
-        dense = np.zeros((self.n_windows, len(tested)), dtype=np.float32)
-        dense[scores.window[kept], place[scores.feature[kept]]] = scores.score[kept]
+        dense = np.zeros((self.n_texts, len(tested)), dtype=np.float32)
+        dense[scores.text[kept], place[scores.feature[kept]]] = scores.score[kept]
         norms = np.sqrt(np.square(dense, dtype=np.float64).sum(axis=0))
         dense /= norms.astype(np.float32)
         bound = np.abs(t[tested]) * (1 - 1e-6)  # ties count, rounding must not undo them
         exceed = np.zeros(len(tested), dtype=np.int64)
-        step = min(self.n_flips, max(16, min(1024, _BLOCK // self.n_windows)))
+        step = min(self.n_flips, max(16, min(1024, _BLOCK // self.n_texts)))
         for number, first in enumerate(range(0, self.n_flips, step)):
             n = min(step, self.n_flips - first)
             generator = np.random.default_rng([self._seed, number])  # the same in every call
-            signs = generator.integers(0, 2, (n, self.n_windows), dtype=np.int8)
+            signs = generator.integers(0, 2, (n, self.n_texts), dtype=np.int8)
             flipped = np.abs((2.0 * signs - 1.0).astype(np.float32) @ dense)
             exceed += (flipped >= bound).sum(axis=0)
             largest = self._largest[first : first + n]

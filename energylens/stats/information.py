@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from energylens.stats.clusters import Interval, delete_a_group, groups_of
+from energylens.stats.clusters import MIN_TEXTS, Interval, delete_a_group, groups_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Information:
     entropy: float
     """Of the label: the most there could be."""
     p: float
-    """(1 + draws with as much) / (1 + draws)."""
+    """(1 + draws with as much) / (1 + draws); NaN where there is no test."""
 
     @property
     def adjusted(self) -> float:
@@ -32,6 +32,10 @@ class Information:
         """Adjusted over the label's entropy; NaN where the label is constant. Dividing by the
         smaller of both entropies would reward a collapsed router."""
         return self.adjusted / self.entropy if self.entropy > 0 else np.nan
+
+
+Draw = Callable[[np.random.Generator], tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]]
+"""Choices and labels of the same tokens under a null."""
 
 
 def mutual_information(x: Int[np.ndarray, " n"], y: Int[np.ndarray, " n"]) -> float:
@@ -53,38 +57,42 @@ def entropy(x: Int[np.ndarray, " n"]) -> float:
 def informed(
     choice: Int[np.ndarray, " n"],
     label: Int[np.ndarray, " n"],
-    draw: Callable[[np.random.Generator], Int[np.ndarray, " n"]],
+    draw: Draw,
     n_draws: int,
     given: Int[np.ndarray, " n"] | None = None,
 ) -> Information:
-    """I(choice; label), or I(choice; label | given); `draw` gives the choices under the null."""
-    if given is not None:
+    """I(choice; label), or I(choice; label | given); a draw must leave I(choice; given) as it is,
+    which choices moved among tokens alike in `given` do, and labels that move."""
+
+    def told(choice: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"]) -> float:
         # the chain rule: I(A; Y | X) = I(A; (X, Y)) - I(A; X), the last the same in every draw
-        label = _pair(given, label)
-    observed = mutual_information(choice, label)
+        return mutual_information(choice, label if given is None else _pair(given, label))
+
+    observed = told(choice, label)
     generator = np.random.default_rng(0)
-    drawn = np.array([mutual_information(draw(generator), label) for _ in range(n_draws)])
+    drawn = np.array([told(*draw(generator)) for _ in range(n_draws)])
     known = mutual_information(choice, given) if given is not None else 0.0
     p = (1 + (drawn >= observed - 1e-12).sum()) / (1 + n_draws)
-    left = entropy(label) - (entropy(given) if given is not None else 0.0)
+    whole = label if given is None else _pair(given, label)
+    left = entropy(whole) - (entropy(given) if given is not None else 0.0)
     return Information(observed - known, float(drawn.mean()) - known, left, float(p))
 
 
 def information_interval(
     choice: Int[np.ndarray, " n"],
     label: Int[np.ndarray, " n"],
-    window: Int[np.ndarray, " n"],
+    text: Int[np.ndarray, " n"],
     found: Information,
     given: Int[np.ndarray, " n"] | None = None,
 ) -> Interval:
-    """Interval of the adjusted information by leaving out groups of windows.
+    """Interval of the adjusted information by leaving out groups of texts.
 
     The null's mean is taken as known: it moves far less than the information does.
     """
     if given is not None:
         label = _pair(given, label)
-    group, n_groups = groups_of(window)
-    if n_groups < 2:
+    group, n_groups = groups_of(text)
+    if n_groups < MIN_TEXTS:
         return Interval(found.adjusted, np.nan, np.nan)
 
     def without(y: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n_groups"]:
@@ -107,43 +115,43 @@ def _entropies_without(
     return np.array([stats.entropy(own[own > 0], base=2) for own in rest])
 
 
-def shuffled_groups(
-    choice: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]
-) -> Callable[[np.random.Generator], Int[np.ndarray, " n"]]:
-    """Draws that permute choices within groups: tokens of the same vocabulary id, say."""
+def rotated(
+    choice: Int[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    text: Int[np.ndarray, " n"],
+    given: Int[np.ndarray, " n"] | None = None,
+) -> Draw:
+    """Draws that rotate the choices of each text, or those of its tokens alike in `given`: what
+    texts differ in stays, and so do runs of the same choice. Tokens come text by text."""
+    group = text if given is None else _pair(text, given)
     order = np.argsort(group, kind="stable")
-    rank = np.unique(group, return_inverse=True)[1]
-
-    def draw(generator: np.random.Generator) -> Int[np.ndarray, " n"]:
-        # one sort by group and, below one, by chance: several times quicker than by two keys
-        shuffled = np.argsort(rank + generator.random(len(choice)))
-        out = np.empty_like(choice)
-        out[order] = choice[shuffled]
-        return out
-
-    return draw
-
-
-def rotated_windows(
-    choice: Int[np.ndarray, " n"], window: Int[np.ndarray, " n"]
-) -> Callable[[np.random.Generator], Int[np.ndarray, " n"]]:
-    """Draws that rotate choices within each window, which keeps runs of the same choice. Tokens
-    come window by window."""
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(window) != 0]))
-    lengths = np.diff(np.concatenate([starts, [len(window)]]))
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(group[order]) != 0]))
+    lengths = np.diff(np.concatenate([starts, [len(group)]]))
     begin, size = np.repeat(starts, lengths), np.repeat(lengths, lengths)
-    place = np.arange(len(window)) - begin
+    place = np.arange(len(group)) - begin
 
-    def draw(generator: np.random.Generator) -> Int[np.ndarray, " n"]:
+    def draw(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         offset = np.repeat(generator.integers(0, lengths), lengths)
-        return choice[begin + (place + offset) % size]
+        moved = np.empty_like(choice)
+        moved[order] = choice[order[begin + (place + offset) % size]]
+        return moved, label
 
     return draw
+
+
+def dealt(
+    choice: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], text: Int[np.ndarray, " n"]
+) -> Draw:
+    """Draws that deal the labels of texts to texts: a label all tokens of a text share is one
+    observation, not as many as the text has tokens."""
+    _, first, rows = np.unique(text, return_index=True, return_inverse=True)
+    of_text = label[first]
+    return lambda generator: (choice, generator.permutation(of_text)[rows])
 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """A partial Spearman correlation with a test clustered by window; NaN where undefined."""
+    """A partial Spearman correlation with a test clustered by text; NaN where undefined."""
 
     r: float
     t: float
@@ -154,9 +162,10 @@ def partial_spearman(
     x: Float[np.ndarray, " n"],
     y: Float[np.ndarray, " n"],
     given: Float[np.ndarray, "n q"],
-    window: Int[np.ndarray, " n"],
+    text: Int[np.ndarray, " n"],
 ) -> RankCorrelation:
-    """Rank correlation of x and y given covariates (by rank), t from sums over windows."""
+    """Rank correlation of x and y given covariates (by rank), t from sums over texts; no test
+    with fewer than MIN_TEXTS."""
     ones = np.ones((len(x), 1))
     base = np.concatenate([ones, stats.rankdata(given, axis=0)], axis=1)
     left = [
@@ -167,11 +176,12 @@ def partial_spearman(
     if norm <= 1e-9 * len(x):
         return RankCorrelation(np.nan, np.nan, np.nan)
     product = left[0] * left[1]
-    sums = np.bincount(window, product)
-    sums = sums[np.unique(window)]
+    r = float(product.sum()) / norm
+    sums = np.bincount(np.unique(text, return_inverse=True)[1], product)
+    if len(sums) < MIN_TEXTS:
+        return RankCorrelation(r, np.nan, np.nan)
     t = float(product.sum() / np.sqrt(np.square(sums).sum()))
-    p = float(2 * stats.t.sf(abs(t), max(len(sums) - 1, 1)))
-    return RankCorrelation(float(product.sum()) / norm, t, p)
+    return RankCorrelation(r, t, float(2 * stats.t.sf(abs(t), len(sums) - 1)))
 
 
 def omega_squared(values: Float[np.ndarray, " n"], choice: Int[np.ndarray, " n"]) -> float:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from energylens.db.index_files import replace_index
-from energylens.db.layout import StoreLayout
+from energylens.db.index_files import has_columns, replace_index
+from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.leftovers import clean_store
+from energylens.db.manifest import read_manifest
 from energylens.db.provenance import RunInfo
+from energylens.db.schema import TABLES
 from energylens.db.store import open_store
 from energylens.db.version import check_format
 from energylens.ingest.index.coactivation import write_coactivation
@@ -66,5 +68,17 @@ def build_index(
             write_matches(scratch.con, writer, run, sae, token_index, weights.directions)
             if routing is not None:
                 write_routing_features(scratch.con, writer, run, sae, *routing)
+        _say_unread(layout, progress)
         if run.saes:
             progress.step("index", len(run.saes), len(run.saes), "SAEs")
+
+
+def _say_unread(layout: RunLayout, progress: Progress) -> None:
+    """Name what was measured on request by a version that had other columns: no table shows it."""
+    if (layout.measured / "manifest.json").exists():
+        for entry in read_manifest(layout.measured).files:
+            if not has_columns(layout.measured / entry.path, TABLES[entry.table]):
+                progress.say(
+                    f"{entry.table} is not shown: an older version measured it, with other "
+                    "columns; ask for it again"
+                )

@@ -7,7 +7,6 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from scipy import stats
 
 from energylens.db.analyses import EFAS, EFAS_CATEGORIES
 from energylens.db.index_files import IndexWriter
@@ -26,16 +25,17 @@ from energylens.ingest.index.ranges import feature_ranges
 from energylens.queries.matrices import rows_of
 from energylens.stats.efas import (
     Alignment,
+    ClusterT,
     Scores,
     SignFlips,
     Sums,
     adjust_for,
     align,
     cluster_t,
-    window_scores,
+    t_of_sums,
+    text_scores,
 )
 from energylens.stats.multiple_tests import benjamini_hochberg
-from energylens.stats.two_way import TwoWay
 
 N_FLIPS = 10_000
 """Random sign flips behind p_flip and p_familywise."""
@@ -45,9 +45,9 @@ _MOST_FEATURES = 4096
 _RANGE_CODES = 2_000_000
 """Codes of a range: with what is worked out of them, a few hundred bytes each."""
 _COLUMNS = (
-    "n_active", "n_windows", "efas", "gate", "dose", "smd", "attribution", "within", "within_low",
-    "within_high", "t", "p", "q", "p_flip", "p_familywise", "adjusted", "t_adjusted",
-    "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
+    "n_active", "n_texts", "efas", "t_efas", "p_efas", "q_efas", "gate", "dose", "smd",
+    "attribution", "within", "within_low", "within_high", "t", "p", "q", "p_flip", "p_familywise",
+    "adjusted", "t_adjusted", "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
 )  # fmt: skip
 _CODES = """
 SELECT c.feature_id, c.token_index, c.activation, c.g_lens, c.g_own, c.g_total, c.g_calibration
@@ -112,7 +112,7 @@ def efas_rows(
     n_flips: int = N_FLIPS,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of `efas` and of `efas_categories` of some variants, in the order of the keys."""
-    studies = [_Study(name, panel, gradients[name], n_flips) for name in sorted(gradients)]
+    studies = [Study(name, panel, gradients[name], n_flips) for name in sorted(gradients)]
     for codes in _ranges(con, panel, sae.d_sae, run.n_ctx):
         for study in studies:
             study.take(codes)
@@ -132,7 +132,7 @@ def _as_table(rows: pa.Table | None, schema: pa.Schema) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class _Codes:
+class Codes:
     """The valid codes of features first to end, in the order (feature, token)."""
 
     first: int
@@ -147,7 +147,7 @@ class _Codes:
 
 def _ranges(
     con: duckdb.DuckDBPyConnection, panel: Panel, d_sae: int, n_ctx: int
-) -> Iterator[_Codes]:
+) -> Iterator[Codes]:
     width = max(panel.n_windows, n_ctx)
     most = max(1, min(_MOST_FEATURES, _NUMBERS // width))
     for first, end in feature_ranges(con, d_sae, _RANGE_CODES, most):
@@ -159,7 +159,7 @@ def _ranges(
             if name.startswith("g_")
         }
         g |= {name: panel.scalars[name][row] for name in SCALAR_VARIANTS}
-        yield _Codes(
+        yield Codes(
             first,
             end,
             found["feature_id"].to_numpy()[inside].astype(np.int64) - first,
@@ -170,7 +170,7 @@ def _ranges(
 
 
 @dataclass
-class _Study:
+class Study:
     """One variant: takes ranges of features, then gives the rows of all."""
 
     variant: str
@@ -182,55 +182,75 @@ class _Study:
     by_category: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.flips = SignFlips(self.panel.n_windows, self.n_flips)
+        self.flips = SignFlips(self.panel.n_texts, self.n_flips)
+        self._text_sizes = np.bincount(self.panel.token_text, minlength=self.panel.n_texts)
         x = self.panel.covariates
         self._xx = x.T @ x
 
-    def take(self, codes: _Codes) -> None:
+    def take(self, codes: Codes) -> None:
         """Add the features of one range."""
         part = slice(codes.first, codes.end)
         z, g, feature = codes.z, self._g(codes), codes.feature
-        window = self.panel.window[codes.row]
-        position = self.panel.position[codes.row]
+        text = self.panel.token_text[codes.row]
         size = codes.end - codes.first
         sums = self._sums(feature, z, g, size, len(self.panel.token_index), part)
         found = align(sums)
-        directions = self.gradients.directions[part]
-
-        def centred(effects: TwoWay) -> np.ndarray:
-            by_window, by_position = directions @ effects.window.T, directions @ effects.position.T
-            return g + by_window[feature, window] + by_position[feature, position]
-
-        scores = window_scores(feature, window, z, centred(self.gradients.effects.whole))
-        whole = cluster_t(scores, sums.n_active, self.panel.n_windows)
+        scores = text_scores(feature, text, z, self._centred(codes, g, part))
+        whole = cluster_t(scores, sums.n_active, self.panel.n_texts)
+        t_efas, p_efas = self._of_efas(codes, z, g, sums, whole, part)
         columns = {
             "n_active": sums.n_active,
-            "n_windows": whole.n_windows,
+            "n_texts": whole.n_texts,
             **{
                 name: getattr(found, name)
                 for name in ("efas", "gate", "dose", "smd", "attribution")
             },
-            **_interval(whole.total, whole.error, found, sums.n_tokens, self.panel.n_windows),
+            "t_efas": t_efas,
+            "p_efas": p_efas,
+            **_in_units(whole, found, sums.n_tokens),
             "t": whole.t,
             "p": whole.p,
             "p_flip": self.flips.p(scores, whole.t),
             **self._adjusted(codes, sums, z, g, part),
         }
         for half, name in enumerate(("even", "odd")):
-            inside = self.panel.half[window] == half
-            own = window_scores(
-                feature[inside],
-                window[inside],
-                z[inside],
-                centred(self.gradients.effects.halves[half])[inside],
-            )
-            n = np.bincount(feature[inside], minlength=size).astype(np.float64)
-            tested = cluster_t(own, n, int((self.panel.half == half).sum()))
+            chosen = self.panel.half[scores.text] == half
+            n = np.bincount(feature[self.panel.half[text] == half], minlength=size)
+            n_texts = int((self.panel.half == half).sum())
+            tested = cluster_t(_some(scores, chosen), n.astype(np.float64), n_texts)
             columns |= {f"t_{name}": tested.t, f"p_{name}": tested.p}
         self.found.append(columns)
         self._take_categories(codes, g, scores, part)
 
-    def _g(self, codes: _Codes) -> np.ndarray:
+    def _centred(self, codes: Codes, g: np.ndarray, part: slice) -> np.ndarray:
+        """g at the codes with window and position means off."""
+        directions, effects = self.gradients.directions[part], self.gradients.effects.both
+        window, position = self.panel.window[codes.row], self.panel.position[codes.row]
+        by_window, by_position = directions @ effects.window.T, directions @ effects.position.T
+        return g + by_window[codes.feature, window] + by_position[codes.feature, position]
+
+    def _of_efas(
+        self,
+        codes: Codes,
+        z: np.ndarray,
+        g: np.ndarray,
+        sums: Sums,
+        whole: ClusterT,
+        part: slice,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """t and p of the plain correlation: sums over texts of (z - mean)(g - mean), to which
+        texts without the feature add too."""
+        shape = (codes.end - codes.first, self.panel.n_texts)
+        place = codes.feature * shape[1] + self.panel.token_text[codes.row]
+        zg, zs = (
+            np.bincount(place, values, shape[0] * shape[1]).reshape(shape) for values in (z * g, z)
+        )
+        mean_z, mean_g = (x[:, None] / max(sums.n_tokens, 1) for x in (sums.z, sums.g))
+        gs = -self.gradients.directions[part] @ self.gradients.effects.text_sums.T
+        products = zg - mean_g * zs - mean_z * (gs - mean_g * self._text_sizes)
+        return t_of_sums(products, ~np.isnan(whole.t))
+
+    def _g(self, codes: Codes) -> np.ndarray:
         if self.gradients.at is None:
             return codes.g[self.variant]
         return self.gradients.at(codes.row, codes.feature + codes.first)
@@ -239,6 +259,7 @@ class _Study:
         """Every feature's row."""
         columns = {name: np.concatenate([c[name] for c in self.found]) for name in self.found[0]}
         columns["q"] = benjamini_hochberg(columns["p"])
+        columns["q_efas"] = benjamini_hochberg(columns["p_efas"])
         columns["p_familywise"] = self.flips.familywise(columns["t"])
         columns["feature_id"] = np.arange(len(columns["t"]))
         return {name: columns[name] for name in ("feature_id", *_COLUMNS)}
@@ -286,7 +307,7 @@ class _Study:
         )
 
     def _adjusted(
-        self, codes: _Codes, sums: Sums, z: np.ndarray, g: np.ndarray, part: slice
+        self, codes: Codes, sums: Sums, z: np.ndarray, g: np.ndarray, part: slice
     ) -> dict[str, np.ndarray]:
         x = self.panel.covariates[codes.row]
         if self.variant == "energy":  # it is one of the covariates itself
@@ -296,17 +317,17 @@ class _Study:
         zx = np.stack([np.bincount(codes.feature, z * x[:, i], size) for i in range(q)], axis=1)
         partial, beta = adjust_for(sums, zx, self.gradients.totals.gx[part, :q], self._xx[:q, :q])
         left = g - np.einsum("eq,eq->e", x, beta[codes.feature])
-        scores = window_scores(codes.feature, self.panel.window[codes.row], z, left)
-        tested = cluster_t(scores, sums.n_active, self.panel.n_windows)
+        scores = text_scores(codes.feature, self.panel.token_text[codes.row], z, left)
+        tested = cluster_t(scores, sums.n_active, self.panel.n_texts)
         return {"adjusted": partial, "t_adjusted": tested.t, "p_adjusted": tested.p}
 
-    def _take_categories(self, codes: _Codes, g: np.ndarray, scores: Scores, part: slice) -> None:
+    def _take_categories(self, codes: Codes, g: np.ndarray, scores: Scores, part: slice) -> None:
         size = codes.end - codes.first
-        of_code = self.panel.category[self.panel.window[codes.row]]
-        of_score = self.panel.category[scores.window]
-        of_token = self.panel.category[self.panel.window]
+        of_code = self.panel.category[self.panel.token_text[codes.row]]
+        of_score = self.panel.category[scores.text]
+        of_token = self.panel.category[self.panel.token_text]
         rows: dict[str, list[np.ndarray]] = {
-            name: [] for name in ("n_active", "n_windows", "efas", "attribution", "t", "p")
+            name: [] for name in ("n_active", "n_texts", "efas", "attribution", "t", "p")
         }
         for number in range(len(self.panel.categories)):
             inside = of_code == number
@@ -315,12 +336,11 @@ class _Study:
                 codes.feature[inside], codes.z[inside], g[inside], size, n_tokens, part, number
             )
             found = align(sums)
-            chosen = of_score == number
-            own = Scores(scores.feature[chosen], scores.window[chosen], scores.score[chosen])
+            own = _some(scores, of_score == number)
             tested = cluster_t(own, sums.n_active, int((self.panel.category == number).sum()))
             for name, value in (
                 ("n_active", sums.n_active),
-                ("n_windows", tested.n_windows),
+                ("n_texts", tested.n_texts),
                 ("efas", found.efas),
                 ("attribution", found.attribution),
                 ("t", tested.t),
@@ -331,17 +351,18 @@ class _Study:
             self.by_category.append({name: np.stack(values) for name, values in rows.items()})
 
 
-def _interval(
-    total: np.ndarray, error: np.ndarray, found: Alignment, n_tokens: int, n_windows: int
-) -> dict[str, np.ndarray]:
+def _some(scores: Scores, chosen: np.ndarray) -> Scores:
+    return Scores(scores.feature[chosen], scores.text[chosen], scores.score[chosen])
+
+
+def _in_units(whole: ClusterT, found: Alignment, n_tokens: int) -> dict[str, np.ndarray]:
     """The centred covariance and its 95 % interval, in the units of a correlation."""
-    unit = n_tokens * found.std_activation * found.std_gradient
-    reach = stats.t.ppf(0.975, max(n_windows - 1, 1)) * error
     with np.errstate(divide="ignore", invalid="ignore"):
+        unit = n_tokens * found.std_activation * found.std_gradient
         return {
-            "within": total / unit,
-            "within_low": (total - reach) / unit,
-            "within_high": (total + reach) / unit,
+            "within": whole.total / unit,
+            "within_low": whole.low / unit,
+            "within_high": whole.high / unit,
         }
 
 

@@ -37,7 +37,7 @@ sloped AS (
     WINDOW along AS (PARTITION BY p.context_id ORDER BY p.pos)
 )
 SELECT
-    s.token_index, s.context_id, s.pos, s.log_frequency, s.energy, s.read_energy,
+    s.token_index, s.context_id, c.text_id, s.pos, s.log_frequency, s.energy, s.read_energy,
     -coalesce(s.slope, 0) AS position_g, x.category
 FROM sloped AS s
 JOIN contexts AS c ON c.run_id = $run_id AND c.context_id = s.context_id
@@ -57,11 +57,13 @@ class Panel:
     window: np.ndarray
     """Which of the J windows each token stands in."""
     position: np.ndarray
+    text: np.ndarray
+    """Which of the texts each window is of, from 0."""
     half: np.ndarray
-    """context_id modulo 2, of the windows."""
+    """text_id modulo 2, of the texts."""
     categories: list[str]
     category: np.ndarray
-    """Of the windows; -1 where their text has none."""
+    """Of the texts; -1 where one has none."""
     covariates: np.ndarray
     """[N, 4]: one, position, log frequency, output energy."""
     scalars: dict[str, np.ndarray]
@@ -70,6 +72,15 @@ class Panel:
     @property
     def n_windows(self) -> int:
         return len(self.context_ids)
+
+    @property
+    def n_texts(self) -> int:
+        return len(self.half)
+
+    @property
+    def token_text(self) -> np.ndarray:
+        """The text of each token."""
+        return self.text[self.window]
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class Effects:
-    """Window and position effects of the gradients: over everything, and within either half."""
+    """What is taken off the gradients, and their sums."""
 
-    whole: TwoWay
-    halves: tuple[TwoWay, TwoWay]
+    both: TwoWay
+    """Of windows and positions."""
+    text_sums: np.ndarray
+    """[texts, d]: dE/dh summed over the valid tokens of each text."""
 
 
 def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Panel:
@@ -99,8 +112,11 @@ def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Pan
     context_ids, first, window = np.unique(
         columns["context_id"], return_index=True, return_inverse=True
     )
-    of_window = rows["category"].take(first).to_pylist()
-    categories = sorted({c for c in of_window if c is not None})
+    text_ids, first_window, text = np.unique(
+        columns["text_id"][first], return_index=True, return_inverse=True
+    )
+    of_text = rows["category"].take(first[first_window]).to_pylist()
+    categories = sorted({c for c in of_text if c is not None})
     number = {c: i for i, c in enumerate(categories)}
     frequency = np.nan_to_num(columns["log_frequency"].astype(np.float64))
     ones = np.ones(len(window))
@@ -109,9 +125,10 @@ def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Pan
         context_ids=context_ids,
         window=window,
         position=columns["pos"],
-        half=context_ids % 2,
+        text=text,
+        half=text_ids % 2,
         categories=categories,
-        category=np.array([-1 if c is None else number[c] for c in of_window], dtype=np.int64),
+        category=np.array([-1 if c is None else number[c] for c in of_text], dtype=np.int64),
         covariates=np.stack([ones, columns["pos"], frequency, columns["energy"]], axis=1),
         scalars={
             "position": columns["position_g"].astype(np.float64),
@@ -124,26 +141,15 @@ def scalar_gradients(panel: Panel, variant: str, d_sae: int, n_ctx: int) -> tupl
     """Totals and effects of a series that is the same for all features."""
     g = panel.scalars[variant]
     n_categories = len(panel.categories) + 1
-    of_token = panel.category[panel.window] % n_categories  # -1 becomes the last
+    of_token = panel.category[panel.token_text] % n_categories  # -1 becomes the last
     totals = Totals(
         g=np.repeat(np.bincount(of_token, g, n_categories)[:, None], d_sae, axis=1),
         gg=np.repeat(np.bincount(of_token, g * g, n_categories)[:, None], d_sae, axis=1),
         gx=np.repeat((g @ panel.covariates)[None], d_sae, axis=0),
     )
-    a = -g
-
-    def effects(chosen: np.ndarray) -> TwoWay:
-        window, position = panel.window[chosen], panel.position[chosen]
-        return two_way(
-            window,
-            position,
-            np.bincount(window, a[chosen], panel.n_windows)[:, None],
-            np.bincount(position, a[chosen], n_ctx)[:, None],
-        )
-
-    half = panel.half[panel.window]
-    everything = np.ones(len(g), dtype=bool)
-    return totals, Effects(effects(everything), (effects(half == 0), effects(half == 1)))
+    windows = np.bincount(panel.window, -g, panel.n_windows)[:, None]
+    positions = np.bincount(panel.position, -g, n_ctx)[:, None]
+    return totals, effects_of(panel, windows, positions)
 
 
 def model_gradients(
@@ -196,28 +202,19 @@ def _effects(
     ).to_arrow_table()
     windows = _matrix(rows, "sum_gradient")
     found = con.sql(
-        f"SELECT half, pos, sum_gradient FROM gradient_positions {where}",  # noqa: S608
+        f"SELECT pos, sum_gradient FROM gradient_positions {where}",  # noqa: S608
         params=names,
     ).to_arrow_table()
-    positions = np.zeros((2, n_ctx, windows.shape[1]))
-    place = (found["half"].to_numpy(), found["pos"].to_numpy())
-    np.add.at(positions, place, _matrix(found, "sum_gradient"))
-
+    positions = np.zeros((n_ctx, windows.shape[1]))
+    np.add.at(positions, found["pos"].to_numpy(), _matrix(found, "sum_gradient"))
     return effects_of(panel, windows, positions)
 
 
 def effects_of(panel: Panel, windows: np.ndarray, positions: np.ndarray) -> Effects:
-    """Effects from sums of gradients by window, [J, d], and by half and position, [2, n_ctx, d]."""
-
-    def effects(chosen: np.ndarray, sums: np.ndarray) -> TwoWay:
-        inside = chosen[panel.window]
-        kept = np.where(chosen[:, None], windows, 0.0)
-        return two_way(panel.window[inside], panel.position[inside], kept, sums)
-
-    return Effects(
-        effects(np.ones(panel.n_windows, dtype=bool), positions.sum(axis=0)),
-        (effects(panel.half == 0, positions[0]), effects(panel.half == 1, positions[1])),
-    )
+    """Effects from sums of gradients by window, [J, d], and by position, [n_ctx, d]."""
+    text_sums = np.zeros((panel.n_texts, windows.shape[1]))
+    np.add.at(text_sums, panel.text, windows)
+    return Effects(two_way(panel.window, panel.position, windows, positions), text_sums)
 
 
 def _matrix(rows: pa.Table, column: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from energylens.lens.pieces import TOKEN_CLASSES, token_class
 
 _TOKENS = """
 SELECT
-    t.token_index, t.context_id, t.pos, t.vocab_id, t.token,
+    t.token_index, t.pos, t.vocab_id, t.token,
     coalesce(t.log_frequency, 0) AS log_frequency,
     t.energy, t.entropy, x.category, x.text_id, c.part * r.n_ctx + t.pos AS place
 FROM tokens AS t
@@ -41,10 +41,8 @@ class Tokens:
     """The N tokens of a run that are not masked."""
 
     token_index: np.ndarray
-    window: np.ndarray
-    """From 0."""
     text: np.ndarray
-    """From 0."""
+    """From 0; tokens come text by text."""
     vocab_id: np.ndarray
     kind: np.ndarray
     """Which of TOKEN_CLASSES."""
@@ -98,7 +96,6 @@ def _tokens(con: duckdb.DuckDBPyConnection, run_id: str) -> Tokens:
     np.maximum.at(longest, text, columns["place"])
     return Tokens(
         token_index=columns["token_index"],
-        window=np.unique(columns["context_id"], return_inverse=True)[1],
         text=text,
         vocab_id=columns["vocab_id"].astype(np.int64),
         kind=np.array([kinds[token_class(t)] for t in rows["token"].to_pylist()], dtype=np.int64),

@@ -9,14 +9,14 @@ from energylens.db.index_files import IndexWriter
 from energylens.db.provenance import RunInfo
 from energylens.ingest.index.routes import Routed, Tokens, place_of, rows_of
 from energylens.ingest.index.routing_metrics import Labels, labels_of, metrics, pearson
+from energylens.stats.clusters import MIN_TEXTS
 from energylens.stats.information import (
     Information,
-    entropy,
+    dealt,
     informed,
     omega_squared,
     partial_spearman,
-    rotated_windows,
-    shuffled_groups,
+    rotated,
 )
 from energylens.stats.multiple_tests import benjamini_hochberg
 from energylens.stats.routing_paths import Circuit, Walks, find_circuits
@@ -59,13 +59,13 @@ def write_routing(writer: IndexWriter, run: RunInfo, tokens: Tokens, routed: lis
             )
     walks = Walks(
         choices=np.stack([one.choices[:, 0] for one in routed], axis=1),
-        window=tokens.window,
+        text=tokens.text,
         vocab_id=tokens.vocab_id,
         energy_drop=np.stack([one.energy_drop for one in routed], axis=1),
     )
     with writer.table("routing_circuits") as out:
         for length in range(2, len(routed) + 1):
-            circuits = list(find_circuits(walks, length, N_DRAWS, MOST_PATHS))
+            circuits = list(find_circuits(walks, length, MOST_PATHS))
             if circuits:
                 layers = [one.layer for one in routed]
                 out.write(rows_of(run, _circuit_rows(circuits, layers, tokens.token_index)))
@@ -81,7 +81,7 @@ def _layer(tokens: Tokens, one: Routed) -> dict[str, object]:
     known = np.isfinite(tokens.energy)
     energy = tokens.energy[known]
     correlation = partial_spearman(
-        energy, one.p.max(axis=1)[known], tokens.covariates[known], tokens.window[known]
+        energy, one.p.max(axis=1)[known], tokens.covariates[known], tokens.text[known]
     )
     seen = known & np.isfinite(one.seen_energy)
     return {
@@ -104,26 +104,20 @@ def _layer(tokens: Tokens, one: Routed) -> dict[str, object]:
 
 
 def _informations(tokens: Tokens, one: Routed) -> dict[str, Information]:
-    return {
-        label: _informed(label, labels, tokens) for label, labels in labels_of(tokens, one).items()
-    }
+    return {label: informed_of(label, labels) for label, labels in labels_of(tokens, one).items()}
 
 
-def _informed(label: str, labels: Labels, tokens: Tokens) -> Information:
-    choice, own, given = labels.choice, labels.label, labels.given
-    if given is not None:
-        return informed(choice, own, shuffled_groups(choice, given), N_DRAWS, given=given)
-    if label != "category":
-        return informed(choice, own, rotated_windows(choice, labels.window), N_DRAWS)
-    # a category belongs to a text: the null deals categories to texts, so choices move whole
-    rows = np.unique(tokens.text[tokens.category >= 0], return_inverse=True)[1]
-    of_text = own[np.unique(rows, return_index=True)[1]]
-
-    def dealt(generator: np.random.Generator) -> np.ndarray:
-        return generator.permutation(of_text)[rows]
-
-    # mutual information is symmetric; what it is normalised by is not
-    return replace(informed(own, choice, dealt, N_DRAWS), entropy=entropy(own))
+def informed_of(label: str, labels: Labels) -> Information:
+    """What choices tell of a label, against the null that fits it: a category belongs to a text, so
+    categories are dealt to texts; else choices rotate in their text, given the token among its
+    tokens of the same vocabulary id. With few texts there is no test."""
+    choice, own, text, given = labels.choice, labels.label, labels.text, labels.given
+    if label.startswith("category"):
+        draw = dealt(choice, own, text)
+    else:
+        draw = rotated(choice, own, text, given)
+    found = informed(choice, own, draw, N_DRAWS, given=given)
+    return found if len(np.unique(text)) >= MIN_TEXTS else replace(found, p=np.nan)
 
 
 def _circuit_rows(

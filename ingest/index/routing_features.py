@@ -10,6 +10,7 @@ from energylens.db.index_files import IndexWriter
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.ingest.index.routes import Routed, Tokens, columns_of, place_of
 from energylens.queries.matrices import Codes, add_product, chunks, indicators
+from energylens.stats.clusters import MIN_TEXTS
 from energylens.stats.coactivation import together, top_by_row
 from energylens.stats.efas import MIN_TOKENS
 from energylens.stats.multiple_tests import benjamini_hochberg
@@ -47,12 +48,9 @@ def write_routing_features(
     with writer.table("routing_features", sae.sae_id) as out:
         for one, counts in zip(routed, both, strict=True):
             pairs = _best(one, counts, n_feature, len(tokens.token_index))
-            t = _clustered_t(codes, tokens, pairs, n_feature)
-            p = 2 * stats.t.sf(np.abs(t), max(int(tokens.window.max()), 1))
+            t, p = _clustered_t(codes, tokens, pairs, n_feature)
             n = len(pairs.choice)
-            q = np.full(n, np.nan)
-            tested = ~np.isnan(p)
-            q[tested] = benjamini_hochberg(p[tested], max(n_live * one.p.shape[1], 1))
+            q = benjamini_hochberg(p, max(n_live * one.p.shape[1], 1))
             columns = {
                 "sae_id": [sae.sae_id] * n,
                 **{name: [value] * n for name, value in place_of(one).items()},
@@ -100,17 +98,28 @@ def _best(one: Routed, both: np.ndarray, n_feature: np.ndarray, n: int) -> _Pair
     )
 
 
-def _clustered_t(codes: Codes, tokens: Tokens, pairs: _Pairs, n_feature: np.ndarray) -> np.ndarray:
-    """t of the sum over contexts of (tokens of the feature that take the choice, less as many as
-    the choice's share of all tokens); NaN for a feature on too few tokens."""
-    n, m, n_windows = len(tokens.token_index), len(pairs.choice), int(tokens.window.max()) + 1
-    score = np.zeros((n_windows, m))
+def _clustered_t(
+    codes: Codes, tokens: Tokens, pairs: _Pairs, n_feature: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """t and p of the two going together: the sum over texts of (active less its share of tokens)
+    times (chosen less its share); NaN for a feature on too few tokens or in too few texts."""
+    n, m, n_texts = len(tokens.token_index), len(pairs.choice), int(tokens.text.max()) + 1
+    score, active = np.zeros((n_texts, m)), np.zeros((n_texts, m))
     share = pairs.n_choice / max(n, 1)
     for first, end in chunks(n, codes.l0):
         on = indicators(codes.chunk(first, end))[:, pairs.feature].tocoo()
         choice = pairs.one.choices[first:end, 0][on.row]
         excess = (choice == pairs.choice[on.col]) - share[on.col]
-        np.add.at(score, (tokens.window[first:end][on.row], on.col), excess)
-    square = np.square(score).sum(axis=0)
-    tested = (n_feature[pairs.feature] >= MIN_TOKENS) & (square > 1e-9)
-    return np.where(tested, score.sum(axis=0) / np.sqrt(np.where(tested, square, 1.0)), np.nan)
+        place = (tokens.text[first:end][on.row], on.col)
+        np.add.at(score, place, excess)
+        np.add.at(active, place, 1.0)
+    chosen = np.zeros((n_texts, pairs.one.p.shape[1]))
+    np.add.at(chosen, (tokens.text, pairs.one.choices[:, 0]), 1.0)
+    sizes = np.bincount(tokens.text, minlength=n_texts)[:, None]
+    rate = n_feature[pairs.feature] / max(n, 1)
+    score -= rate * (chosen[:, pairs.choice] - share * sizes)
+    in_texts, square = (active > 0).sum(axis=0), np.square(score).sum(axis=0)
+    enough = (n_feature[pairs.feature] >= MIN_TOKENS) & (in_texts >= MIN_TEXTS)
+    tested = enough & (square > 1e-9)
+    t = score.sum(axis=0) / np.sqrt(np.where(tested, square, np.nan))
+    return t, 2 * stats.t.sf(np.abs(t), np.where(tested, in_texts - 1.0, np.nan))

@@ -1,4 +1,4 @@
-"""Every figure of a router with its interval by windows and the baseline it is held against."""
+"""Every figure of a router with its interval by texts and the baseline it is held against."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Labels:
 
     choice: np.ndarray
     label: np.ndarray
-    window: np.ndarray
+    text: np.ndarray
     given: np.ndarray | None = None
 
 
@@ -45,21 +45,21 @@ def labels_of(tokens: Tokens, one: Routed) -> dict[str, Labels]:
     """What a router's choices are held against; labels nothing is known of are left out."""
     choice = one.choices[:, 0].astype(np.int64)
     found = {
-        "part": Labels(choice, tokens.part, tokens.window),
-        "token": Labels(choice, tokens.vocab_id, tokens.window),
-        "class": Labels(choice, tokens.kind, tokens.window),
+        "part": Labels(choice, tokens.part, tokens.text),
+        "token": Labels(choice, tokens.vocab_id, tokens.text),
+        "class": Labels(choice, tokens.kind, tokens.text),
     }
     named = tokens.category >= 0
     if len(np.unique(tokens.category[named])) > 1:
-        own, label, window = choice[named], tokens.category[named], tokens.window[named]
-        found["category"] = Labels(own, label, window)
-        found["category_given_token"] = Labels(own, label, window, tokens.vocab_id[named])
+        own, label, text = choice[named], tokens.category[named], tokens.text[named]
+        found["category"] = Labels(own, label, text)
+        found["category_given_token"] = Labels(own, label, text, tokens.vocab_id[named])
     known = np.isfinite(tokens.energy)
     if known.any():
-        own, window = choice[known], tokens.window[known]
+        own, text = choice[known], tokens.text[known]
         decile = _deciles(tokens.energy[known])
-        found["energy"] = Labels(own, decile, window)
-        found["energy_given_token"] = Labels(own, decile, window, tokens.vocab_id[known])
+        found["energy"] = Labels(own, decile, text)
+        found["energy_given_token"] = Labels(own, decile, text, tokens.vocab_id[known])
     return found
 
 
@@ -69,7 +69,7 @@ def metrics(tokens: Tokens, one: Routed, told: dict[str, Information]) -> Iterat
     for label, labels in sorted(labels_of(tokens, one).items()):
         information = told[label]
         bits = information_interval(
-            labels.choice, labels.label, labels.window, information, labels.given
+            labels.choice, labels.label, labels.text, information, labels.given
         )
         yield _metric("specialization", f"{label}_bits", bits, 0.0)
         if information.entropy > 0:
@@ -90,7 +90,7 @@ def _efficiency(tokens: Tokens, one: Routed) -> Iterator[Metric]:
         spread = _load_figures(load[None] / max(load.sum(), 1))
         return np.array([1 - within / scale, (marginal - within) / scale, *spread[:, 0]])
 
-    found = jackknife(figures, tokens.window)
+    found = jackknife(figures, tokens.text)
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(max(one.choices.size, 1), np.full(k, 1 / k), _DRAWS)
     anywhere = _load_figures(drawn / max(one.choices.size, 1)).mean(axis=1)
@@ -111,11 +111,11 @@ def _energy(tokens: Tokens, one: Routed) -> Iterator[Metric]:
     known = np.isfinite(tokens.energy)
     if known.sum() < 3:
         return
-    energy, window = tokens.energy[known], tokens.window[known]
+    energy, text = tokens.energy[known], tokens.text[known]
     sure, choice = one.p.max(axis=1)[known], one.choices[known, 0]
-    ranked = partial_spearman(energy, sure, tokens.covariates[known], window)
+    ranked = partial_spearman(energy, sure, tokens.covariates[known], text)
     error = abs(ranked.r / ranked.t) if ranked.t else np.nan
-    reach = float(stats.t.ppf(0.975, max(len(np.unique(window)) - 1, 1))) * error
+    reach = float(stats.t.ppf(0.975, max(len(np.unique(text)) - 1, 1))) * error
     spearman = Interval(ranked.r, ranked.r - reach, ranked.r + reach)
     yield _metric("energy", "spearman_given_frequency_and_position", spearman, 0.0)
     seen, entropy = one.seen_energy[known], tokens.entropy[known]
@@ -127,7 +127,7 @@ def _energy(tokens: Tokens, one: Routed) -> Iterator[Metric]:
         return np.array([omega_squared(own, choice[kept]), ceiling, causal, causal - ceiling])
 
     names = ("omega_squared", "ceiling", "seen_energy", "seen_energy_over_ceiling")
-    for name, interval in zip(names, jackknife(figures, window), strict=True):
+    for name, interval in zip(names, jackknife(figures, text), strict=True):
         if np.isfinite(interval.value):
             yield _metric("energy", name, interval, 0.0)
 
@@ -137,20 +137,20 @@ def _origin(tokens: Tokens, one: Routed) -> Iterator[Metric]:
     k = one.p.shape[1]
     scale = np.log(k) if k > 1 else np.nan
     known = np.isfinite(tokens.energy)
-    _, window = np.unique(tokens.window[known], return_inverse=True)
-    counts = np.bincount(window)
+    _, text = np.unique(tokens.text[known], return_inverse=True)
+    counts = np.bincount(text)
 
-    def by_window(values: np.ndarray) -> np.ndarray:
-        return np.bincount(window, values[known]) / counts
+    def by_text(values: np.ndarray) -> np.ndarray:
+        return np.bincount(text, values[known]) / counts
 
-    together = pearson(by_window(tokens.energy), by_window(one.p.max(axis=1)))
+    together = pearson(by_text(tokens.energy), by_text(one.p.max(axis=1)))
 
     def figures(kept: np.ndarray) -> np.ndarray:
         return np.array([1 - one.entropy[kept].mean() / scale, 1 - one.p[kept].mean(axis=0).std()])
 
     for name, interval, baseline in zip(
         ("routing_efficiency", "specialization_strength"),
-        jackknife(figures, tokens.window),
+        jackknife(figures, tokens.text),
         (0.0, 1.0),
         strict=True,
     ):

@@ -32,7 +32,7 @@ from energylens.lens.saes import writes_to_stream
 from energylens.queries.catalog import write_catalog
 from energylens.queries.matrices import rows_of
 from energylens.queries.names import find_sae
-from energylens.stats.resampling import permute_windows, shift_windows, spearman
+from energylens.stats.resampling import permute_texts, shift_windows, spearman
 
 _ROWS = 1 << 16
 """Tokens gone through at once."""
@@ -101,16 +101,16 @@ def resample_features(
     n_draws: int,
     progress: Progress,
 ) -> pl.DataFrame:
-    """Spearman's correlation, permutation of windows and rotation within windows, for a few
-    features: `tests` names some of spearman, window, shift.
+    """Spearman's correlation, permutation of texts and rotation within windows (with window and
+    position means off), for a few features: `tests` names some of spearman, text, shift.
 
     Raises:
         UsageError: a name is unknown, or model, texts or SAE are not the run's, or there are more
             features than fit in memory.
     """
-    unknown = set(tests) - {"spearman", "window", "shift"}
+    unknown = set(tests) - {"spearman", "text", "shift"}
     if unknown:
-        raise UsageError(f"--test knows spearman, window and shift, not '{sorted(unknown)[0]}'")
+        raise UsageError(f"--test knows spearman, text and shift, not '{sorted(unknown)[0]}'")
     with open_store(store) as opened:
         run, sae = _find(opened, run_id, sae_id)
         wrong = [f for f in features if not 0 <= f < sae.d_sae]
@@ -126,14 +126,20 @@ def resample_features(
             store, run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
         ) as dense:
             g = dense.of(features)
+            both = _sums(panel, dense, run.n_ctx)[1].both if "shift" in tests else None
+            directions = dense.directions[features]
     columns: dict[str, object] = {"feature_id": features}
     if "spearman" in tests:
         columns["spearman"] = spearman(z, g)
-    if "window" in tests:
-        found = permute_windows(z, g, panel.window, panel.position, n_draws)
-        columns |= {"p_window": found.p, "n_windows_moved": [found.n_windows] * len(features)}
-    if "shift" in tests:
-        columns["p_shift"] = shift_windows(z, g, panel.window, n_draws).p
+    if "text" in tests:
+        first = np.unique(panel.text, return_index=True)[1]
+        place = (panel.window - first[panel.token_text]) * run.n_ctx + panel.position
+        found = permute_texts(z, g, panel.token_text, place, n_draws)
+        columns |= {"p_text": found.p, "n_texts_moved": [found.n_texts] * len(features)}
+    if both is not None:
+        centred = g + both.window[panel.window] @ directions.T
+        centred += both.position[panel.position] @ directions.T
+        columns["p_shift"] = shift_windows(z, centred, panel.window, panel.token_text, n_draws).p
     return pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None))
 
 
@@ -182,17 +188,16 @@ def _load(store: Path, run: RunInfo, sae: SaeInfo, variant: Variant) -> Loaded:
 
 def _sums(panel: Panel, dense: Dense, n_ctx: int) -> tuple[Totals, Effects]:
     n_categories, d = len(panel.categories) + 1, dense.a.shape[1]
-    of_token = panel.category[panel.window] % n_categories
+    of_token = panel.category[panel.token_text] % n_categories
     windows = np.zeros((panel.n_windows, d))
-    positions = np.zeros((2, n_ctx, d))
+    positions = np.zeros((n_ctx, d))
     by_category, squares = np.zeros((n_categories, d)), np.zeros((n_categories, d, d))
     with_x = np.zeros((panel.covariates.shape[1], d))
-    half = panel.half[panel.window]
     for first in range(0, len(dense.a), _ROWS):
         part = slice(first, first + _ROWS)
         a = np.asarray(dense.a[part], dtype=np.float64)
         np.add.at(windows, panel.window[part], a)
-        np.add.at(positions, (half[part], panel.position[part]), a)
+        np.add.at(positions, panel.position[part], a)
         with_x += panel.covariates[part].T @ a
         for number in np.unique(of_token[part]):
             own = a[of_token[part] == number]

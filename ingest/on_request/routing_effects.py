@@ -31,6 +31,7 @@ from energylens.stats.clusters import Interval, clustered_mean, jackknife
 
 _BATCH = 8
 _ALL = "all"
+_TEXTS = "SELECT context_id, text_id FROM contexts WHERE run_id = $run ORDER BY context_id"
 
 
 def measure_routing(
@@ -48,8 +49,8 @@ def measure_routing(
     if index_state(layout) != "fresh":
         raise UsageError(f"the index of '{run_id}' is not fresh; run: energylens index {store}")
     with open_store(store) as opened:
-        batches = _batches(opened, reopened, n_contexts, seed)
-    work = _Work(reopened.model, routers, batches, seed, progress)
+        batches, texts = _batches(opened, reopened, n_contexts, seed)
+    work = _Work(reopened.model, routers, batches, texts, seed, progress)
     found = {"energy_permutations": work.permutations(), "anchor_ablations": work.ablations()}
     frames = {}
     with add_measured(layout, tuple(found)) as writer:
@@ -67,11 +68,20 @@ def measure_routing(
     return frames
 
 
-def _batches(store: Store, reopened: Reopened, n_contexts: int, seed: int) -> list[Batch]:
-    picked = np.random.default_rng(seed).permutation(reopened.run.n_contexts)[:n_contexts]
-    contexts = stored_contexts(store, reopened.run, sorted(int(c) for c in picked))
-    contexts.sort(key=lambda one: len(one[0]))
-    return [batch_of(contexts[i : i + _BATCH]) for i in range(0, len(contexts), _BATCH)]
+def _batches(
+    store: Store, reopened: Reopened, n_contexts: int, seed: int
+) -> tuple[list[Batch], list[int]]:
+    """Sampled contexts, alike in length together, and the text of each in the same order."""
+    rows = store.cursor().execute(_TEXTS, {"run": reopened.run.run_id}).fetchall()
+    text_of = dict(rows)
+    known = list(text_of)
+    picked = np.random.default_rng(seed).permutation(len(known))[:n_contexts]
+    chosen = sorted(int(known[i]) for i in picked)
+    found = zip(stored_contexts(store, reopened.run, chosen), chosen, strict=True)
+    ordered = sorted(found, key=lambda one: len(one[0][0]))
+    contexts = [context for context, _ in ordered]
+    batches = [batch_of(contexts[i : i + _BATCH]) for i in range(0, len(contexts), _BATCH)]
+    return batches, [text_of[number] for _, number in ordered]
 
 
 class _Work:
@@ -82,13 +92,14 @@ class _Work:
         model: LanguageModel,
         routers: tuple[Router, ...],
         batches: list[Batch],
+        texts: list[int],
         seed: int,
         progress: Progress,
     ) -> None:
         self.model, self.routers, self.batches, self.seed = model, routers, batches, seed
         self.progress = progress
         self.plain = [observe(model, routers, batch) for batch in batches]
-        self.window = _windows(batches)
+        self.text = _texts(batches, texts)
 
     def permutations(self) -> list[dict[str, object]]:
         """All routers at once, then one at a time; none where they see no energy."""
@@ -137,13 +148,13 @@ class _Work:
                 np.concatenate([getattr(one[r.name], name).double().numpy() for one in found])
                 for r in at
             ]
-            return clustered_mean(np.mean(per_router, axis=0), self.window)
+            return clustered_mean(np.mean(per_router, axis=0), self.text)
 
         return {
             "router": _ALL if is_all else at[0].name,
             "layer": None if is_all else at[0].layer,
-            "n_tokens": len(self.window),
-            "n_windows": len(np.unique(self.window)),
+            "n_tokens": len(self.text),
+            "n_texts": len(np.unique(self.text)),
             **_columns("total_variation", mean("total_variation")),
             **_columns("moved", mean("moved")),
             **_columns("energy_change", mean("energy_change")),
@@ -163,18 +174,18 @@ class _Work:
             "choice_id": choice,
             "n_own": int(used.sum()),
             "n_others": int((~used).sum()),
-            **_columns("own", clustered_mean(change[used], self.window[used])),
-            **_columns("others", clustered_mean(change[~used], self.window[~used])),
-            **_columns("difference", jackknife(difference, self.window)[0]),
+            **_columns("own", clustered_mean(change[used], self.text[used])),
+            **_columns("others", clustered_mean(change[~used], self.text[~used])),
+            **_columns("difference", jackknife(difference, self.text)[0]),
         }
 
 
-def _windows(batches: list[Batch]) -> np.ndarray:
-    """The number of the context of every token whose next one is known."""
+def _texts(batches: list[Batch], texts: list[int]) -> np.ndarray:
+    """The text of every token whose next one is known; `texts` are those of the contexts."""
     found, first = [], 0
     for batch in batches:
         known = (batch.mask & (batch.next_ids >= 0)).numpy()
-        found.append(np.nonzero(known)[0] + first)
+        found.append(np.array(texts)[np.nonzero(known)[0] + first])
         first += len(known)
     return np.concatenate(found)
 

@@ -1,5 +1,5 @@
--- EFAS without the winner's curse: features picked on the contexts of even number by |t| (the `k`
--- largest), and what the contexts of odd number say of them.
+-- EFAS without the winner's curse: features picked on the texts of even number by |t| (the `k`
+-- largest), and what the texts of odd number say of them.
 CREATE OR REPLACE MACRO efas_split(
     run VARCHAR, sae VARCHAR, of_variant VARCHAR := 'lens', k BIGINT := 20
 ) AS TABLE

@@ -1,5 +1,5 @@
 -- The features that go with the energy: positive where they are active on hard tokens, negative on
--- easy ones, tested as EFAS is (window and position means off, clustered by context).
+-- easy ones, tested as EFAS is (window and position means off, clustered by text).
 CREATE OR REPLACE MACRO energy_features(
     run VARCHAR, sae VARCHAR, is_high BOOLEAN := true, k BIGINT := 20
 ) AS TABLE

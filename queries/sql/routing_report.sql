@@ -1,4 +1,4 @@
--- Every figure of the routers of a run: its 95 % interval by contexts, what a router that sends tokens
+-- Every figure of the routers of a run: its 95 % interval by texts, what a router that sends tokens
 -- anywhere would have (`baseline`), and what it means. `origin` are the formulas the words were first
 -- computed by, with what is wrong with each. Effects of the energy the routers see, and of leaving out
 -- anchors, are there once `energylens routing` has measured them.

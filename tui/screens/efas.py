@@ -89,9 +89,9 @@ class EfasScreen(MarkingScreen, AnalysisScreen):
 Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEANING}
 
 **within** has window and position means off, **low** to **high** is its 95 % interval; it and `t`
-are clustered by context, `q` is Benjamini-Hochberg over the tested features, **p flip** confirms by
+are clustered by text, `q` is Benjamini-Hochberg over the tested features, **p flip** confirms by
 random sign flips. **smd** is the mean of g where active less where not, in deviations. Only
-features on at least 30 tokens in 5 contexts are tested. **v** takes another gradient, **c** another
+features on at least 30 tokens in 10 texts are tested. **v** takes another gradient, **c** another
 SAE, **enter** opens the feature, **x** draws its activations against energies and gradients. **/**
 filters, **s** and **S** sort by the column under the cursor, `*`, **n** and **=** as in Features.
 """

@@ -51,11 +51,11 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         whole("n_tokens", "tokens", 7),
         numeric("lift", "lift", 7, 2),
         numeric("markov_lift", "markov", 7, 2),
-        numeric("z", "z", 7, 2),
+        numeric("t", "t", 7, 2),
         probability("q", "q"),
         numeric("energy_drop", "drop", 7),
         numeric("energy_drop_error", "±", 6),
-        whole("n_windows", "texts", 6),
+        whole("n_texts", "texts", 6),
     ),
     "features": (
         whole("layer", "layer", 5),
@@ -87,13 +87,13 @@ class RoutingScreen(AnalysisScreen):
     HELP = """# Routing
 
 **t** turns from the choices of the routers (anchors, experts) to the paths tokens take through the
-layers (a column for each layer), and to the features that go with each choice. `z` holds a path
-against layers shuffled among tokens of the same vocabulary id: routing is lexical, and lift alone
-would call everything a circuit. Markov above 1 is structure beyond pairs of layers. **drop** is the
-fall of the lens energy over the path, less that of all tokens. **without** is how many nats an
-anchor's own tokens lose without it beyond what the others lose, once `energylens routing` has
-measured that. **/** filters, **s** and **S** sort by the column under the cursor. **enter** shows
-the tokens of a choice or a path, or opens a feature.
+layers (a column for each layer), and to the features that go with each choice. `t` holds a path
+against layers that know nothing of each other but the token, text by text: routing is lexical, and
+lift alone would call everything a circuit. Markov above 1 is structure beyond pairs of layers.
+**drop** is the fall of the lens energy over the path, less that of all tokens. **without** is how
+many nats an anchor's own tokens lose without it beyond what the others lose, once `energylens
+routing` has measured that. **/** filters, **s** and **S** sort by the column under the cursor.
+**enter** shows the tokens of a choice or a path, or opens a feature.
 """
 
     def compose(self) -> ComposeResult:
