@@ -113,7 +113,8 @@ _UNIT = Column("unit", pa.string(), "token or text: what the features share")
 COACTIVATION = Table(
     "coactivation",
     "The partners of a feature with the highest phi, over tokens that are not masked, or over "
-    "texts that have such a token.",
+    "texts that have such a token. Long texts hold more of everything: over texts, lift, pmi and phi "
+    "are against what texts of the same length give.",
     "index",
     ("run_id", "sae_id", "unit", "feature_id", "rank"),
     (
@@ -130,15 +131,28 @@ COACTIVATION = Table(
         float_column("jaccard", "n_both over units either is active in; dense features win it"),
         float_column("lift", "n_both over what independent features would share"),
         float_column("pmi", "ln of lift, nats; rare features win it"),
-        float_column("phi", "correlation of the two being active"),
+        float_column(
+            "phi", "correlation of the two being active; over texts with means of like length off"
+        ),
         float_column("cosine", "cosine of the two activations over tokens"),
         Column("n_texts_both", pa.int64(), "texts both are active in"),
         Column(
+            "n_texts_expected",
+            pa.float64(),
+            "texts they would share if each were dealt its texts anew among those of like length",
+        ),
+        Column(
             "p",
             pa.float64(),
-            "Fisher's exact one-sided p of n_texts_both; tokens of a text are no independent draws",
+            "one-sided p of n_texts_both, hypergeometric within strata of like length, for a pair "
+            "named beforehand: these were picked by phi, read q; NULL with fewer than 20 texts",
         ),
-        Column("q", pa.float64(), "Benjamini-Hochberg q over all pairs of the SAE's live features"),
+        Column(
+            "q",
+            pa.float64(),
+            "at most the Benjamini-Hochberg q over all pairs of the SAE's live features: pairs that "
+            "are not listed count as tests without a finding",
+        ),
         Column("partner_is_dense", pa.bool_(), "the partner is active on more than 10 % of tokens"),
     ),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 CLUSTER_PHI = 0.5
@@ -60,14 +60,19 @@ def phi(
     return found
 
 
-def shared_by_chance(
-    n_both: Float[np.ndarray, " m"],
-    n_a: Float[np.ndarray, " m"],
-    n_b: Float[np.ndarray, " m"],
-    n: int,
-) -> Float[np.ndarray, " m"]:
-    """Fisher's exact one-sided p: as many shared units or more, if units were drawn freely."""
-    return stats.hypergeom.sf(n_both - 1, n, n_a, n_b)
+def phi_within(
+    n_both: Float[np.ndarray, "m F"],
+    expected: Float[np.ndarray, "m F"],
+    spread_a: Float[np.ndarray, " m"],
+    spread_b: Float[np.ndarray, " F"],
+) -> Float[np.ndarray, "m F"]:
+    """Correlation of two indicators with the means of strata off; NaN where one is constant
+    within them all. `expected` and the spreads are those of `text_overlap`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = n_both - expected
+        found /= np.sqrt(np.where(spread_a > 1e-9, spread_a, np.nan))[:, None]
+        found /= np.sqrt(np.where(spread_b > 1e-9, spread_b, np.nan))
+    return found
 
 
 def top_by_row(

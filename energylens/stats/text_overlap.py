@@ -16,6 +16,8 @@ MOST_STRATA = 64
 """What is left of length within a stratum shrinks with the square of their number: 64 keep a
 million texts honest."""
 TEXTS_A_STRATUM = 10
+LEAST_TEXTS = 2 * TEXTS_A_STRATUM
+"""Fewer texts make one stratum, and length could not be told from the features: no test."""
 _EXACT_UP_TO = 64
 """Pairs whose rarer feature is in no more texts are convolved; beyond, the saddlepoint is within a
 few per cent down to 1e-9."""
@@ -188,4 +190,3 @@ def _tilted(
     q = theta * (a + b) + n - a - b
     root = np.sqrt(np.maximum(q * q - 4 * theta * (theta - 1) * a * b, 0))
     return 2 * theta * a * b / np.maximum(q + root, 1e-300)
-

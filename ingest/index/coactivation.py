@@ -1,6 +1,7 @@
 """Co-activation of a whole dictionary, exact: top partners of every feature, and clusters."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
@@ -14,11 +15,17 @@ from energylens.queries.matrices import Codes, add_product, blocks, chunks, indi
 from energylens.stats.coactivation import (
     clusters,
     phi,
-    shared_by_chance,
-    together,
+    phi_within,
     top_by_row,
 )
 from energylens.stats.multiple_tests import benjamini_hochberg
+from energylens.stats.text_overlap import (
+    LEAST_TEXTS,
+    expected_shared,
+    p_shared,
+    spread_within,
+    stratify,
+)
 
 PARTNERS = 50
 """Partners kept for each feature and unit."""
@@ -42,23 +49,45 @@ def write_coactivation(
     `token_index` are the run's tokens that are not masked, `texts` the text of each, from 0.
     """
     codes = Codes(con, run.run_id, sae.sae_id, sae.d_sae, sae.l0 or 1.0, token_index)
-    counted = _Counted(codes, texts)
-    rows: dict[str, list[_Rows]] = {unit: [] for unit in UNITS}
-    for first, end in blocks(sae.d_sae, sae.d_sae, 12):
-        for unit, found in counted.block(first, end):
-            rows[unit].append(found)
+    found = partners(codes, texts)
     with (
         writer.table("coactivation", sae.sae_id) as out,
         writer.table("coactivation_clusters", sae.sae_id) as grouped,
     ):
-        for unit in UNITS:
-            columns = {
-                name: np.concatenate([r[name] for r in rows[unit]]) for name in rows[unit][0]
-            }
-            n_live = int((counted.n_text > 0).sum())
-            columns["q"] = benjamini_hochberg(columns["p"], max(n_live * (n_live - 1), 1))
+        for unit, columns in found.by_unit.items():
             out.write(_named(run, sae, unit, columns))
-            grouped.write(_named(run, sae, unit, _clusters(columns, counted.is_dense)))
+            grouped.write(_named(run, sae, unit, _clusters(columns, found.is_dense)))
+
+
+@dataclass(frozen=True)
+class Partners:
+    """Top partners of all features."""
+
+    by_unit: dict[str, _Rows]
+    is_dense: np.ndarray
+
+
+def partners(codes: Codes, texts: np.ndarray) -> Partners:
+    """Top partners of all features, by texts and by tokens, with what chance would give."""
+    counted = _Counted(codes, texts)
+    rows: dict[str, list[_Rows]] = {unit: [] for unit in UNITS}
+    for first, end in blocks(codes.d_sae, codes.d_sae, 12):
+        for unit, found in counted.block(first, end):
+            rows[unit].append(found)
+    by_unit = {
+        unit: {name: np.concatenate([r[name] for r in parts]) for name in parts[0]}
+        for unit, parts in rows.items()
+    }
+    names = ("n_texts_both", "feature_id", "partner_id")
+    pairs = (np.concatenate([by_unit[unit][name] for unit in UNITS]) for name in names)
+    p = counted.p_shared(*pairs)
+    n_live = int((counted.n_text > 0).sum())
+    for columns, own in zip(
+        by_unit.values(), np.split(p, [len(by_unit[UNITS[0]]["rank"])]), strict=True
+    ):
+        columns["p"] = own
+        columns["q"] = benjamini_hochberg(own, max(n_live * (n_live - 1), 1))
+    return Partners(by_unit, counted.is_dense)
 
 
 class _Counted:
@@ -81,6 +110,8 @@ class _Counted:
             self.by_text = self.by_text + pool @ on
         self.by_text = indicators(self.by_text.tocsr())
         self.n_text = np.asarray(self.by_text.sum(axis=0)).ravel()
+        self.strata = stratify(self.by_text, np.bincount(texts, minlength=self.n_texts))
+        self.spread = spread_within(self.strata)
         self.is_dense = self.n_token > _DENSE * max(self.n_tokens, 1)
 
     def block(self, first: int, end: int) -> Iterator[tuple[str, _Rows]]:
@@ -95,24 +126,42 @@ class _Counted:
         add_product(texts, self.by_text[:, first:end], self.by_text)
         for slab in slabs(end - first):
             counts = (x[slab].astype(np.float64) for x in (texts, tokens, dots))
-            part = (first + slab.start, *counts)
+            low = first + slab.start
+            part = (low, *counts, expected_shared(self.strata, low, first + slab.stop))
             yield "text", self._partners(*part, by_text=True)
             yield "token", self._partners(*part, by_text=False)
 
+    def p_shared(self, n_both: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """p of sharing that many texts; NaN where texts are too few to tell lengths apart."""
+        if self.n_texts < LEAST_TEXTS:
+            return np.full(len(a), np.nan)
+        return p_shared(n_both, a, b, self.strata)
+
     def _partners(
-        self, first: int, texts: np.ndarray, tokens: np.ndarray, dots: np.ndarray, by_text: bool
+        self,
+        first: int,
+        texts: np.ndarray,
+        tokens: np.ndarray,
+        dots: np.ndarray,
+        expected: np.ndarray,
+        by_text: bool,
     ) -> _Rows:
         """Top partners of some features, from the counts of all pairs with them."""
         counts = texts if by_text else tokens
         n_of = self.n_text if by_text else self.n_token
         n = self.n_texts if by_text else self.n_tokens
         own = np.arange(len(counts))
-        values = phi(counts, n_of[first + own][:, None], n_of[None], n)
+        if by_text:
+            values = phi_within(counts, expected, self.spread[first + own], self.spread)
+        else:
+            values = phi(counts, n_of[first + own][:, None], n_of[None], n)
         values[counts == 0] = np.nan
         values[own, first + own] = np.nan
         row, rank, partner = top_by_row(values, PARTNERS)
-        a, n_both, n_texts_both = row + first, counts[row, partner], texts[row, partner]
-        found = together(n_both, n_of[a], n_of[partner], n)
+        a, n_both = row + first, counts[row, partner]
+        by_chance = expected[row, partner] if by_text else n_of[a] * n_of[partner] / max(n, 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lift = n_both / by_chance
         return {
             "feature_id": a,
             "rank": rank,
@@ -121,13 +170,13 @@ class _Counted:
             "n_feature": n_of[a],
             "n_partner": n_of[partner],
             "n_units": np.full(len(a), n),
-            "jaccard": found.jaccard,
-            "lift": found.lift,
-            "pmi": found.pmi,
-            "phi": found.phi,
+            "jaccard": n_both / (n_of[a] + n_of[partner] - n_both),
+            "lift": lift,
+            "pmi": np.log(lift),
+            "phi": values[row, partner],
             "cosine": dots[row, partner] / np.sqrt(self.norm[a] * self.norm[partner]),
-            "n_texts_both": n_texts_both,
-            "p": shared_by_chance(n_texts_both, self.n_text[a], self.n_text[partner], self.n_texts),
+            "n_texts_both": texts[row, partner],
+            "n_texts_expected": expected[row, partner],
             "partner_is_dense": self.is_dense[partner],
         }
 

@@ -1,5 +1,5 @@
 -- The features of an SAE that go most with each choice of the routers at a layer: precision is how
--- often the choice is taken when the feature is active.
+-- often the choice is taken when the feature is active. Those with `q` below 0.05 come first.
 CREATE OR REPLACE MACRO anchor_features(
     run VARCHAR, sae VARCHAR, at_layer BIGINT := NULL, k BIGINT := 50
 ) AS TABLE
@@ -10,5 +10,5 @@ JOIN features AS f ON f.run_id = run AND f.sae_id = sae AND f.feature_id = r.fea
 LEFT JOIN explanations AS l
     ON l.run_id = run AND l.sae_id = sae AND l.feature_id = r.feature_id AND l.is_label
 WHERE r.run_id = run AND r.sae_id = sae AND (at_layer IS NULL OR r.layer = at_layer)
-ORDER BY r.phi DESC, r.layer, r.choice_id, r.feature_id
+ORDER BY coalesce(r.q, 1) < 0.05 DESC, r.phi DESC, r.layer, r.choice_id, r.feature_id
 LIMIT k;

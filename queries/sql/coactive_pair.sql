@@ -1,5 +1,6 @@
 -- Any two features of an SAE, or of two SAEs of a run, by tokens and by texts, masked tokens left
--- out. `z_within` asks whether they meet more often within texts than their counts there give
+-- out. Over texts, lift, pmi and phi are against texts of like length, as in `coactivation`. `z_within`
+-- asks whether they meet more often within texts than their counts there give
 -- (clustered by text), so that sharing a topic is not enough.
 CREATE OR REPLACE MACRO coactive_pair(
     run VARCHAR, sae VARCHAR, feature BIGINT, partner BIGINT, partner_sae VARCHAR := NULL
@@ -24,23 +25,37 @@ sized AS (
     WHERE t.run_id = run AND NOT t.is_masked
     GROUP BY c.text_id
 ),
+placed AS (
+    SELECT s.*, count(*) OVER () AS n_texts,
+        row_number() OVER (ORDER BY s.n, s.text_id) - 1 AS place
+    FROM sized AS s
+),
+strata AS (
+    SELECT p.place * greatest(1, least(64, p.n_texts // 10)) // p.n_texts AS stratum, count(*) AS n,
+        count(*) FILTER (p.n_a > 0) AS n_a, count(*) FILTER (p.n_b > 0) AS n_b,
+        count(*) FILTER (p.n_a > 0 AND p.n_b > 0) AS n_both
+    FROM placed AS p
+    GROUP BY 1
+),
 counted AS (
     SELECT 'token' AS unit, sum(s.n_ab) AS n_both, sum(s.n_a) AS n_feature, sum(s.n_b) AS n_partner,
-        sum(s.n) AS n_units, sum(s.ab) / sqrt(sum(s.aa) * sum(s.bb)) AS cosine,
+        sum(s.n) AS n_units, sum(s.n_a)::DOUBLE * sum(s.n_b) / sum(s.n) AS n_expected,
+        sum(s.n_a) * (1 - sum(s.n_a) / sum(s.n)) AS spread_a,
+        sum(s.n_b) * (1 - sum(s.n_b) / sum(s.n)) AS spread_b,
+        sum(s.ab) / sqrt(sum(s.aa) * sum(s.bb)) AS cosine,
         sum(s.n_ab - s.n_a * s.n_b / s.n)
             / nullif(sqrt(sum((s.n_ab - s.n_a * s.n_b / s.n) ** 2)), 0) AS z_within
     FROM sized AS s
     UNION ALL
-    SELECT 'text', count(*) FILTER (s.n_a > 0 AND s.n_b > 0), count(*) FILTER (s.n_a > 0),
-        count(*) FILTER (s.n_b > 0), count(*), NULL, NULL
-    FROM sized AS s
+    SELECT 'text', sum(s.n_both), sum(s.n_a), sum(s.n_b), sum(s.n), sum(s.n_a * s.n_b / s.n),
+        sum(s.n_a * (1 - s.n_a / s.n)), sum(s.n_b * (1 - s.n_b / s.n)), NULL, NULL
+    FROM strata AS s
 )
-SELECT c.unit, c.n_both, c.n_feature, c.n_partner, c.n_units,
+SELECT c.unit, c.n_both, c.n_feature, c.n_partner, c.n_units, c.n_expected,
     c.n_both / nullif(c.n_feature + c.n_partner - c.n_both, 0) AS jaccard,
-    c.n_both * c.n_units / nullif(c.n_feature * c.n_partner, 0) AS lift,
-    CASE WHEN c.n_both > 0 THEN ln(c.n_both * c.n_units / (c.n_feature * c.n_partner)) END AS pmi,
-    (c.n_units * c.n_both - c.n_feature * c.n_partner) / nullif(sqrt(
-        c.n_feature::DOUBLE * (c.n_units - c.n_feature) * c.n_partner * (c.n_units - c.n_partner)
-    ), 0) AS phi, c.cosine, c.z_within
+    c.n_both / nullif(c.n_expected, 0) AS lift,
+    CASE WHEN c.n_both > 0 THEN ln(c.n_both / c.n_expected) END AS pmi,
+    (c.n_both - c.n_expected) / nullif(sqrt(greatest(c.spread_a * c.spread_b, 0)), 0) AS phi,
+    c.cosine, c.z_within
 FROM counted AS c
 ORDER BY c.unit DESC;

@@ -1,14 +1,15 @@
--- The pairs of an SAE's features that go together most, by tokens or by texts, each pair once; with
--- `with_dense`, pairs with a dense feature too.
+-- The pairs of an SAE's features that go together most, by tokens or by texts, each pair once: first
+-- those that share more texts than texts of the same length give (`q` below 0.05), by phi; a high
+-- phi of a few tokens says little. With `with_dense`, pairs with a dense feature too.
 CREATE OR REPLACE MACRO coactive_pairs(
     run VARCHAR, sae VARCHAR, by_unit VARCHAR := 'token', with_dense BOOLEAN := false, k BIGINT := 20
 ) AS TABLE
 SELECT c.feature_id, c.partner_id, c.n_both, c.n_feature, c.n_partner, c.jaccard, c.lift, c.pmi,
-    c.phi, c.cosine, c.n_texts_both, c.p, c.q, a.top_category, b.top_category AS partner_category
+    c.phi, c.cosine, c.n_texts_both, c.n_texts_expected, c.p, c.q, a.top_category, b.top_category AS partner_category
 FROM coactivation AS c
 JOIN features AS a ON a.run_id = run AND a.sae_id = sae AND a.feature_id = c.feature_id
 JOIN features AS b ON b.run_id = run AND b.sae_id = sae AND b.feature_id = c.partner_id
 WHERE c.run_id = run AND c.sae_id = sae AND c.unit = by_unit AND c.feature_id < c.partner_id
     AND (with_dense OR NOT (a.is_dense OR b.is_dense))
-ORDER BY c.phi DESC, c.feature_id, c.partner_id
+ORDER BY coalesce(c.q, 1) < 0.05 DESC, c.phi DESC, c.feature_id, c.partner_id
 LIMIT k;

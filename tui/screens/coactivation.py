@@ -77,7 +77,8 @@ follows a feature to its partners, and a partner to its own; **esc** goes back. 
 texts instead of tokens, **t** shows clusters (phi of at least 0.5 along the chain), **o** opens the
 feature. **/** filters, **s** and **S** sort; `*`, **n** and **=** star, note and compare the one
 under the cursor. Jaccard is won by dense features, lift by rare ones; q says whether the two share
-more texts than chance gives (Fisher, Benjamini-Hochberg over all pairs).
+more texts than texts of the same length give (at most: Benjamini-Hochberg over all pairs), and
+pairs with q below 0.05 come first.
 """
 
     def compose(self) -> ComposeResult:
