@@ -113,8 +113,8 @@ _UNIT = Column("unit", pa.string(), "token or text: what the features share")
 COACTIVATION = Table(
     "coactivation",
     "The partners of a feature with the highest phi, over tokens that are not masked, or over "
-    "texts that have such a token. Long texts hold more of everything: over texts, lift, pmi and phi "
-    "are against what texts of the same length give.",
+    "texts that have such a token. Long texts hold more of everything: over texts, lift, pmi and "
+    "phi are against what texts of the same length give.",
     "index",
     ("run_id", "sae_id", "unit", "feature_id", "rank"),
     (
@@ -150,8 +150,8 @@ COACTIVATION = Table(
         Column(
             "q",
             pa.float64(),
-            "at most the Benjamini-Hochberg q over all pairs of the SAE's live features: pairs that "
-            "are not listed count as tests without a finding",
+            "at most the Benjamini-Hochberg q over all pairs of the SAE's live features: pairs "
+            "that are not listed count as tests without a finding",
         ),
         Column("partner_is_dense", pa.bool_(), "the partner is active on more than 10 % of tokens"),
     ),

@@ -172,48 +172,67 @@ def z(rich: Store) -> dict[str, np.ndarray]:
     return found
 
 
+def strata_of(sizes: np.ndarray) -> list[np.ndarray]:
+    """Texts by length, ten or more together."""
+    return np.array_split(np.argsort(sizes, kind="stable"), max(len(sizes) // 10, 1))
+
+
+def shared_by_chance(a: np.ndarray, b: np.ndarray, strata: list[np.ndarray]) -> np.ndarray:
+    """Chances of sharing 0, 1, ... texts when both deal their texts anew within each stratum."""
+    chances = np.ones(1)
+    for part in strata:
+        n_a, n_b = int(a[part].sum()), int(b[part].sum())
+        own = stats.hypergeom.pmf(np.arange(min(n_a, n_b) + 1), len(part), n_a, n_b)
+        chances = np.convolve(chances, own)
+    return chances
+
+
 def test_coactivation_equals_numpy(
     rich: Store, rich_run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
 ) -> None:
     by_unit = {"token": z["one"] != 0, "text": means(rich, texts, "one", 48) != 0}
     stored = frame(rich, "SELECT * FROM coactivation WHERE sae_id = 'one'")
     n_live = int(by_unit["text"].any(axis=0).sum())
+    strata = strata_of(texts["n"].to_numpy())
+    centred = by_unit["text"].astype(float)
+    for part in strata:
+        centred[part] -= centred[part].mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        phis = {"token": np.corrcoef(by_unit["token"].T), "text": np.corrcoef(centred.T)}
     for unit, on in by_unit.items():
         rows = stored.filter(pl.col("unit") == unit)
         n = len(on)
         for row in rows.iter_rows(named=True):
-            a, b = on[:, row["feature_id"]], on[:, row["partner_id"]]
+            f, partner = row["feature_id"], row["partner_id"]
+            a, b = on[:, f], on[:, partner]
             both = int((a & b).sum())
             assert (row["n_both"], row["n_feature"], row["n_partner"], row["n_units"]) == (
                 both, a.sum(), b.sum(), n,
             )  # fmt: skip
             assert row["jaccard"] == pytest.approx(both / (a | b).sum(), rel=1e-6)
-            lift = both * n / (a.sum() * b.sum())
-            assert row["lift"] == pytest.approx(lift, rel=1e-6)
-            assert row["pmi"] == pytest.approx(math.log(lift), abs=1e-6)
-            assert row["phi"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
-            za, zb = (z["one"][:, row[c]] for c in ("feature_id", "partner_id"))
+            za, zb = (z["one"][:, i] for i in (f, partner))
             cosine = za @ zb / np.sqrt(za @ za * (zb @ zb))
             assert row["cosine"] == pytest.approx(cosine, abs=1e-6)
-            ta, tb = (by_unit["text"][:, row[c]] for c in ("feature_id", "partner_id"))
-            table = [
-                [(ta & tb).sum(), (ta & ~tb).sum()], [(~ta & tb).sum(), (~ta & ~tb).sum()]
-            ]  # fmt: skip
-            exact = stats.fisher_exact(table, alternative="greater")[1]
-            assert row["p"] == pytest.approx(exact, abs=1e-9)
+            ta, tb = (by_unit["text"][:, i] for i in (f, partner))
+            chances = shared_by_chance(ta, tb, strata)
+            mean = chances @ np.arange(len(chances))
+            assert row["n_texts_both"] == (ta & tb).sum()
+            assert row["n_texts_expected"] == pytest.approx(mean, abs=1e-9)
+            tail = chances[int((ta & tb).sum()) :].sum()
+            assert row["p"] == pytest.approx(tail, rel=1e-9, abs=1e-12)
+            expected = mean if unit == "text" else a.sum() * b.sum() / n
+            assert row["lift"] == pytest.approx(both / expected, rel=1e-6)
+            assert row["pmi"] == pytest.approx(math.log(both / expected), abs=1e-6)
+            assert row["phi"] == pytest.approx(phis[unit][f, partner], abs=1e-6)
         assert (rows["q"] >= rows["p"]).all() and rows["q"].to_numpy().max() <= 1
         first = rows.sort("p")["p"][0]
         assert rows["q"].to_numpy().min() <= min(first * n_live * (n_live - 1), 1) + 1e-12
         # nobody with a higher phi is left out
-        phi = np.corrcoef(on.T.astype(float) + 0.0) if unit == "token" else None
-        if phi is not None:
-            for f in np.flatnonzero(on.any(axis=0)):
-                others = [b for b in range(48) if b != f and (on[:, f] & on[:, b]).any()]
-                expected = sorted(
-                    (phi[f, b] for b in others if phi[f, b] == phi[f, b]), reverse=True
-                )
-                own = rows.filter(pl.col("feature_id") == f).sort("rank")["phi"].to_numpy()
-                np.testing.assert_allclose(own, expected[:50], atol=1e-6)
+        for f in np.flatnonzero(on.any(axis=0)):
+            others = [b for b in range(48) if b != f and (on[:, f] & on[:, b]).any()]
+            known = [phis[unit][f, b] for b in others if np.isfinite(phis[unit][f, b])]
+            own = rows.filter(pl.col("feature_id") == f).sort("rank")["phi"].to_numpy()
+            np.testing.assert_allclose(own, sorted(known, reverse=True)[:50], atol=1e-6)
 
 
 def test_any_pair_is_counted_on_demand(
@@ -221,8 +240,17 @@ def test_any_pair_is_counted_on_demand(
 ) -> None:
     found = {r["unit"]: r for r in coactive_pair(rich, rich_run, "one", 7, 8).iter_rows(named=True)}
     stored = coactivation_partners(rich, rich_run, "one", 7, k=50).filter(pl.col("partner_id") == 8)
-    for name in ("n_both", "n_feature", "n_partner", "jaccard", "phi", "cosine"):
+    for name in ("n_both", "n_feature", "n_partner", "jaccard", "lift", "phi", "cosine"):
         assert found["token"][name] == pytest.approx(stored[name][0], rel=1e-5)
+    by_text = frame(
+        rich,
+        "SELECT * FROM coactivation WHERE sae_id = 'one' AND unit = 'text' AND feature_id = 7 "
+        "AND rank = 3",
+    ).row(0, named=True)
+    pair = coactive_pair(rich, rich_run, "one", 7, by_text["partner_id"]).row(1, named=True)
+    assert pair["n_expected"] == pytest.approx(by_text["n_texts_expected"], rel=1e-9)
+    for name in ("n_both", "n_feature", "n_partner", "jaccard", "lift", "pmi", "phi"):
+        assert pair[name] == pytest.approx(by_text[name], rel=1e-5), name
     a, b = z["one"][:, 7] != 0, z["one"][:, 9] != 0
     text = frame(
         rich,
