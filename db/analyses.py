@@ -49,6 +49,12 @@ EFAS = Table(
         Column("within", pa.float64(), "the correlation with window and position means taken off"),
         Column("within_low", pa.float64(), "lower end of its 95 % interval, clustered by text"),
         Column("within_high", pa.float64(), "upper end of the interval"),
+        Column(
+            "within_groups",
+            pa.list_(pa.float32()),
+            "what groups of texts (text_id modulo 20) add to within: runs over the same texts are "
+            "compared group by group; NULL where it is not tested",
+        ),
         Column("t", pa.float64(), f"t of within, clustered by text. {_TESTED}"),
         Column("p", pa.float64(), "two-sided p of t, degrees of freedom: n_texts less one"),
         Column("q", pa.float64(), "Benjamini-Hochberg q over the tested features of the SAE"),

@@ -17,6 +17,14 @@ from energylens.queries.matching import match
 from energylens.queries.matrices import Codes
 from energylens.queries.names import find_run
 from energylens.stats.multiple_tests import benjamini_hochberg
+from energylens.stats.paired import (
+    RateSums,
+    difference_of_means,
+    difference_of_rates,
+    fisher,
+    mcnemar,
+    paired_groups,
+)
 
 
 def compare_texts(store: Reader, run: str, other_run: str) -> pl.DataFrame:
@@ -82,7 +90,7 @@ def compare_runs(store: Store, run: str, other_run: str, k: int = 20) -> Compari
         energies=_energies(store, run, other_run, is_paired, unit),
         saes=saes,
         features=pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame(),
-        specialists=_specialists(store, run, other_run),
+        specialists=_specialists(store, run, other_run, is_paired),
     )
 
 
@@ -126,31 +134,17 @@ def _energies(store: Store, run: str, other_run: str, is_paired: bool, unit: str
 
 
 def _difference(x: np.ndarray, y: np.ndarray, is_paired: bool) -> dict[str, object]:
-    """Second less first, with a t interval: of paired differences, or Welch's."""
-    found: dict[str, object] = {
-        "n_texts": len(x),
-        "other_n_texts": len(y),
-        "mean": float(x.mean()) if len(x) else None,
-        "other_mean": float(y.mean()) if len(y) else None,
+    found = difference_of_means(x, y, is_paired)
+    numbers = {
+        "mean": float(x.mean()) if len(x) else np.nan,
+        "other_mean": float(y.mean()) if len(y) else np.nan,
+        "difference": found.value,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
     }
-    if min(len(x), len(y)) < 2:
-        return found | {"difference": None, "low": None, "high": None, "p": None}
-    if is_paired:
-        d = y - x
-        middle, error, df = d.mean(), d.std(ddof=1) / np.sqrt(len(d)), len(d) - 1
-    else:
-        vx, vy = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
-        middle, error = y.mean() - x.mean(), np.sqrt(vx + vy)
-        spread = vx**2 / (len(x) - 1) + vy**2 / (len(y) - 1)
-        df = (vx + vy) ** 2 / spread if spread > 0 else 1.0
-    reach = stats.t.ppf(0.975, df) * error
-    p = 2 * stats.t.sf(abs(middle / error), df) if error > 0 else None
-    return found | {
-        "difference": float(middle),
-        "low": float(middle - reach),
-        "high": float(middle + reach),
-        "p": None if p is None else float(p),
-    }
+    known = {name: None if np.isnan(value) else value for name, value in numbers.items()}
+    return {"n_texts": len(x), "other_n_texts": len(y), **known}
 
 
 def _features(
@@ -167,8 +161,9 @@ def _features(
         rates = _rate_tests(store, one.run_id, sae, other.run_id, other_sae, is_paired)
         table = compare_rates(store, one.run_id, sae, other.run_id, other_sae)
         table = table.join(rates, on="feature_id", how="left").with_columns(
-            other_feature_id=pl.col("feature_id"), **_efas_tests(table)
+            other_feature_id=pl.col("feature_id"), **_efas_tests(table, is_paired)
         )
+        table = table.drop("within_groups", "other_within_groups")
         table = table.sort("p_rate", "feature_id", nulls_last=True)
     elif is_paired and _same_tokens(one, other):
         table = matched_runs(store, one.run_id, sae, other.run_id, other_sae)
@@ -226,20 +221,22 @@ rates AS (
 paired AS (
     SELECT coalesce(a.feature_id, b.feature_id) AS feature_id,
         sum(coalesce(b.rate, 0) - coalesce(a.rate, 0)) AS d,
-        sum((coalesce(b.rate, 0) - coalesce(a.rate, 0)) ** 2) AS dd
+        sum((coalesce(b.rate, 0) - coalesce(a.rate, 0)) ** 2) AS dd,
+        count(*) FILTER (coalesce(b.rate, 0) <> coalesce(a.rate, 0)) AS n_other
     FROM (SELECT * FROM rates WHERE run_id = $run) AS a
     FULL JOIN (SELECT * FROM rates WHERE run_id = $other_run) AS b
         ON b.feature_id = a.feature_id AND b.text_id = a.text_id
     GROUP BY 1
 )
 SELECT coalesce(m.feature_id, p.feature_id) AS feature_id, m.s, m.ss, m.t, m.tt, p.d, p.dd,
+    m.n_active, p.n_other,
     (SELECT count(*) FROM sized WHERE run_id = $run) AS n,
     (SELECT count(*) FROM sized WHERE run_id = $other_run) AS m
 FROM (
     SELECT r.feature_id, sum(r.rate) FILTER (r.run_id = $run) AS s,
         sum(r.rate ** 2) FILTER (r.run_id = $run) AS ss,
         sum(r.rate) FILTER (r.run_id = $other_run) AS t,
-        sum(r.rate ** 2) FILTER (r.run_id = $other_run) AS tt
+        sum(r.rate ** 2) FILTER (r.run_id = $other_run) AS tt, count(*) AS n_active
     FROM rates AS r
     GROUP BY r.feature_id
 ) AS m
@@ -255,19 +252,9 @@ def _rate_tests(
     names = {"run": run, "sae": sae, "other_run": other_run, "other_sae": other_sae}
     rows = store.cursor().sql(_RATES, params=names).to_arrow_table()
     sums = {name: np.nan_to_num(rows[name].to_numpy().astype(float)) for name in rows.column_names}
-    n, m = sums["n"], sums["m"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if is_paired:
-            middle = sums["d"] / n
-            error = np.sqrt((sums["dd"] / n - middle**2) / (n - 1))
-            df = n - 1
-        else:
-            vx = (sums["ss"] / n - (sums["s"] / n) ** 2) / (n - 1)
-            vy = (sums["tt"] / m - (sums["t"] / m) ** 2) / (m - 1)
-            middle, error = sums["t"] / m - sums["s"] / n, np.sqrt(vx + vy)
-            df = (vx + vy) ** 2 / (vx**2 / (n - 1) + vy**2 / (m - 1))
-        t = np.where(error > 1e-12, middle / error, np.nan)
-    p = 2 * stats.t.sf(np.abs(t), df)
+    k = sums.pop("n_other") if is_paired else sums["n_active"]
+    kept = {name: sums[name] for name in ("n", "m", "s", "ss", "t", "tt", "d", "dd")}
+    middle, t, p = difference_of_rates(RateSums(**kept, k=k.astype(np.int64)), is_paired)
     return pl.DataFrame(
         {
             "feature_id": rows["feature_id"].to_numpy(),
@@ -279,25 +266,56 @@ def _rate_tests(
     ).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def _efas_tests(table: pl.DataFrame) -> dict[str, pl.Series]:
-    """z of the difference of the centred EFAS, taking both runs as independent."""
-    column = {
-        name: table[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        for name in ("within", "t", "other_within", "other_t")
-    }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.hypot(column["within"] / column["t"], column["other_within"] / column["other_t"])
-        z = (column["other_within"] - column["within"]) / error
-    p = 2 * stats.norm.sf(np.abs(z))
+def _efas_tests(table: pl.DataFrame, is_paired: bool) -> dict[str, pl.Series]:
+    """t of the difference of the centred EFAS: from groups of the same texts, or as of two
+    samples."""
+    if is_paired:
+        t, p = _paired_efas(table)
+    else:
+        within, its_t, other, other_t, n, m = (
+            table[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            for name in (
+                "within", "t", "other_within", "other_t", "n_efas_texts", "other_n_efas_texts",
+            )
+        )  # fmt: skip
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = (other - within) / np.hypot(within / its_t, other / other_t)
+        p = 2 * stats.t.sf(np.abs(t), np.minimum(n, m) - 1)
     return {
-        "z_efas": pl.Series(z).fill_nan(None),
+        "t_efas": pl.Series(t).fill_nan(None),
         "p_efas": pl.Series(p).fill_nan(None),
         "q_efas": pl.Series(benjamini_hochberg(p)).fill_nan(None),
     }
 
 
-def _specialists(store: Store, run: str, other_run: str) -> pl.DataFrame:
-    """Fisher's exact test of the best specialists' strong texts inside their category."""
+def _paired_efas(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    t, p = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    one, other = table["within_groups"], table["other_within_groups"]
+    lengths = one.list.len()
+    widest = lengths.max()
+    rows = np.flatnonzero(((lengths == widest) & (other.list.len() == widest)).fill_null(False))
+    if len(rows):
+        groups = (np.array(column.gather(rows).to_list(), dtype=float) for column in (one, other))
+        _, t[rows], p[rows] = paired_groups(*groups)
+    return t, p
+
+
+_STRONG = """
+SELECT x.text_id, $feature AS feature_id
+FROM feature_texts AS f
+JOIN texts AS x ON x.run_id = f.run_id AND x.text_id = f.text_id
+WHERE f.run_id = $run AND f.sae_id = $sae AND f.feature_id = $feature
+    AND x.category = $category AND f.mean_activation > 0
+    AND f.mean_activation >= 0.25 * (
+        SELECT max(g.mean_activation) FROM feature_texts AS g
+        WHERE g.run_id = $run AND g.sae_id = $sae AND g.feature_id = $feature
+    )
+"""
+
+
+def _specialists(store: Store, run: str, other_run: str, is_paired: bool) -> pl.DataFrame:
+    """The best specialists of both runs with a test of their strong texts inside the category:
+    McNemar's exact one over the same texts, else Fisher's."""
     places = compare_saes(store, run, other_run).select("sae_id", "other_sae_id", "hook_name")
     first, second = (call(store, "specialist_matrix", run=r) for r in (run, other_run))
     kept = ("feature_id", "score", "n_strong_in", "n_in", "auroc", "is_found")
@@ -313,10 +331,28 @@ def _specialists(store: Store, run: str, other_run: str) -> pl.DataFrame:
         )
         .sort("category", "hook_name", "sae_id", "other_sae_id")
     )
-    p = [
-        float(np.asarray(stats.fisher_exact([[a, n - a], [b, m - b]]))[1])
-        for a, n, b, m in table.select(
-            "n_strong_in", "n_in", "other_n_strong_in", "other_n_in"
-        ).iter_rows()
-    ]
-    return table.with_columns(p=pl.Series(p, dtype=pl.Float64))
+
+    def strong(row: dict[str, object], run_id: str, prefix: str) -> set[int]:
+        asked = {
+            "run": run_id,
+            "sae": row[f"{prefix}sae_id"],
+            "feature": row[f"{prefix}feature_id"],
+            "category": row["category"],
+        }
+        return {found[0] for found in store.cursor().execute(_STRONG, asked).fetchall()}
+
+    def p_of(row: dict[str, object]) -> float:
+        if not is_paired:
+            counts = [
+                (int(str(row[f"{o}n_strong_in"])), int(str(row[f"{o}n_in"])))
+                for o in ("", "other_")
+            ]
+            return fisher(*counts)
+        one, other = strong(row, run, ""), strong(row, other_run, "other_")
+        texts = sorted(one | other)
+        return mcnemar(*(np.array([t in held for t in texts], bool) for held in (one, other)))
+
+    p = np.array([p_of(row) for row in table.iter_rows(named=True)], dtype=float)
+    return table.with_columns(
+        p=pl.Series(p).fill_nan(None), q=pl.Series(benjamini_hochberg(p)).fill_nan(None)
+    )

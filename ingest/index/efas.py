@@ -46,7 +46,7 @@ _RANGE_CODES = 2_000_000
 """Codes of a range: with what is worked out of them, a few hundred bytes each."""
 _COLUMNS = (
     "n_active", "n_texts", "efas", "t_efas", "p_efas", "q_efas", "gate", "dose", "smd",
-    "attribution", "within", "within_low", "within_high", "t", "p", "q", "p_flip", "p_familywise",
+    "attribution", "within", "within_low", "within_high", "within_groups", "t", "p", "q", "p_flip", "p_familywise",
     "adjusted", "t_adjusted", "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
 )  # fmt: skip
 _CODES = """
@@ -207,7 +207,7 @@ class Study:
             },
             "t_efas": t_efas,
             "p_efas": p_efas,
-            **_in_units(whole, found, sums.n_tokens),
+            **_in_units(whole, self._by_group(scores, size), found, sums.n_tokens),
             "t": whole.t,
             "p": whole.p,
             "p_flip": self.flips.p(scores, whole.t),
@@ -228,6 +228,12 @@ class Study:
         window, position = self.panel.window[codes.row], self.panel.position[codes.row]
         by_window, by_position = directions @ effects.window.T, directions @ effects.position.T
         return g + by_window[codes.feature, window] + by_position[codes.feature, position]
+
+    def _by_group(self, scores: Scores, size: int) -> np.ndarray:
+        """[features, groups]: scores summed over groups of texts."""
+        groups = np.zeros((size, int(self.panel.group.max(initial=0)) + 1))
+        np.add.at(groups, (scores.feature, self.panel.group[scores.text]), scores.score)
+        return groups
 
     def _of_efas(
         self,
@@ -355,14 +361,19 @@ def _some(scores: Scores, chosen: np.ndarray) -> Scores:
     return Scores(scores.feature[chosen], scores.text[chosen], scores.score[chosen])
 
 
-def _in_units(whole: ClusterT, found: Alignment, n_tokens: int) -> dict[str, np.ndarray]:
-    """The centred covariance and its 95 % interval, in the units of a correlation."""
+def _in_units(
+    whole: ClusterT, groups: np.ndarray, found: Alignment, n_tokens: int
+) -> dict[str, np.ndarray]:
+    """The centred covariance, its 95 % interval and its parts, in the units of a correlation."""
     with np.errstate(divide="ignore", invalid="ignore"):
         unit = n_tokens * found.std_activation * found.std_gradient
         return {
             "within": whole.total / unit,
             "within_low": whole.low / unit,
             "within_high": whole.high / unit,
+            "within_groups": np.where(np.isnan(whole.t), np.nan, 1.0)[:, None]
+            * groups
+            / unit[:, None],
         }
 
 
@@ -375,6 +386,10 @@ def _named(run: RunInfo, sae: SaeInfo, variant: str, columns: dict[str, np.ndarr
 def _nullable(values: np.ndarray) -> pa.Array:
     if values.dtype == object:
         return pa.array(values, pa.string())
+    if values.ndim == 2:
+        is_known = ~np.isnan(values[:, :1].ravel())
+        lists = [row if known else None for row, known in zip(values, is_known, strict=True)]
+        return pa.array(lists, pa.list_(pa.float32()))
     if values.dtype.kind == "f":
         return pa.array(values, mask=np.isnan(values))
     return pa.array(values)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from energylens.db.provenance import SaeInfo
+from energylens.stats.clusters import N_GROUPS
 from energylens.stats.two_way import TwoWay, two_way
 
 SCALAR_VARIANTS = ("position", "energy")
@@ -61,6 +62,9 @@ class Panel:
     """Which of the texts each window is of, from 0."""
     half: np.ndarray
     """text_id modulo 2, of the texts."""
+    group: np.ndarray
+    """Which of N_GROUPS groups each text is in: its text_id modulo N_GROUPS, empty groups left
+    out."""
     categories: list[str]
     category: np.ndarray
     """Of the texts; -1 where one has none."""
@@ -127,6 +131,7 @@ def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Pan
         position=columns["pos"],
         text=text,
         half=text_ids % 2,
+        group=np.unique(text_ids % N_GROUPS, return_inverse=True)[1],
         categories=categories,
         category=np.array([-1 if c is None else number[c] for c in of_text], dtype=np.int64),
         covariates=np.stack([ones, columns["pos"], frequency, columns["energy"]], axis=1),

@@ -4,8 +4,9 @@
 CREATE OR REPLACE MACRO efas_ranking(
     run VARCHAR, sae VARCHAR, of_variant VARCHAR := 'lens', k BIGINT := 20
 ) AS TABLE
-SELECT e.feature_id, e.efas, e.t_efas, e.p_efas, e.q_efas, e.within, e.within_low, e.within_high, e.t, e.p, e.q, e.p_flip,
-    e.p_familywise, e.gate, e.dose, e.smd, e.attribution, e.adjusted, e.n_active, e.n_texts,
+SELECT e.feature_id, e.efas, e.t_efas, e.p_efas, e.q_efas, e.within, e.within_low, e.within_high,
+    e.t, e.p, e.q, e.p_flip, e.p_familywise, e.gate, e.dose, e.smd, e.attribution,
+    e.adjusted, e.n_active, e.n_texts,
     f.top_category, f.is_dense, l.description AS label
 FROM efas AS e
 JOIN features AS f ON f.run_id = run AND f.sae_id = sae AND f.feature_id = e.feature_id

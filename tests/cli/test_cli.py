@@ -315,7 +315,7 @@ def test_efas_beyond_the_ingest(rich_path: Path, tmp_path: Path) -> None:
     )
     rows = [json.loads(line) for line in asked.stdout.splitlines()]
     assert [row["feature_id"] for row in rows] == [7, 8]
-    assert set(rows[0]) == {"feature_id", "spearman", "p_window", "n_windows_moved", "p_shift"}
+    assert set(rows[0]) == {"feature_id", "spearman", "p_text", "n_texts_moved", "p_shift"}
     added = run("efas", store, run_id, "one", "--variant", "calibration")
     assert "n_discoveries" in added.stdout
     assert "sound" in run("verify", store).stderr

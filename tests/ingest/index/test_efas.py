@@ -21,7 +21,7 @@ from energylens.lens.saes import load_saes
 from energylens.queries.catalog import open_catalog
 from tests.conftest import make_sae, make_store
 
-N_TEXTS = 40
+N_TEXTS = 48
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def dense_config(
     generator = np.random.default_rng(0)
     lines = []
     for number in range(N_TEXTS):
-        text = " ".join(generator.choice(words, generator.integers(3, 14)))
+        text = " ".join(generator.choice(words, generator.integers(3, 22)))
         category = f', "category": "{"ab"[number % 2]}"' if number % 5 else ""
         lines.append(f'{{"text": "{text}"{category}}}\n')
     (root / "texts.jsonl").write_text("".join(lines))
@@ -70,8 +70,8 @@ def tokens(dense: Store) -> pl.DataFrame:
     """The valid tokens."""
     return frame(
         dense,
-        "SELECT t.*, y.category FROM tokens t JOIN contexts c USING (run_id, context_id) "
-        "JOIN texts y USING (run_id, text_id) "
+        "SELECT t.*, y.category, c.text_id FROM tokens t "
+        "JOIN contexts c USING (run_id, context_id) JOIN texts y USING (run_id, text_id) "
         "WHERE NOT is_masked AND energy IS NOT NULL ORDER BY token_index",
     )
 
@@ -115,8 +115,12 @@ def two_way_residual(values: np.ndarray, tokens: pl.DataFrame) -> np.ndarray:
     return values - dummies @ np.linalg.lstsq(dummies, values, rcond=None)[0]
 
 
-def robust_t(scores: np.ndarray, window: np.ndarray) -> np.ndarray:
-    sums = np.stack([scores[window == j].sum(axis=0) for j in np.unique(window)])
+def by_text(scores: np.ndarray, text: np.ndarray) -> np.ndarray:
+    return np.stack([scores[text == j].sum(axis=0) for j in np.unique(text)])
+
+
+def robust_t(scores: np.ndarray, text: np.ndarray) -> np.ndarray:
+    sums = by_text(scores, text)
     with np.errstate(invalid="ignore"):
         return sums.sum(axis=0) / np.sqrt(np.square(sums).sum(axis=0))
 
@@ -140,43 +144,66 @@ def test_every_number_equals_the_dense_formula(
         smd = (g[on, f].mean() - g[~on, f].mean()) / g[:, f].std()
         assert row["smd"] == pytest.approx(smd, abs=1e-5)
         assert row["attribution"] == pytest.approx((z[:, f] * g[:, f]).sum() / n, abs=1e-6)
-        assert row["n_windows"] == tokens.filter(pl.Series(on))["context_id"].n_unique()
+        assert row["n_texts"] == tokens.filter(pl.Series(on))["text_id"].n_unique()
     assert some > 30
 
 
-def test_the_default_test_is_two_way_demeaned_and_clustered(
+def test_the_default_test_is_two_way_demeaned_and_clustered_by_text(
     dense: Store, tokens: pl.DataFrame, z: np.ndarray, g: np.ndarray
 ) -> None:
     rows = efas(dense)
-    window = tokens["context_id"].to_numpy()
-    expected = robust_t(z * two_way_residual(g, tokens), window)
+    text = tokens["text_id"].to_numpy()
+    scores = z * two_way_residual(g, tokens)
+    expected = robust_t(scores, text)
     found = column(rows, "t")
     tested = ~np.isnan(found)
-    assert tested.sum() > 20
+    assert tested.sum() > 20 and len(np.unique(text)) < tokens["context_id"].n_unique()
     np.testing.assert_allclose(found[tested], expected[tested], rtol=1e-4, atol=1e-5)
-    p = 2 * stats.t.sf(np.abs(found), len(np.unique(window)) - 1)
+    n_active, n_texts = column(rows, "n_active"), column(rows, "n_texts")
+    p = 2 * stats.t.sf(np.abs(found), n_texts - 1)
     np.testing.assert_allclose(column(rows, "p")[tested], p[tested], rtol=1e-9)
     q = stats.false_discovery_control(p[tested])
     np.testing.assert_allclose(column(rows, "q")[tested], q, rtol=1e-9)
-    n_active, n_windows = column(rows, "n_active"), column(rows, "n_windows")
-    assert (tested == ((n_active >= 30) & (n_windows >= 5))).all()
+    assert (tested == ((n_active >= 30) & (n_texts >= 10))).all()
     assert np.isnan(column(rows, "q")[~tested]).all()
-    middle = (z * two_way_residual(g, tokens)).mean(axis=0) / (z.std(axis=0) * g.std(axis=0))
+    unit = len(tokens) * z.std(axis=0) * g.std(axis=0)
+    sums = by_text(scores, text)
+    middle, n = sums.sum(axis=0) / unit, len(sums)
     np.testing.assert_allclose(column(rows, "within")[tested], middle[tested], rtol=1e-4, atol=1e-6)
-    low, high = column(rows, "within_low"), column(rows, "within_high")
-    crosses = (low <= 0) & (high >= 0)
-    assert (crosses[tested] == (p[tested] >= 0.05)).all()
+    reach = stats.t.ppf(0.975, n_texts - 1) * sums.std(axis=0, ddof=1) * np.sqrt(n) / unit
+    for name, sign in (("within_low", -1), ("within_high", 1)):
+        bound = middle + sign * reach
+        np.testing.assert_allclose(
+            column(rows, name)[tested], bound[tested], rtol=1e-3, atol=1e-5, err_msg=name
+        )
 
 
-def test_each_half_is_demeaned_on_its_own(
+def test_the_plain_correlation_has_a_test_of_its_own(
     dense: Store, tokens: pl.DataFrame, z: np.ndarray, g: np.ndarray
 ) -> None:
     rows = efas(dense)
+    text = tokens["text_id"].to_numpy()
+    t = robust_t((z - z.mean(axis=0)) * (g - g.mean(axis=0)), text)
+    found = column(rows, "t_efas")
+    tested = ~np.isnan(found)
+    assert (tested == ~np.isnan(column(rows, "t"))).all()
+    np.testing.assert_allclose(found[tested], t[tested], rtol=1e-4, atol=1e-5)
+    same_sign = np.sign(found[tested]) == np.sign(column(rows, "efas")[tested])
+    assert same_sign.all(), "a statistic and its t never contradict each other"
+    p = 2 * stats.t.sf(np.abs(found), len(np.unique(text)) - 1)
+    np.testing.assert_allclose(column(rows, "p_efas")[tested], p[tested], rtol=1e-9)
+    q = stats.false_discovery_control(p[tested])
+    np.testing.assert_allclose(column(rows, "q_efas")[tested], q, rtol=1e-9)
+
+
+def test_each_half_holds_whole_texts(
+    dense: Store, tokens: pl.DataFrame, z: np.ndarray, g: np.ndarray
+) -> None:
+    rows = efas(dense)
+    scores = z * two_way_residual(g, tokens)
     for half, name in enumerate(("t_even", "t_odd")):
-        own = (tokens["context_id"] % 2 == half).to_numpy()
-        part = tokens.filter(pl.Series(own))
-        scores = z[own] * two_way_residual(g[own], part)
-        expected = robust_t(scores, part["context_id"].to_numpy())
+        own = (tokens["text_id"] % 2 == half).to_numpy()
+        expected = robust_t(scores[own], tokens["text_id"].to_numpy()[own])
         found = column(rows, name)
         tested = ~np.isnan(found)
         assert tested.sum() > 10
@@ -199,7 +226,7 @@ def test_adjustment_takes_off_position_frequency_and_energy(
         assert found[f] == pytest.approx(stats.pearsonr(rz[:, f], rg[:, f])[0], abs=1e-5)
     t = column(rows, "t_adjusted")
     tested = ~np.isnan(t)
-    expected = robust_t(z * rg, tokens["context_id"].to_numpy())
+    expected = robust_t(z * rg, tokens["text_id"].to_numpy())
     np.testing.assert_allclose(t[tested], expected[tested], rtol=1e-4, atol=1e-5)
 
 
@@ -231,8 +258,8 @@ def test_categories_have_their_own_correlation(
             assert row["efas"] == pytest.approx(expected, abs=1e-5)
         if row["t"] is not None:
             n_tested += 1
-            window = tokens["context_id"].to_numpy()[own]
-            assert row["t"] == pytest.approx(robust_t(scores[own, f], window), rel=1e-3, abs=1e-4)
+            text = tokens["text_id"].to_numpy()[own]
+            assert row["t"] == pytest.approx(robust_t(scores[own, f], text), rel=1e-3, abs=1e-4)
     assert n_tested > 10
 
 
@@ -353,14 +380,12 @@ def test_tests_on_request_see_every_token(
     run_id = dense.runs[0].info.run_id
     live = [f for f in range(48) if (z[:, f] != 0).sum() > 20][:4]
     found = resample_features(
-        dense_path, run_id, "resid", live, ("spearman", "window", "shift"), "lens", 99, Progress()
+        dense_path, run_id, "resid", live, ("spearman", "text", "shift"), "lens", 99, Progress()
     )
     for f, r in zip(live, found["spearman"], strict=True):
         assert r == pytest.approx(float(np.asarray(stats.spearmanr(z[:, f], g[:, f]))[0]), abs=1e-4)
-    assert found["n_windows_moved"][0] > 5
-    assert (
-        found["p_window"].is_between(0.01, 1).all() and found["p_shift"].is_between(0.01, 1).all()
-    )
+    assert found["n_texts_moved"][0] >= 10
+    assert found["p_text"].is_between(0.01, 1).all() and found["p_shift"].is_between(0.01, 1).all()
 
 
 def test_what_cannot_be_asked_is_said(
