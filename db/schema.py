@@ -132,12 +132,18 @@ SAES = Table(
         Column(
             "ce_loss_score",
             pa.float64(),
-            "CE loss recovered: (zero-ablated - with SAE) / (zero-ablated - clean)",
+            "CE loss recovered: (zero-ablated - with SAE) / (zero-ablated - clean); NULL where "
+            "zeros in its place cost the model less than 0.01 nats a token: a share of nothing",
         ),
         Column("n_dead", pa.int64(), "features silent on the gate's sample"),
         Column("n_dense", pa.int64(), "features active on more than 10 % of the gate's sample"),
         Column("gate_tokens", pa.int64(), "tokens the gate measured on"),
-        Column("gate", pa.string(), "passed; or overridden, and why it would have been refused"),
+        Column(
+            "gate",
+            pa.string(),
+            "passed, and why there is no CE score where there is none; or overridden, and why it "
+            "would have been refused",
+        ),
     ),
 )
 TEXTS = Table(
@@ -299,7 +305,7 @@ GRADIENT_POSITIONS = Table(
     (
         *_PANEL,
         Column("shard", pa.int32(), "the shard summed over"),
-        Column("half", pa.int16(), "context_id modulo 2: EFAS is selected on one, shown on both"),
+        Column("half", pa.int16(), "context_id modulo 2; sums of both are what is used"),
         Column("pos", pa.int32(), "position in the context"),
         Column("n_tokens", pa.int32(), f"tokens summed {_VALID}"),
         Column("sum_gradient", pa.list_(pa.float64()), "sum of dE/dh, d_model numbers"),

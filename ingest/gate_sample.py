@@ -9,7 +9,14 @@ import torch
 from energylens.ingest.corpus import Context, Corpus, CorpusPlan
 from energylens.ingest.measure import Instruments
 from energylens.lens.batching import batches, pad
-from energylens.lens.gate import GateResult, GateSums, ce_losses, encode_tokens, reconstruct_tokens
+from energylens.lens.gate import (
+    GateResult,
+    GateSums,
+    ce_losses,
+    ce_score,
+    encode_tokens,
+    reconstruct_tokens,
+)
 from energylens.lens.models import run_hooks
 from energylens.lens.pieces import special_ids
 from energylens.lens.saes import Sae, check_fit
@@ -41,7 +48,7 @@ def run_gate(corpus: Corpus, plan: CorpusPlan, instruments: Instruments) -> Gate
     """
     model = instruments.model
     sums = {sae.sae_id: GateSums(sae.d_sae) for sae in instruments.saes}
-    losses = {sae.sae_id: np.zeros(3) for sae in instruments.saes}
+    losses = {sae.sae_id: np.zeros(4) for sae in instruments.saes}
     norms: list[list[np.ndarray]] = [[] for _ in instruments.hooks]
     n_ce = 0
     names = {*instruments.hooks, *(sae.target_hook for sae in instruments.saes)}
@@ -58,7 +65,7 @@ def run_gate(corpus: Corpus, plan: CorpusPlan, instruments: Instruments) -> Gate
         for sae in instruments.saes:
             _add(sae, sums[sae.sae_id], cache, mask, counted)
             if n_ce < CE_TOKENS:
-                losses[sae.sae_id] += np.array(ce_losses(model, sae, ids, mask)[:3])
+                losses[sae.sae_id] += np.array(ce_losses(model, sae, ids, mask))
         n_ce += int(mask.sum())
     return GateReport(
         results={
@@ -86,8 +93,8 @@ def _add(
 
 
 def _score(losses: np.ndarray) -> float | None:
-    clean, with_sae, ablated = (float(loss) for loss in losses)
-    return None if ablated == clean else (ablated - with_sae) / (ablated - clean)
+    clean, with_sae, ablated, n = (float(loss) for loss in losses)
+    return ce_score(clean, with_sae, ablated, int(n))
 
 
 def _sample_batches(

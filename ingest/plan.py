@@ -22,7 +22,7 @@ from energylens.ingest.gate_sample import GateReport, run_gate
 from energylens.ingest.hub_texts import PREFIX, pinned
 from energylens.ingest.measure import Instruments
 from energylens.ingest.names import check_run_id, named_apart
-from energylens.lens.gate import GateResult
+from energylens.lens.gate import LEAST_COST, GateResult
 from energylens.lens.gradients import VARIANTS, Variant
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.lens.routers import find_routers, routing_gap
@@ -200,7 +200,11 @@ def _of_identity(run: RunInfo, identity: str, store: Path) -> RunInfo:
 
 
 def _verdict(sae: Sae, result: GateResult) -> str:
-    return "passed" if result.refusal is None else f"overridden: {sae.sae_id}: {result.refusal}"
+    if result.refusal is not None:
+        return f"overridden: {sae.sae_id}: {result.refusal}"
+    if result.ce_loss_score is None:
+        return f"passed; no CE recovered: zeros cost less than {LEAST_COST} nats a token here"
+    return "passed"
 
 
 def _refuse(verdicts: Sequence[str], accepted: bool) -> None:

@@ -21,6 +21,8 @@ MAX_FVU = 0.7
 """Above this an SAE explains so little that hook, model or scaling must be wrong."""
 L0_FACTOR = 3.0
 """How far L0 may be from the declared one, as a factor either way."""
+LEAST_COST = 0.01
+"""Nats a token that zeros must cost for the share an SAE recovers of them to mean anything."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class GateResult:
     n_dense: int
     n_tokens: int
     ce_loss_score: float | None
-    """None where the model's loss does not depend on the hook or no next token was there."""
+    """None where zeros in the hook's place cost the model nothing or no next token was there."""
     refusal: str | None
     """Why the SAE should not be used; None where nothing speaks against it."""
 
@@ -99,6 +101,13 @@ def _refusal(fvu: float, l0: float, declared_l0: float | None) -> str | None:
             "training was short and its thresholds have not converged"
         )
     return None
+
+
+def ce_score(clean: float, with_sae: float, ablated: float, n: int) -> float | None:
+    """Share of the loss that zeros cost which the SAE recovers, from sums over n tokens; None where
+    zeros cost less than LEAST_COST a token: a share of nothing can be any number."""
+    cost = ablated - clean
+    return (ablated - with_sae) / cost if cost >= LEAST_COST * n and n > 0 else None
 
 
 def encode_tokens(

@@ -46,8 +46,8 @@ _RANGE_CODES = 2_000_000
 """Codes of a range: with what is worked out of them, a few hundred bytes each."""
 _COLUMNS = (
     "n_active", "n_texts", "efas", "t_efas", "p_efas", "q_efas", "gate", "dose", "smd",
-    "attribution", "within", "within_low", "within_high", "within_groups", "t", "p", "q", "p_flip", "p_familywise",
-    "adjusted", "t_adjusted", "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
+    "attribution", "within", "within_low", "within_high", "within_groups", "t", "p", "q", "p_flip",
+    "p_familywise", "adjusted", "t_adjusted", "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
 )  # fmt: skip
 _CODES = """
 SELECT c.feature_id, c.token_index, c.activation, c.g_lens, c.g_own, c.g_total, c.g_calibration

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from energylens.lens.gate import GateSums, ce_losses
+from energylens.lens.gate import GateSums, ce_losses, ce_score
 from energylens.lens.models import LanguageModel
 from energylens.lens.saes import load_saes
 from tests.conftest import D_MODEL, VOCAB, make_sae
@@ -122,3 +122,13 @@ def test_ce_losses_equal_runs_with_the_stream_replaced_by_hand(
     assert found[2] == pytest.approx(loss_with(torch.zeros_like), rel=1e-5)
     assert found[3] == int(mask[:, 1:].sum())
     assert found[0] != pytest.approx(found[1], rel=1e-3)
+
+
+def test_a_share_of_nothing_has_no_value() -> None:
+    """Zeros that help, or cost next to nothing, leave nothing of which an SAE could recover a
+    share: 2.6 would be printed for a bad SAE."""
+    assert ce_score(300.0, 310.0, 400.0, 100) == pytest.approx(0.9)
+    assert ce_score(300.0, 299.0, 400.0, 100) == pytest.approx(1.01)
+    assert ce_score(300.0, 316.0, 290.0, 100) is None
+    assert ce_score(300.0, 301.0, 300.5, 100) is None
+    assert ce_score(0.0, 0.0, 0.0, 0) is None

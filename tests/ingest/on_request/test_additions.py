@@ -77,7 +77,7 @@ def test_vectors_and_an_sae_equal_those_of_an_ingest(
         state = store.run(plain)
         assert state.n_complete == state.info.n_shards == n_shards
         (gate,) = [s for s in state.info.saes if s.sae_id == "later"]
-        assert gate.gate == "passed" and gate.fvu is not None and gate.fvu < 0.1
+        assert gate.gate.startswith("passed") and gate.fvu is not None and gate.fvu < 0.1
     features = read(path, "features", plain, "sae_id", "feature_id")
     assert features.filter(pl.col("sae_id") == "later").height == 48
 
