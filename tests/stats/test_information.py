@@ -6,13 +6,13 @@ from scipy import stats
 
 from energylens.stats.coactivation import clusters, top_by_row
 from energylens.stats.information import (
+    dealt,
     entropy,
     informed,
     mutual_information,
     omega_squared,
     partial_spearman,
-    rotated_windows,
-    shuffled_groups,
+    rotated,
 )
 from energylens.stats.multiple_tests import benjamini_hochberg
 from energylens.stats.routing_paths import Walks, find_circuits
@@ -31,21 +31,21 @@ def test_mutual_information_is_the_divergence_from_independence() -> None:
 
 
 def test_the_bias_of_small_samples_is_taken_off() -> None:
-    everywhere = np.zeros(500, dtype=np.int64)
-    found = informed(A, B, shuffled_groups(A, everywhere), 400)
+    each, same = np.arange(500), np.zeros(500, dtype=np.int64)
+    found = informed(A, B, dealt(A, B, each), 400)
     bias = 3 * 5 / (2 * 500 * np.log(2))  # Miller and Madow's
     assert found.expected == pytest.approx(bias, rel=0.1)
     assert found.observed > 0 and abs(found.adjusted) < 0.01 and found.p > 0.01
     mixed = np.where(GENERATOR.random(500) < 0.5, A, B % 4)
-    own = informed(mixed, A, shuffled_groups(mixed, everywhere), 400)
+    own = informed(mixed, A, dealt(mixed, A, each), 400)
     assert own.adjusted > 0.2 and own.p < 0.01
-    assert np.isnan(informed(A, everywhere, shuffled_groups(A, everywhere), 9).normalized)
+    assert np.isnan(informed(A, same, dealt(A, same, each), 9).normalized)
 
 
 def test_conditional_information_is_the_mean_over_groups() -> None:
     given = GENERATOR.integers(0, 3, 500)
     label = (A + given) % 4
-    found = informed(A, label, shuffled_groups(A, given), 50, given=given)
+    found = informed(A, label, rotated(A, label, np.zeros_like(A), given), 50, given=given)
     expected = sum(
         (given == g).mean() * mutual_information(A[given == g], label[given == g]) for g in range(3)
     )
@@ -55,15 +55,41 @@ def test_conditional_information_is_the_mean_over_groups() -> None:
 
 def test_draws_keep_what_they_must() -> None:
     generator = np.random.default_rng(1)
-    group = np.repeat([0, 1, 2], [100, 150, 250])
-    drawn = shuffled_groups(A, group)(generator)
-    for g in range(3):
-        assert sorted(drawn[group == g]) == sorted(A[group == g])
-    assert (drawn != A).any()
-    rotated = rotated_windows(A, group)(generator)
-    for g in range(3):
-        own = A[group == g]
-        assert any((np.roll(own, s) == rotated[group == g]).all() for s in range(len(own)))
+    text = np.repeat(np.arange(3), [100, 150, 250])
+    given = GENERATOR.integers(0, 3, 500)
+    for group, draw in (
+        (text, rotated(A, B, text)),
+        (text * 3 + given, rotated(A, B, text, given)),
+    ):
+        moved, label = draw(generator)
+        assert (moved != A).any() and (label == B).all()
+        for g in np.unique(group):
+            own = A[group == g]
+            assert any((np.roll(own, s) == moved[group == g]).all() for s in range(len(own)))
+    category = np.array([7, 7, 2])
+    seen = set()
+    for _ in range(40):
+        choice, label = dealt(A, category[text], text)(generator)
+        assert (choice == A).all()
+        of_text = [np.unique(label[text == t]).tolist() for t in range(3)]
+        assert sorted(of_text) == [[2], [7], [7]]
+        seen.add(of_text.index([2]))
+    assert seen == {0, 1, 2}
+
+
+def test_a_category_that_a_few_texts_share_is_no_information_beyond_the_token() -> None:
+    """Texts that keep to a choice of their own: their categories, dealt, tell nothing."""
+    rejected = []
+    for seed in range(60):
+        generator = np.random.default_rng([seed, 5])
+        text = np.repeat(np.arange(24), generator.integers(10, 60, 24))
+        vocab = generator.integers(0, 12, len(text))
+        own = generator.integers(0, 4, 24)[text]
+        choice = np.where(generator.random(len(text)) < 0.4, own, vocab % 4)
+        category = (generator.permutation(24) % 3)[text]
+        found = informed(choice, category, dealt(choice, category, text), 99, given=vocab)
+        rejected.append(found.p <= 0.05)
+    assert stats.binomtest(sum(rejected), 60, 0.05, "greater").pvalue > 0.01
 
 
 def test_partial_spearman_is_a_correlation_of_residual_ranks() -> None:
@@ -79,15 +105,13 @@ def test_partial_spearman_is_a_correlation_of_residual_ranks() -> None:
     assert np.isnan(constant.r) and np.isnan(constant.p)
 
 
-def test_partial_spearman_holds_its_level_under_windows_that_share_a_level() -> None:
+def test_partial_spearman_holds_its_level_under_texts_that_share_a_level() -> None:
     generator = np.random.default_rng(3)
-    window = np.repeat(np.arange(40), 20)
+    text = np.repeat(np.arange(40), 20)
     rejected = []
     for _ in range(200):
-        x, y = (
-            generator.standard_normal(40)[window] + generator.standard_normal(800) for _ in "xy"
-        )
-        rejected.append(partial_spearman(x, y, np.zeros((800, 0)), window).p < 0.05)
+        x, y = (generator.standard_normal(40)[text] + generator.standard_normal(800) for _ in "xy")
+        rejected.append(partial_spearman(x, y, np.zeros((800, 0)), text).p < 0.05)
     assert np.mean(rejected) < 0.09
 
 
@@ -103,15 +127,15 @@ def test_omega_squared_is_the_textbooks_and_near_zero_by_chance() -> None:
 def test_circuits_are_counted_by_hand() -> None:
     generator = np.random.default_rng(2)
     choices = generator.integers(0, 2, (2000, 3))
-    window, vocab = np.repeat(np.arange(40), 50), generator.integers(0, 9, 2000)
+    text, vocab = np.repeat(np.arange(40), 50), generator.integers(0, 9, 2000)
     drop = generator.standard_normal((2000, 3))
-    drop[::50] = np.nan  # a token in each window has no next one
-    found = {c.choices: c for c in find_circuits(Walks(choices, window, vocab, drop), 3, 20, 50)}
+    drop[::50] = np.nan  # a token in each text has no next one
+    found = {c.choices: c for c in find_circuits(Walks(choices, text, vocab, drop), 3, 20)}
     assert len(found) == 8
     for path, circuit in found.items():
         on = (choices == path).all(axis=1)
         assert circuit.n_tokens == on.sum() and circuit.support == on.mean()
-        assert circuit.n_windows == len(np.unique(window[on]))
+        assert circuit.n_texts == len(np.unique(text[on]))
         singles = [(choices[:, i] == path[i]).mean() for i in range(3)]
         assert circuit.lift == pytest.approx(on.mean() / np.prod(singles))
         assert circuit.pmi == pytest.approx(np.log(circuit.lift))
@@ -121,7 +145,8 @@ def test_circuits_are_counted_by_hand() -> None:
         mean = np.nanmean(total)
         assert circuit.energy_drop == pytest.approx(np.nanmean(total[on]) - mean)
         known = on & np.isfinite(total)
-        sums = [(total - mean)[known & (window == j)].sum() for j in range(40)]
+        mine = np.where(known, total - total[known].mean(), 0.0)
+        sums = [mine[text == j].sum() for j in range(40)]
         error = np.sqrt(np.square(sums).sum()) / known.sum()
         assert circuit.energy_drop_error == pytest.approx(error)
         assert all(on[r] for r in circuit.rows)
@@ -131,12 +156,12 @@ def test_circuits_are_counted_by_hand() -> None:
 def test_short_rare_or_narrow_paths_are_left_out() -> None:
     choices = np.zeros((400, 2), dtype=np.int64)
     choices[:30] = 1  # too few tokens
-    choices[30:100] = 2  # one window only
+    choices[30:100] = 2  # one text only
     choices[100:200] = 3  # one vocabulary id only
-    window = np.concatenate([np.zeros(100, np.int64), np.arange(300) // 10])
+    text = np.concatenate([np.zeros(100, np.int64), np.arange(300) // 10])
     vocab = np.concatenate([np.arange(100), np.zeros(100, np.int64), np.arange(200)])
-    walks = Walks(choices, window, vocab, np.full((400, 2), np.nan))
-    assert [c.choices for c in find_circuits(walks, 2, 5, 50)] == [(0, 0)]
+    walks = Walks(choices, text, vocab, np.full((400, 2), np.nan))
+    assert [c.choices for c in find_circuits(walks, 2, 5)] == [(3, 3), (0, 0)]
 
 
 def test_top_by_row_skips_nan_and_orders_ties_by_column() -> None:
