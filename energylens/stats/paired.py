@@ -32,8 +32,8 @@ def difference_of_means(
     if is_paired:
         error, df = float((y - x).std(ddof=1) / np.sqrt(n)), n - 1.0
     else:
-        vx, vy = x.var(ddof=1) / n, y.var(ddof=1) / m
-        error, df = float(np.sqrt(vx + vy)), float(welch_degrees(vx, vy, n, m))
+        vx, vy = (np.asarray(v.var(ddof=1) / len(v)) for v in (x, y))
+        error, df = float(np.sqrt(vx + vy)), float(welch_degrees(vx, vy, float(n), float(m)))
     reach = float(stats.t.ppf(0.975, df)) * error
     p = 2 * float(stats.t.sf(abs(middle) / error, df)) if error > 0 else np.nan
     return Difference(middle, middle - reach, middle + reach, p)
