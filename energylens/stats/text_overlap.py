@@ -53,7 +53,7 @@ def stratify(present: sparse.csr_matrix, n_tokens: Int[np.ndarray, " n_texts"]) 
     n = int(of_text.max(initial=0)) + 1
     shape = (n, len(of_text))
     pool = sparse.csr_matrix((np.ones(len(of_text)), (of_text, np.arange(len(of_text)))), shape)
-    counts = np.asarray((pool @ present).todense()).T
+    counts = sparse.csr_matrix(pool @ present).toarray().T
     return Strata(of_text, np.bincount(of_text, minlength=n), np.ascontiguousarray(counts))
 
 

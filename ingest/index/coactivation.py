@@ -125,9 +125,12 @@ class _Counted:
             add_product(dots, z[:, first:end], z)
         add_product(texts, self.by_text[:, first:end], self.by_text)
         for slab in slabs(end - first):
-            counts = (x[slab].astype(np.float64) for x in (texts, tokens, dots))
             low = first + slab.start
-            part = (low, *counts, expected_shared(self.strata, low, first + slab.stop))
+            n_texts, n_tokens, products = (
+                x[slab].astype(np.float64) for x in (texts, tokens, dots)
+            )
+            expected = expected_shared(self.strata, low, first + slab.stop)
+            part = (low, n_texts, n_tokens, products, expected)
             yield "text", self._partners(*part, by_text=True)
             yield "token", self._partners(*part, by_text=False)
 
