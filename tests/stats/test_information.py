@@ -161,7 +161,7 @@ def test_short_rare_or_narrow_paths_are_left_out() -> None:
     text = np.concatenate([np.zeros(100, np.int64), np.arange(300) // 10])
     vocab = np.concatenate([np.arange(100), np.zeros(100, np.int64), np.arange(200)])
     walks = Walks(choices, text, vocab, np.full((400, 2), np.nan))
-    assert [c.choices for c in find_circuits(walks, 2, 5)] == [(3, 3), (0, 0)]
+    assert [c.choices for c in find_circuits(walks, 2, 5)] == [(0, 0), (3, 3)]
 
 
 def test_top_by_row_skips_nan_and_orders_ties_by_column() -> None:

@@ -72,7 +72,7 @@ def test_a_store_without_signal_shows_none(build: Build, kind: str) -> None:
         ).to_numpy().sum() <= 1
 
 
-@pytest.mark.parametrize(("strength", "least"), [(0.7, 2), (3.0, 16), (-3.0, 16)])
+@pytest.mark.parametrize(("strength", "least"), [(0.7, 2), (3.0, 12), (-3.0, 12)])
 def test_planted_efas_is_recovered_with_its_sign(build: Build, strength: float, least: int) -> None:
     with build(plant_efas(unrelated("bursty+topic,ar+topic", seed=1), strength)) as store:
         ranked = efas_ranking(store, RUN, SAE, k=F)
@@ -153,7 +153,7 @@ def test_a_planted_circuit_is_found_and_lexical_routing_is_not_taken_for_one(bui
     world.z[:, 0] = np.where(world.choices[:, 1] == 1, 2.0, 0.0)
     with build(world) as store:
         paths = routing_paths(store, RUN, over_layers=3)
-        assert paths["choices"][0].to_list() == [3, 1, 2] and paths["z"][0] > 8
+        assert paths["choices"][0].to_list() == [3, 1, 2] and paths["t"][0] > 8
         assert paths["q"][0] < 1e-6 and paths["n_tokens"][0] >= (on_path & VALID).sum()
         found = frame(store, "SELECT * FROM routing_circuits WHERE n_layers = 2")
         assert found["markov_lift"].to_list() == pytest.approx([1.0] * len(found))
