@@ -161,7 +161,7 @@ async def test_routing_turns_from_choices_to_paths_to_features(
         steps += ["·"] * (len(layers) - len(steps))
         assert d.lines[1].split()[: len(layers)] == [f"L{layer}" for layer in layers]
         assert d.lines[2].split()[: len(layers)] == steps
-        assert f"{path['z']:.2f}" in d.lines[2]
+        assert f"{path['t']:.2f}" in d.lines[2]
         await d.press("enter")
         token = path_tokens(rich, rich_run, path["first_layer"], path["choices"])["token"][0]
         assert token.strip() in d.text
