@@ -22,6 +22,8 @@ from energylens.queries.catalog import write_catalog
 
 LEAST_ACTIVE = 20
 """Features active on fewer valid tokens are not sampled."""
+SIGNIFICANT = 0.05
+"""The q of EFAS below which a feature is sampled; controls are drawn from the rest."""
 PREDICTIONS = ("first_order", "gauss_newton", "trapezoid", "efas")
 
 _FEATURES = """
@@ -104,11 +106,12 @@ def sample(store: Store, run_id: str, sae_id: str, n_features: int, seed: int) -
     """
     names = {"run": run_id, "sae": sae_id, "least": LEAST_ACTIVE}
     known = store.cursor().execute(_FEATURES, names).fetchall()
-    chosen = [row for row in known if row[3] is not None and row[3] < 0.05]
-    rest = {row[0]: row for row in known if row[3] is not None and row[3] >= 0.05}
+    chosen = [row for row in known if row[3] is not None and row[3] < SIGNIFICANT]
+    rest = {row[0]: row for row in known if row[3] is not None and row[3] >= SIGNIFICANT}
     if not chosen:
         raise UsageError(
-            f"no feature of '{sae_id}' is active on {LEAST_ACTIVE} tokens with an EFAS of q < 0.05"
+            f"no feature of '{sae_id}' is active on {LEAST_ACTIVE} tokens with an EFAS of "
+            f"q < {SIGNIFICANT}"
         )
     generator = np.random.default_rng(seed)
     picked = generator.permutation(len(chosen))[:n_features]

@@ -13,6 +13,7 @@ from energylens.db.store import open_store
 from energylens.db.verify import verify_store
 from energylens.errors import CheckRefusedError, UsageError
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.on_request import causality
 from energylens.ingest.on_request.additions import add_sae, add_vectors
 from energylens.ingest.on_request.causality import agreements, measure_effects
 from energylens.ingest.plan import IngestConfig
@@ -119,8 +120,10 @@ def test_what_cannot_be_added_says_what_to_do(
 
 
 def test_measured_effects_are_stored_beside_the_rest_of_the_index(
-    tmp_path: Path, rich_path: Path
+    tmp_path: Path, rich_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A model of random weights and forty short texts have no discovery at q < 0.05."""
+    monkeypatch.setattr(causality, "SIGNIFICANT", 0.5)
     path = tmp_path / "rich.lens"
     shutil.copytree(rich_path, path)
     with open_store(path) as store:
