@@ -16,7 +16,6 @@ from energylens.errors import UsageError
 from energylens.ingest.on_request.another_gradient import add_variant, resample_features
 from energylens.ingest.plan import IngestConfig
 from energylens.ingest.progress import Progress
-from energylens.lens.models import LanguageModel
 from energylens.lens.saes import load_saes
 from energylens.queries.catalog import open_catalog
 from tests.conftest import make_sae, make_store
@@ -336,19 +335,6 @@ def test_without_energies_there_is_no_efas(tmp_path: Path, config: IngestConfig)
     with open_catalog(tmp_path / "s.lens") as store:
         assert frame(store, "SELECT * FROM efas").is_empty()
         assert frame(store, "SELECT * FROM codes WHERE g_lens IS NOT NULL").is_empty()
-
-
-@pytest.mark.parametrize("kind", ["standard", "topk", "jumprelu"])
-def test_write_directions_are_what_decoding_adds(
-    kind: str, gpt2: LanguageModel, tmp_path: Path
-) -> None:
-    import torch
-
-    make_sae(kind, "blocks.1.hook_resid_post").save_model(tmp_path / "x")
-    (sae,) = load_saes([str(tmp_path / "x")])
-    nothing = sae.module.decode(torch.zeros(1, 32))
-    one = sae.module.decode(torch.eye(32)) - nothing
-    torch.testing.assert_close(sae.write_directions, one)
 
 
 def test_a_gradient_added_later_is_the_one_an_ingest_would_have_kept(
