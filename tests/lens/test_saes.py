@@ -270,3 +270,12 @@ def test_published_activations_of_gpt2_small_res_jb() -> None:
         activation = sae.encode(cache[sae.hook_name])[0, :, 16899]
     assert 54.0 <= activation[2] <= 61.5
     assert activation[3] == pytest.approx(0.92, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["standard", "topk", "jumprelu"])
+def test_write_directions_are_what_decoding_adds(kind: str, tmp_path: Path) -> None:
+    make_sae(kind, HOOK).save_model(tmp_path / "x")
+    (sae,) = load_saes([str(tmp_path / "x")])
+    nothing = sae.module.decode(torch.zeros(1, 32))
+    one = sae.module.decode(torch.eye(32)) - nothing
+    torch.testing.assert_close(sae.write_directions, one)

@@ -1,5 +1,6 @@
 """Energies of texts and tokens, and the layers they settle at, against numpy on the raw tables."""
 
+from typing import Any
 
 import numpy as np
 import polars as pl

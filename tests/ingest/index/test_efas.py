@@ -393,8 +393,7 @@ def test_what_cannot_be_asked_is_said(
     with pytest.raises(UsageError, match="has no SAE 'none'; nearest: "):
         ask(1, sae="none")
     path = tmp_path / "x.lens"
-    texts = tmp_path / "t.jsonl"
-    shutil.copy(dense_config.texts, texts)
+    texts = Path(shutil.copy(dense_config.texts, tmp_path / "t.jsonl"))
     own = make_store(path, replace(dense_config, texts=str(texts)))
     texts.write_text('{"text": "something else"}\n')
     with pytest.raises(UsageError, match=r"the corpus of the run .* is not what lies at .*t.jsonl"):
