@@ -41,6 +41,7 @@ findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings
 	$(BIN)/python -m benchmarks.recomputation
 	$(BIN)/python -m benchmarks.mesa
+	$(BIN)/python -m benchmarks.architectures
 
 # A short form of docs/findings/routing.md: one seed, on the standard library's own source.
 reproduce-routing: $(INSTALLED)

@@ -47,6 +47,23 @@ class MissingExtraError(UsageError):
         )
 
 
+MODEL_PACKAGES = ("torch", "transformers", "transformer_lens", "sae_lens")
+"""What the extra `models` brings, as it is imported."""
+
+
+def why_no_models(error: ModuleNotFoundError) -> UsageError:
+    """Why models cannot be run here: the extra is not installed, or a module is missing for
+    another reason."""
+    name = error.name or ""
+    if name in MODEL_PACKAGES:
+        return MissingExtraError("models", name)
+    return UsageError(
+        f"models cannot be run here: the module '{name}' is missing ({error}), which the extra "
+        "'models' alone does not bring: an installation is damaged, or of another version; make "
+        f"it anew with: {install_command('models')}"
+    )
+
+
 def install_command(extra: str) -> str:
     """What installs an extra beside the Energy-Lens that runs, wherever that came from: its
     requirements by name, for neither a checkout nor a wheel may be at hand any more."""

@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from energylens.errors import MissingExtraError
+from energylens.errors import why_no_models
 
 if TYPE_CHECKING:
     from energylens.queries.face import OpenStore
@@ -21,7 +21,7 @@ class _Callable(ModuleType):
         try:
             from energylens.ingest.whole import ingest
         except ModuleNotFoundError as error:
-            raise MissingExtraError("models", error.name or "torch") from error
+            raise why_no_models(error) from error
         return ingest(*args, **options)
 
 

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from energylens.errors import MissingExtraError
+from energylens.errors import MODEL_PACKAGES, MissingExtraError
 
 
 def need_models() -> None:
@@ -11,6 +11,6 @@ def need_models() -> None:
     Raises:
         MissingExtraError: a package of the extra 'models' is not installed.
     """
-    for package in ("torch", "transformers", "transformer_lens", "sae_lens"):
+    for package in MODEL_PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError("models", package)

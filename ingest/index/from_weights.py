@@ -10,7 +10,7 @@ from energylens.db.index_files import IndexWriter, index_state
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, read_manifest
 from energylens.db.provenance import RunInfo, SaeInfo
-from energylens.errors import MissingExtraError, UsageError
+from energylens.errors import UsageError, why_no_models
 from energylens.ingest.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class FromWeights:
 
                 self._reader = WeightReader(self._run)
             except ModuleNotFoundError as error:
-                self._why_none = str(MissingExtraError("models", error.name or "torch"))
+                self._why_none = str(why_no_models(error))
                 raise UsageError(self._why_none) from error
             except UsageError as error:
                 self._why_none = str(error)
