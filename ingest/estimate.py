@@ -31,8 +31,10 @@ class Estimate:
     trial_tokens: int
     """Tokens the trial ran on."""
     tokens_per_second: float
+    plan_seconds: float
+    """For counting the texts, as it was measured; next to nothing where the store knows them."""
     seconds: float
-    """For all tokens, without loading and index."""
+    """For counting and all shards, without loading and index."""
     bytes_total: int
     """Shards and index together."""
     peak_memory: int
@@ -73,7 +75,8 @@ def estimate(loaded: Loaded) -> Estimate:
         n_shards=loaded.plan.n_shards,
         trial_tokens=block.n_tokens,
         tokens_per_second=block.n_tokens / seconds,
-        seconds=seconds * scale,
+        plan_seconds=loaded.plan_seconds,
+        seconds=loaded.plan_seconds + seconds * scale,
         bytes_total=round(n_bytes * scale),
         peak_memory=peak_memory(),
     )

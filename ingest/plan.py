@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -87,6 +88,8 @@ class Loaded:
     """What whoever reads the run should know of it."""
     texts_revision: str | None = None
     """Of a dataset of the hub, or a local one of the same form."""
+    plan_seconds: float = 0.0
+    """What planning took: counting, or reading what was counted."""
 
 
 PlanOf = Callable[[Corpus], CorpusPlan]
@@ -146,7 +149,10 @@ def assemble(
         batch_tokens=config.batch_tokens,
     )
     notices = (*notices, *_notices(model))
-    return Loaded(config, corpus, plan_of(corpus), instruments, notices, revision)
+    began = time.perf_counter()
+    plan = plan_of(corpus)
+    took = time.perf_counter() - began
+    return Loaded(config, corpus, plan, instruments, notices, revision, took)
 
 
 def _pinned(config: IngestConfig) -> tuple[IngestConfig, str | None]:

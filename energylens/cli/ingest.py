@@ -164,8 +164,8 @@ def _forecast(found: "Estimate") -> str:
     return (
         f"{found.n_texts:,} texts, {found.n_tokens:,} tokens in {found.n_contexts:,} contexts and "
         f"{found.n_shards} shards\n"
-        f"time    {duration(found.seconds)} at {found.tokens_per_second:,.0f} tokens/s, "
-        "and the index after it\n"
+        f"time    {duration(found.seconds)} at {found.tokens_per_second:,.0f} tokens/s, of it "
+        f"{duration(found.plan_seconds)} for counting, and the index after it\n"
         f"disk    {size(found.bytes_total)}, index included\n"
         f"memory  {size(found.peak_memory)}\n"
         f"from a trial on {found.trial_tokens:,} tokens; nothing was stored"
