@@ -16,7 +16,7 @@ from energylens.db.limits import SECONDS
 from energylens.db.provenance import RunInfo
 from energylens.db.store import confine
 from energylens.errors import StoreError, UsageError
-from energylens.queries.adhoc import run_sql
+from energylens.queries.calls import ask
 from energylens.queries.card import FeatureCard, feature_card
 from energylens.queries.catalog import call, open_catalog
 from energylens.queries.display import counted, number, visible
@@ -61,9 +61,10 @@ class OpenStore:
 
         Raises:
             QueryError: it is no single reading statement, DuckDB refuses it, or it took too much.
+            UnknownNameError: it calls a named query with a name that stands for nothing.
         """
         limits = replace(self._store.limits, seconds=seconds)
-        return run_sql(self.cursor(), query, limit=None, limits=limits).rows
+        return ask(self, query, limit=None, limits=limits).rows
 
     def query(self, name: str, /, **values: object) -> pl.DataFrame:
         """The rows of a named query; `energylens queries` lists them with their parameters.

@@ -115,7 +115,7 @@ def _tree(con: duckdb.DuckDBPyConnection, statement: str) -> Any:
 
 
 def _check_tree(tree: Any) -> None:
-    for node in _nodes(tree):
+    for node in nodes(tree):
         kind, group = node.get("type"), node.get("class")
         if isinstance(kind, str) and group is None and kind not in _READING_NODES:
             if kind.endswith("_TYPE_INFO"):
@@ -126,7 +126,7 @@ def _check_tree(tree: Any) -> None:
             raise _refused(f"{name}()")
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """Every object of a tree."""
     waiting = [tree]
     while waiting:

@@ -38,7 +38,7 @@ def sql(
     """Run one SQL statement that reads, and print its rows."""
     from energylens.cli.output import print_frame
     from energylens.db.store import confine
-    from energylens.queries.adhoc import run_sql
+    from energylens.queries.calls import ask
     from energylens.queries.catalog import open_catalog
 
     form = checked_format(how)
@@ -47,7 +47,7 @@ def sql(
     with open_catalog(store, limits) as opened:
         confine(opened)
         try:
-            result = run_sql(opened.cursor(), text, limit or None, limits)
+            result = ask(opened, text, limit or None, limits)
         except RunawayError as error:
             typer.echo(f"energylens: {error}", err=True)
             sys.stderr.flush()

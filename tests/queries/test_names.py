@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from energylens.db.store import Session, Store
-from energylens.errors import UnknownNameError
+from energylens.errors import QueryError, UnknownNameError
+from energylens.queries.calls import ask
 from energylens.queries.catalog import call, named_queries
 from energylens.queries.features import feature
 from energylens.queries.names import find_run, find_sae, nearest
@@ -141,3 +142,38 @@ def test_nearest_puts_what_holds_the_word_first() -> None:
     assert nearest("resid", known)[0] == "blocks.2.hook_resid_post"
     assert nearest("BLOCKS.1.hook_mlp", known)[0] == known[0]
     assert nearest("x", []) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_name_in_a_users_own_sql_is_an_error_too(
+    rich: Store, rich_run: str, name: str
+) -> None:
+    asked = [q for q in named_queries().values() if name in {p.name for p in q.parameters}]
+    for query in asked:
+        known = {**RIGHT, "run": rich_run, "other_run": rich_run}
+        values = {p.name: known[p.name] for p in query.parameters if p.default is None}
+        if name == "feature":
+            values["sae"] = RIGHT["sae"]
+        given = {**values, name: WRONG[name]}
+        by_name = ", ".join(f"{n} := {literal(value)}" for n, value in given.items())
+        with pytest.raises(UnknownNameError, match=str(WRONG[name])):
+            ask(rich, f"WITH x AS (FROM {query.name.upper()}({by_name})) SELECT count(*) FROM x")
+
+
+def literal(value: object) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def test_in_sql_names_are_whole_and_what_is_computed_is_left_alone(
+    rich: Store, rich_run: str
+) -> None:
+    whole = call(rich, "best_features", run=rich_run, sae="one")
+    assert ask(rich, f"FROM best_features('{rich_run}', 'one')").rows.equals(whole)
+    computed = ask(rich, "FROM best_features((SELECT min(run_id) FROM runs), 'on' || 'e')")
+    assert computed.rows.equals(whole)
+    with pytest.raises(UnknownNameError, match="in SQL a name is given whole: sae := 'one'"):
+        ask(rich, f"FROM best_features('{rich_run}', 'on')")
+    with pytest.raises(QueryError, match="CREATE is not run here"):
+        ask(rich, "CREATE TABLE x AS FROM best_features('nope', 'nope')")
+    with pytest.raises(QueryError, match="syntax error"):
+        ask(rich, "SELECT FROM best_features('nope'")

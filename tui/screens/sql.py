@@ -10,7 +10,8 @@ from textual.widgets import Static, TextArea
 
 from energylens.db.store import Session
 from energylens.errors import EnergyLensError, UsageError
-from energylens.queries.adhoc import SqlResult, run_sql
+from energylens.queries.adhoc import SqlResult
+from energylens.queries.calls import ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible, visible_lines
@@ -124,7 +125,7 @@ letter. Saved statements lie in the configuration directory, a file each.
         self.query_one(StatusBar).say("running ...", "esc stops it")
 
         def question(session: Session) -> SqlResult:
-            return run_sql(session.cursor(), text, LIMIT, self.workspace.store.limits)
+            return ask(session, text, LIMIT, self.workspace.store.limits)
 
         self.workspace.tasks.ask(self, "sql", question, self._show, self._fail)
 
