@@ -1,10 +1,16 @@
-"""The wheel, built from the sdist, holds what the program reads beside its Python."""
+"""The wheel, built from the sdist, holds all that the program reads, and runs alone."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
+
+from tests.without_extras import base_distributions
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKED = ("db", "ingest", "queries", "tui")
@@ -41,3 +47,71 @@ def test_the_wheel_of_the_sdist_holds_every_file_of_the_package(tmp_path: Path) 
         assert sum(name.endswith("sae_weights.safetensors") for name in own) == n
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith("dist-info")}
     assert tops == {"energylens"}
+
+
+NEIGHBOURS = ("db", "ingest", "queries", "tui")
+ALONE = """
+import json, sys
+import energylens
+store = energylens.open(sys.argv[1])
+n = store.sql("SELECT count(*) AS n FROM codes")["n"][0]
+store.close()
+print(json.dumps([energylens.__file__, n, sorted({"torch", "transformers"} & set(sys.modules))]))
+"""
+
+
+def site_of(environment: Path) -> Path:
+    (site,) = (environment / "lib").glob("python*/site-packages")
+    return site
+
+
+def installed_alone(wheel: Path, at: Path) -> Path:
+    """The Python of a new environment with the wheel, and of this one's packages those that the
+    base install brings: each a link, for the network is not asked."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(at)], check=True)
+    site = site_of(at)
+    for name in base_distributions() - {"energy-lens"}:
+        for file in distribution(name).files or ():
+            top, found = file.parts[0], Path(str(distribution(name).locate_file(file.parts[0])))
+            if top not in ("..", "__pycache__") and not (site / top).exists():
+                (site / top).symlink_to(found)
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+    return at / "bin" / "python"
+
+
+def test_the_wheel_of_the_sdist_runs_alone_beside_files_of_other_names(
+    tmp_path: Path, store_path: Path
+) -> None:
+    wheel = build("wheel", unpacked_sdist(tmp_path / "sdist"), tmp_path / "wheel")
+    python = installed_alone(wheel, tmp_path / "env")
+    work = tmp_path / "work"
+    shutil.copytree(store_path, work / "tiny.lens")
+    for name in NEIGHBOURS:
+        (work / f"{name}.py").write_text("raise SystemExit('a neighbour was imported')")
+    (work / "mine.py").write_text(ALONE)
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(python), *arguments], cwd=work, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": "", "HOME": str(work)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where, n_codes, heavy = json.loads(said("mine.py", "tiny.lens"))
+    assert Path(where).is_relative_to(tmp_path / "env") and n_codes > 0 and not heavy
+    counted = said("-m", "energylens", "sql", "tiny.lens", "SELECT count(*) AS n FROM codes",
+                   "--format", "json")  # fmt: skip
+    assert json.loads(counted) == {"n": n_codes}
+    assert "the store is sound" in said("-m", "energylens", "verify", "tiny.lens")
+    assert said("-m", "energylens", "compare", "tiny.lens", *[run_of(work / "tiny.lens")] * 2)
+    shutil.rmtree(work / "tiny.lens" / "runs" / run_of(work / "tiny.lens") / "index")
+    said("-m", "energylens", "index", "tiny.lens")
+    missing = subprocess.run([str(python), "-c", "import torch"], capture_output=True, check=False)
+    assert missing.returncode, "an extra's module stands in what should be the base alone"
+
+
+def run_of(store: Path) -> str:
+    (run,) = (store / "runs").iterdir()
+    return run.name

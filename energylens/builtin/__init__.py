@@ -13,13 +13,12 @@ def builtin_path(kind: str, name: str) -> Path:
     Raises:
         UsageError: there is no such thing; the message lists what there is.
     """
-    path = _ROOT / kind / name.removeprefix("builtin:")
-    if not path.is_dir():
+    names = builtin_names(kind)
+    if name not in names:
         raise UsageError(
-            f"there is no '{name}' among the bundled {kind}; "
-            f"there are: {', '.join(builtin_names(kind))}"
+            f"there is no '{name}' among the bundled {kind}; there are: {', '.join(names)}"
         )
-    return path
+    return _ROOT / kind / name.removeprefix("builtin:")
 
 
 def builtin_names(kind: str) -> list[str]:

@@ -30,8 +30,8 @@ def ingest(
     sae: Annotated[
         list[str] | None,
         typer.Option(
-            help="release/sae_id of the sae-lens registry, a directory, a file, or builtin:...; "
-            "may be repeated."
+            help="release/sae_id of the sae-lens registry, a directory, a file, or builtin:NAME, "
+            "or one of them as builtin:NAME/sae_id; may be repeated."
         ),
     ] = None,
     hook: Annotated[

@@ -188,8 +188,7 @@ def load_saes(sources: list[str]) -> list[Sae]:
 
 def _load(source: str) -> list[Sae]:
     if source.startswith("builtin:"):
-        root = builtin_path("saes", source)
-        return [_from_disk(folder, source) for folder in sorted(root.iterdir()) if folder.is_dir()]
+        return [_from_disk(folder, source) for folder in _bundled(source)]
     path = Path(source)
     if path.is_file():
         return [_from_disk(path.parent, source)]
@@ -203,6 +202,17 @@ def _load(source: str) -> list[Sae]:
     if source.startswith((".", "/", "~")):
         raise SaeError(f"there is no SAE at '{source}'")
     return [_from_registry(source)]
+
+
+def _bundled(source: str) -> list[Path]:
+    """The folders of `builtin:NAME`, or the one of `builtin:NAME/sae_id`."""
+    name, _, sae_id = source.partition("/")
+    folders = sorted(cfg.parent for cfg in builtin_path("saes", name).glob("*/cfg.json"))
+    found = [folder for folder in folders if sae_id in ("", folder.name)]
+    if not found:
+        there = ", ".join(folder.name for folder in folders)
+        raise SaeError(f"there is no SAE '{sae_id}' in '{name}'; there are: {there}")
+    return found
 
 
 def _from_disk(folder: Path, source: str) -> Sae:

@@ -13,7 +13,7 @@ from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import save_file
 
-from energylens.errors import SaeError
+from energylens.errors import SaeError, UsageError
 from energylens.lens.gate import encode_tokens
 from energylens.lens.models import load_model, run_hooks
 from energylens.lens.saes import check_fit, load_saes, stream_of
@@ -279,3 +279,15 @@ def test_write_directions_are_what_decoding_adds(kind: str, tmp_path: Path) -> N
     nothing = sae.module.decode(torch.zeros(1, 32))
     one = sae.module.decode(torch.eye(32)) - nothing
     torch.testing.assert_close(sae.write_directions, one)
+
+
+def test_one_of_the_bundled_saes_is_named_behind_a_slash() -> None:
+    (one,) = load_saes(["builtin:llama/blocks.1.hook_resid_post"])
+    assert (one.sae_id, one.hook_name) == ("blocks.1.hook_resid_post",) * 2
+    assert "blocks.1.hook_resid_post" in {sae.sae_id for sae in load_saes(["builtin:llama"])}
+    for wrong in ("builtin:llama/blocks.9", "builtin:llama/../mesanet", "builtin:llama/."):
+        with pytest.raises(SaeError, match=r"there are: blocks\.0\.hook_resid_post, "):
+            load_saes([wrong])
+    for wrong in ("builtin:lama", "builtin:../saes/llama", "builtin:"):
+        with pytest.raises(UsageError, match="there are: builtin:llama, builtin:mesanet"):
+            load_saes([wrong])
