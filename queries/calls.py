@@ -65,9 +65,12 @@ def _values(query: NamedQuery, arguments: list[Any]) -> Iterator[tuple[str, obje
 def _value(expression: Any) -> object:
     """A text or a number as it is written; an expression that is neither, itself."""
     literal = expression.get("literal") or {}
-    return {"STRING": str, "INTEGER": int}.get(literal.get("kind"), lambda _: expression)(
-        literal.get("text")
-    )
+    match literal.get("kind"):
+        case "STRING":
+            return literal["text"]
+        case "INTEGER":
+            return int(literal["text"])
+    return expression
 
 
 def _check(reader: Reader, query: NamedQuery, values: dict[str, object]) -> None:

@@ -93,10 +93,11 @@ def test_the_wheel_of_the_sdist_runs_alone_beside_files_of_other_names(
 
     def said(*arguments: str) -> str:
         done = subprocess.run(
-            [str(python), *arguments], cwd=work, capture_output=True, text=True, check=False,
+            [str(python), *arguments], cwd=work, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": "", "HOME": str(work)},
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout
         return done.stdout
 
     where, n_codes, heavy = json.loads(said("mine.py", "tiny.lens"))

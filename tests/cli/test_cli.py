@@ -306,7 +306,7 @@ def test_explanations_are_taken_in(made: Path, tmp_path: Path) -> None:
     assert labels == [(3,), (3,)]
     assert "say with --sae" in run("explain", store, "first", file, code=2).stderr
     assert "no SAE 'x'" in run("explain", store, "first", file, "--sae", "x", code=2).stderr
-    assert "no run 'x'" in run("explain", store, "x", file, code=1).stderr
+    assert "no run 'x'" in run("explain", store, "x", file, code=2).stderr
 
 
 def test_efas_beyond_the_ingest(rich_path: Path, tmp_path: Path) -> None:
@@ -364,4 +364,5 @@ def test_a_missing_extra_is_named(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("energylens.cli.extras.find_spec", lambda name: None)
-    assert "pip install '.[models]'" in run(*arguments, code=2).stderr
+    said = run(*arguments, code=2).stderr
+    assert "this needs the extra 'models'" in said and "pip install '" in said

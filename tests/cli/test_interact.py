@@ -72,7 +72,7 @@ def test_steer_shows_the_unsteered_text_first(path: Path, name: str) -> None:
 
 def test_one_of_several_saes_must_be_named(path: Path, name: str) -> None:
     result = run("intervene", path, name, "the", "--feature", "1", code=2)
-    assert "--sae says which SAE; the run has mlp, one, two" in result.stderr
+    assert "say which sae: sae=mlp, sae=one, sae=two" in result.stderr
 
 
 def test_causality_compares_predictions_with_measurements(path: Path, name: str) -> None:

@@ -132,7 +132,7 @@ def test_the_sae_must_be_clear(run: RunLayout, info: RunInfo, tmp_path: Path) ->
     file = written(tmp_path / "x.csv", "feature_id,label\n1,a\n")
     with pytest.raises(UsageError, match="say with --sae"):
         explain(run, info, [file], None, False)
-    with pytest.raises(UsageError, match="has no SAE 'mistyped'; it has: "):
+    with pytest.raises(UsageError, match="has no SAE 'mistyped'; nearest: mlp, resid"):
         explain(run, info, [file], "mistyped", False)
     with pytest.raises(UsageError, match="there is no file"):
         explain(run, info, [tmp_path / "none.csv"], info.saes[0].sae_id, False)

@@ -113,7 +113,7 @@ def test_it_says_who_it_is_and_answers(client: Client, params: dict[str, Any]) -
         (b'{"id": true, "method": "hello"}\n', "needs an id"),
         (b'{"id": 1, "method": 2}\n', "needs a method"),
         (b'{"id": 1, "method": "fly"}\n', "no method 'fly'"),
-        (b'{"id": 1, "method": "prompt"}\n', "PromptRequest must be an object"),
+        (b'{"id": 1, "method": "prompt"}\n', "params need store"),
         (b'{"id": 1, "method": "prompt", "params": {"request": {"text": "x"}}}\n', "need store"),
         (b"x" * (MOST_BYTES + 5) + b"\n", "at most 1,048,576 bytes"),
     ],
@@ -136,7 +136,7 @@ def test_errors_of_a_run_are_told_and_the_next_request_works(
     client: Client, params: dict[str, Any]
 ) -> None:
     client.send(prompt(1, {**params, "run": "none"}))
-    assert client.receive()["error"]["kind"] == "StoreError"
+    assert client.receive()["error"]["kind"] == "UnknownNameError"
     client.send(prompt(2, params, ""))
     assert client.receive()["error"]["kind"] == "UsageError"
     client.send(prompt(3, params))
