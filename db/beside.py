@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from energylens.db.parquet import TableWriter
+from energylens.db.sums import check_listed, replace_listed
 from energylens.db.table import Table
 from energylens.db.whole import partial_of, sync, writing
 from energylens.errors import StoreDamagedError
@@ -20,8 +21,9 @@ def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
     """The rows of a file; none where there is no file.
 
     Raises:
-        StoreDamagedError: the file is not one that `replace_rows` writes.
+        StoreDamagedError: the file is not what `replace_rows` wrote.
     """
+    check_listed(path)
     if not path.exists():
         return []
     try:
@@ -46,7 +48,6 @@ def replace_rows(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) ->
             with TableWriter(partial, table) as out:
                 out.write(pa.Table.from_pylist(list(rows), schema=table.arrow))
             sync(partial)
-            partial.replace(path)
+            replace_listed(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-        sync(path.parent)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from energylens.db.claim import claim_run
 from energylens.db.layout import RunLayout
 from energylens.db.provenance import RunInfo, read_run, write_run
+from energylens.db.version import raise_format
 from energylens.db.whole import writing
 
 
@@ -33,6 +34,7 @@ def change_run(run: RunLayout, change: Callable[[RunInfo], RunInfo]) -> RunInfo:
 
 
 def _write(run: RunLayout, info: RunInfo) -> RunInfo:
+    raise_format(run.root.parents[1])
     with writing(f"'{run.run_json}'"):
         write_run(run.run_json, info)
     return info

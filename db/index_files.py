@@ -27,6 +27,7 @@ from energylens.db.manifest import (
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
 from energylens.db.table import Table
+from energylens.db.version import raise_format
 from energylens.db.whole import partial_of, sync, writing
 
 MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
@@ -149,6 +150,7 @@ def replace_index(run: RunLayout) -> Iterator[IndexWriter]:
         writing(f"the index of '{run.root}'", "the old index is untouched"),
         claim(index_lock(run), f"the index of '{run.root.name}'", "wait for it"),
     ):
+        raise_format(run.root.parents[1])
         put_back(run.index)
         set_apart(run)
         made_from = _made_from(run)
@@ -193,6 +195,7 @@ def _measured(run: RunLayout) -> Iterator[IndexWriter]:
         writing(f"{what} at '{run.root}'"),
         claim(measured_lock(run), what, "try again", PATIENCE),
     ):
+        raise_format(run.root.parents[1])
         put_back(run.measured)
         with _replaced(run.measured, ()) as writer:
             yield writer

@@ -1,8 +1,11 @@
 """Where everything of a store lies on disk."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from energylens.errors import StoreDamagedError
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,22 @@ class RunLayout:
         return self.shards / f"{number:06d}"
 
     def complete_shards(self) -> list[Path]:
-        """Directories of the shards that have a manifest, in order."""
-        return sorted(
-            path.parent
-            for path in self.shards.glob("*/manifest.json")
-            if re.fullmatch("[0-9]+", path.parent.name)
-        )
+        """Directories of the shards that have a manifest, in order.
+
+        Raises:
+            StoreDamagedError: they cannot be listed.
+        """
+        return [path for path in self.shard_directories() if (path / "manifest.json").exists()]
+
+    def shard_directories(self) -> list[Path]:
+        """Whatever is called like a shard, in order; none where there are no shards yet.
+
+        Raises:
+            StoreDamagedError: they cannot be listed.
+        """
+        if not os.path.lexists(self.shards):
+            return []
+        return [path for path in _listing(self.shards) if re.fullmatch("[0-9]+", path.name)]
 
 
 @dataclass(frozen=True)
@@ -91,9 +104,31 @@ class StoreLayout:
         return RunLayout(self.root / "runs" / run_id)
 
     def runs(self) -> list[RunLayout]:
-        """The runs that have provenance, in order of their names."""
-        found = (self.root / "runs").glob("*/run.json")
-        return [RunLayout(path.parent) for path in sorted(found)]
+        """The runs that have provenance, in order of their names.
+
+        Raises:
+            StoreDamagedError: they cannot be listed.
+        """
+        return [run for run in self.run_directories() if os.path.lexists(run.run_json)]
+
+    def run_directories(self) -> list[RunLayout]:
+        """Whatever lies where runs do, in order of their names.
+
+        Raises:
+            StoreDamagedError: they cannot be listed.
+        """
+        return [RunLayout(path) for path in _listing(self.root / "runs")]
+
+
+def _listing(directory: Path) -> list[Path]:
+    """What lies in a directory and is not hidden, in order of the names."""
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise StoreDamagedError(
+            f"'{directory}' cannot be listed: {error.strerror}; make it readable, or restore it "
+            "from a copy"
+        ) from error
 
 
 def file_name(name: str) -> str:

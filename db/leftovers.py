@@ -4,6 +4,7 @@ Each thing is touched under the claim of who would have written it. What another
 now, or holds on another machine whose locks are not seen here, is somebody's work and stays.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from energylens.db.claim import claim, holder_of, is_elsewhere
 from energylens.db.index_files import index_lock, measured_lock, put_back
 from energylens.db.layout import RunLayout, StoreLayout, lock_of_plan
 from energylens.db.shards import lock_of
+from energylens.db.sums import NAME
 from energylens.errors import StoreError
 
 _OF_SHARD = re.compile(r"\.(\d+)\.(?:partial|lock|merge-\d+)")
@@ -22,6 +24,7 @@ _OF_RUN = (
     ".notes.lock",
     ".explanations.lock",
     ".run.json.partial",
+    ".sums.json.partial",
     "run.partial",
     ".*.parquet.partial",
     "*.partial-*",
@@ -29,6 +32,7 @@ _OF_RUN = (
 _OF_STORE = (
     ".store.lock",
     ".store.json.partial",
+    ".sums.json.partial",
     "store.partial",
     ".catalog.duckdb.partial*",
     "catalog.partial*",
@@ -60,11 +64,18 @@ def clean_run(run: RunLayout) -> None:
         if any(run.root.glob(f".{directory.name}.*")):
             _clear(lock, (), lambda directory=directory: put_back(directory))
     _clear(run.lock, _found(run.root, _OF_RUN))
-    if not run.run_json.exists():
+    if not os.path.lexists(run.run_json):
         with suppress(OSError):  # not empty: more than a run that never began
             run.shards.rmdir()
+        _clear(run.lock, (), lambda: _take_back(run))
         with suppress(OSError):
             run.root.rmdir()
+
+
+def _take_back(run: RunLayout) -> None:
+    """Remove the list of files of a run that has none, and never had a record."""
+    if {path.name for path in run.root.iterdir()} <= {NAME, run.lock.name}:
+        (run.root / NAME).unlink(missing_ok=True)
 
 
 def _clear(lock: Path, paths: Iterable[Path], mend: Callable[[], None] | None = None) -> None:

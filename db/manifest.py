@@ -1,11 +1,10 @@
 """What a finished directory of Parquet files holds: rows, sizes and checksums."""
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from energylens.db.records import RecordError, inside, read_record, refuse_link
+from energylens.db.records import RecordError, inside, read_record, refuse_link, sealed
 from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
 
@@ -89,7 +88,7 @@ def damaged(path: Path, what: str) -> StoreDamagedError:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json` under a temporary name, flush it to the disk, rename it."""
-    write_whole(directory / "manifest.json", json.dumps(asdict(manifest), indent=1))
+    write_whole(directory / "manifest.json", sealed(manifest))
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -11,8 +11,9 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from energylens.db.records import RecordError, read_record, refuse_link
+from energylens.db.records import RecordError, read_record, refuse_link, sealed
 from energylens.db.schema import RUNS, SAES
+from energylens.db.sums import begin_sums
 from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
 
@@ -91,7 +92,8 @@ class RunInfo:
 
 def write_run(path: Path, run: RunInfo) -> None:
     """Write `run.json` whole or not at all; `energylens.db.change` is the way to call it."""
-    write_whole(path, json.dumps(asdict(run), indent=1, ensure_ascii=False))
+    begin_sums(path.parent)
+    write_whole(path, sealed(run))
 
 
 def read_run(path: Path) -> RunInfo:

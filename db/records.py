@@ -4,8 +4,11 @@ A store may come from a stranger. A name in a record that becomes a path is chec
 else; links are not followed, for a store holds none: it is the place itself that may be a link.
 """
 
+import hashlib
 import json
+import re
 import stat
+from dataclasses import asdict, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -14,14 +17,29 @@ import msgspec
 Record = TypeVar("Record")
 
 _MOST_BYTES = 1 << 28
+_SEAL = re.compile(rb',\n "seal": "([0-9a-f]{64})"\n}')
 
 
 class RecordError(Exception):
     """What is wrong with a record; its reader says what to do about it."""
 
 
+def sealed(record: object) -> str:
+    """The JSON of a dataclass, with a checksum of all that stands before it as its last field."""
+    assert is_dataclass(record) and not isinstance(record, type)
+    body = json.dumps(asdict(record), indent=1, ensure_ascii=False)
+    seal = hashlib.sha256(body.encode()).hexdigest()
+    return f'{body.removesuffix("}").rstrip()},\n "seal": "{seal}"\n}}'
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a record was written with a seal, as from version 0.2 on."""
+    return _SEAL.search(path.read_bytes()) is not None
+
+
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """A dataclass from the JSON file that holds its fields and no others.
+    """A dataclass from the JSON file that holds its fields and no others, and a seal that fits or
+    none.
 
     Raises:
         RecordError: the file is none, or not what it should be; the message names the field.
@@ -32,7 +50,9 @@ def read_record(path: Path, kind: type[Record]) -> Record:
             raise RecordError("it is no plain file")
         if found.st_size > _MOST_BYTES:
             raise RecordError(f"it has {found.st_size:,} bytes")
-        raw = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        raw = json.loads(content)
+        has_seal = isinstance(raw, dict) and raw.pop("seal", None) is not None
         record = msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise RecordError(str(error)) from error
@@ -41,7 +61,18 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     unknown = _unknown(raw, msgspec.to_builtins(record))
     if unknown:
         raise RecordError(f"it has a field '{unknown}', which is none of them")
+    if has_seal and not _fits(content):
+        raise RecordError("it was changed or damaged since it was written: its seal does not fit")
     return record
+
+
+def _fits(content: bytes) -> bool:
+    """Whether the checksum at the end is that of the rest."""
+    found = _SEAL.search(content)
+    if found is None or found.end() != len(content):
+        return False
+    body = content[: found.start()] + b"\n}"
+    return hashlib.sha256(body).hexdigest().encode() == found[1]
 
 
 def inside(directory: Path, name: str) -> Path:

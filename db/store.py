@@ -23,6 +23,7 @@ from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.limits import Limits, spill_bytes
 from energylens.db.provenance import RunInfo, read_run
 from energylens.db.sources import CATALOG_MACROS, pattern_of, quote_all, relative_to
+from energylens.db.sums import replace_listed
 from energylens.db.template import install
 from energylens.db.version import check_format
 from energylens.db.views import fill_views, schema_statements
@@ -247,7 +248,7 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
             _fill_catalog(made, layout, macros)
             shutil.copyfile(made, partial)
             sync(partial)
-            partial.replace(layout.catalog)
+            replace_listed(partial, layout.catalog)
         except duckdb.IOException as error:
             raise StoreError(f"cannot write '{layout.catalog}': {error}") from error
         finally:

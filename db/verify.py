@@ -1,5 +1,6 @@
 """Check a store against its manifests and its keys; report everything that is wrong."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,12 @@ from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.manifest import entry_of, read_manifest
 from energylens.db.notes import read_notes
 from energylens.db.provenance import RunInfo, read_run
+from energylens.db.records import is_sealed
 from energylens.db.schema import TABLES
 from energylens.db.store import open_store
-from energylens.db.version import check_format
+from energylens.db.sums import NAME as SUMS
+from energylens.db.sums import wrong_with
+from energylens.db.version import check_format, read_format
 from energylens.errors import EnergyLensError
 
 
@@ -38,8 +42,9 @@ def verify_store(path: Path, report: Callable[[str], None] = lambda _: None) -> 
         StoreError: there is no store at `path`, or its format is not one this program reads.
     """
     check_format(path)
-    problems: list[Problem] = []
-    for run in StoreLayout(path).runs():
+    layout = StoreLayout(path)
+    problems = list(_check_store(layout))
+    for run in layout.run_directories():
         report(f"files of {run.root.name}")
         problems += _check_files(run)
     if problems:
@@ -53,18 +58,42 @@ def verify_store(path: Path, report: Callable[[str], None] = lambda _: None) -> 
     return problems
 
 
+_AGAIN = "run: energylens index"
+_COPY = "restore the file from a copy"
+_NO_LIST = "there is no such file, and so nothing tells whether the files beside it are whole"
+
+
+def _check_store(layout: StoreLayout) -> Iterator[Problem]:
+    sums = layout.root / SUMS
+    if layout.catalog.exists() and read_format(layout.root) > 1 and not sums.exists():
+        yield Problem(str(sums), _NO_LIST, _AGAIN)
+    try:
+        if what := wrong_with(layout.catalog):
+            yield Problem(str(layout.catalog), what, _AGAIN)
+    except EnergyLensError as error:
+        yield Problem(str(sums), str(error), f"delete it and {_AGAIN}")
+
+
 def _check_files(run: RunLayout) -> Iterator[Problem]:
+    if not os.path.lexists(run.run_json):
+        if any(run.root.rglob("*.parquet")):
+            yield Problem(str(run.run_json), "there is none, though a run lies beside it", _COPY)
+        return
     try:
         read_run(run.run_json)
     except EnergyLensError as error:
-        yield Problem(str(run.run_json), str(error), "restore the file from a copy")
+        yield Problem(str(run.run_json), str(error), _COPY)
         return
-    directories = run.complete_shards()
-    for later in (run.index, run.measured):
-        if (later / "manifest.json").exists():
-            directories.append(later)
+    if is_sealed(run.run_json) and not (run.root / SUMS).exists():
+        remedy = "restore it from a copy, or note something on a feature, which makes it again"
+        yield Problem(str(run.root / SUMS), _NO_LIST, remedy)
+    directories = run.shard_directories()
+    directories += [later for later in (run.index, run.measured) if os.path.lexists(later)]
     for directory in directories:
         remedy = f"delete '{directory}' and run the same command again"
+        if not os.path.lexists(directory / "manifest.json"):
+            yield Problem(str(directory), "it has no manifest.json", remedy)
+            continue
         try:
             manifest = read_manifest(directory)
         except EnergyLensError as error:
@@ -82,9 +111,9 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         try:
             read(path)
         except EnergyLensError as error:
-            yield Problem(str(path), str(error), "restore the file from a copy")
+            yield Problem(str(path), str(error), _COPY)
     if _index_is_stale(run):
-        yield Problem(str(run.index), "computed from other shards", "run: energylens index")
+        yield Problem(str(run.index), "computed from other shards", _AGAIN)
 
 
 def _index_is_stale(run: RunLayout) -> bool:
@@ -106,6 +135,8 @@ def _damage(directory: Path, name: str, table: str, rows: int, sha256: str) -> s
         return f"cannot be read: {error}"
     if parquet.metadata.num_rows != rows:
         return f"holds {parquet.metadata.num_rows} rows, its manifest says {rows}"
+    if table not in TABLES:
+        return f"is of the table {table}, which there is not"
     if parquet.schema_arrow.names != TABLES[table].arrow.names:
         return f"has columns {parquet.schema_arrow.names}, not those of the table {table}"
     return None

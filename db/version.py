@@ -1,30 +1,35 @@
-"""The store's format version: refuse a newer one, upgrade an older one step by step."""
+"""The store's format: a newer one is refused, an older one read, and raised by who writes."""
 
-import json
-from collections.abc import Callable, Mapping
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from energylens.db.claim import PATIENCE, claim
 from energylens.db.layout import StoreLayout
+from energylens.db.records import RecordError, read_record, sealed
+from energylens.db.sums import begin_sums
 from energylens.db.whole import partial_of, write_whole, writing
 from energylens.errors import StoreError, StoreVersionError
 
-FORMAT = 1
-"""The format this program writes."""
+FORMAT = 2
+"""The format this program writes. 1 had records without seals; it is read as it is, and becomes 2
+with the first change."""
+_OLDEST = 1
 
-Upgrade = Callable[[Path], None]
-"""Brings a store directory from one format to the next."""
 
-UPGRADES: Mapping[int, Upgrade] = {}
-"""By the format each one starts from."""
+@dataclass(frozen=True)
+class _Format:
+    """The record `store.json`."""
+
+    format: int
 
 
 def create_store(path: Path) -> None:
-    """Make an empty store, or check that what is there is one.
+    """Make an empty store, or check that what is there is one, and one to be written to.
 
     Raises:
         StoreError: the directory holds something else, or cannot be written.
-        StoreVersionError: another format version wrote it and it cannot be upgraded.
+        StoreVersionError: another format version wrote it and it cannot be read.
     """
     layout = StoreLayout(path)
     if not layout.store_json.exists():
@@ -34,8 +39,8 @@ def create_store(path: Path) -> None:
             if not layout.store_json.exists():
                 with writing(f"the store '{path}'", "nothing was there before"):
                     (path / "runs").mkdir(exist_ok=True)
-                    _write_format(layout, FORMAT)
-    check_format(path)
+                    write_whole(layout.store_json, sealed(_Format(FORMAT)))
+    raise_format(path)
 
 
 def _is_free(layout: StoreLayout) -> bool:
@@ -45,40 +50,62 @@ def _is_free(layout: StoreLayout) -> bool:
     return all(path.name == "runs" and path.is_dir() and not any(path.iterdir()) for path in rest)
 
 
-def check_format(path: Path, upgrades: Mapping[int, Upgrade] = UPGRADES) -> None:
-    """Refuse what this program cannot read; upgrade what it can.
+def check_format(path: Path) -> None:
+    """Refuse what this program cannot read.
 
     Raises:
         StoreError: there is no store.
         StoreVersionError: the store is newer, too old, or does not state its format.
     """
-    layout = StoreLayout(path)
-    if not layout.store_json.is_file():
-        raise StoreError(
-            f"there is no store at '{path}' (no store.json); "
-            f"make one with: energylens ingest {path} --model ... --texts ..."
-        )
-    try:
-        found = int(json.loads(layout.store_json.read_text(encoding="utf-8"))["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreVersionError(
-            f"'{layout.store_json}' does not state a format ({error})"
-        ) from error
+    found = read_format(path)
     if found > FORMAT:
         raise StoreVersionError(
             f"'{path}' has store format {found}, this program reads up to {FORMAT}; "
             "install a newer Energy-Lens"
         )
-    while found < FORMAT:
-        if found not in upgrades:
-            raise StoreVersionError(
-                f"'{path}' has store format {found}, which this program no longer reads; "
-                "ingest the texts again"
-            )
-        upgrades[found](path)
-        found += 1
-        _write_format(layout, found)
+    if found < _OLDEST:
+        raise StoreVersionError(
+            f"'{path}' has store format {found}, which this program no longer reads; "
+            "ingest the texts again"
+        )
 
 
-def _write_format(layout: StoreLayout, version: int) -> None:
-    write_whole(layout.store_json, json.dumps({"format": version}) + "\n")
+def read_format(path: Path) -> int:
+    """The format a store states.
+
+    Raises:
+        StoreError: there is no store.
+        StoreVersionError: it does not state its format.
+    """
+    record = StoreLayout(path).store_json
+    if not os.path.lexists(record):
+        raise StoreError(
+            f"there is no store at '{path}' (no store.json); "
+            f"make one with: energylens ingest {path} --model ... --texts ..."
+        )
+    try:
+        return read_record(record, _Format).format
+    except RecordError as error:
+        raise StoreVersionError(
+            f"'{record}' does not state a format ({error}); restore the file from a copy"
+        ) from error
+
+
+def raise_format(path: Path) -> None:
+    """Make a store, which is about to be written to, one of today's format: an older program then
+    refuses it, and does not misread what it does not know.
+
+    Raises:
+        StoreError: there is no store, or it cannot be written.
+        StoreVersionError: it cannot be read.
+    """
+    check_format(path)
+    if read_format(path) == FORMAT:
+        return
+    layout = StoreLayout(path)
+    with (
+        claim(layout.lock, f"the store '{path}'", "try again", PATIENCE),
+        writing(f"'{layout.store_json}'"),
+    ):
+        begin_sums(path)
+        write_whole(layout.store_json, sealed(_Format(FORMAT)))

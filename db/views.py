@@ -155,6 +155,12 @@ def _listed(directory: Path, tables: Collection[str]) -> Iterator[tuple[FileEntr
                 f"'{path}' is missing though its manifest lists it; "
                 f"delete '{directory}' and run the same ingest or index command again"
             )
+        if (n_bytes := path.stat().st_size) != entry.n_bytes:  # cheap, and finds what was cut
+            raise StoreDamagedError(
+                f"'{path}' has {n_bytes:,} bytes, its manifest says {entry.n_bytes:,}: it was "
+                f"changed or damaged; delete '{directory}' and run the same ingest or index "
+                "command again"
+            )
         if entry.rows:
             yield entry, path
 

@@ -63,7 +63,7 @@ def _note_often(number: int, folder: Path) -> None:
 def test_no_note_is_lost_among_several_writers(tmp_path: Path) -> None:
     in_parallel(_note_often, tmp_path)
     assert len(read_notes(RunLayout(tmp_path).notes)) == PROCESSES * 25
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.parquet", "sums.json"]
 
 
 def _add_often(number: int, folder: Path) -> None:
@@ -114,7 +114,8 @@ def test_a_claim_where_nothing_can_be_written_says_what_to_do(tmp_path: Path) ->
 
 
 def test_what_is_held_is_not_cleared_away(tmp_path: Path) -> None:
-    run = RunLayout(tmp_path / "r")
+    create_store(tmp_path / "x.lens")
+    run = RunLayout(tmp_path / "x.lens/runs/r")
     create_run(run, make_run())
     left = [
         run.shards / ".000000.partial",
@@ -130,12 +131,17 @@ def test_what_is_held_is_not_cleared_away(tmp_path: Path) -> None:
         clean_run(run)
     names = sorted(path.name for path in run.shards.iterdir())
     assert names == [".000001.partial", ".000002.lock", ".000002.partial"]
-    assert sorted(path.name for path in run.root.iterdir()) == ["run.json", "shards"]
+    assert sorted(path.name for path in run.root.iterdir()) == [
+        "run.json",
+        "shards",
+        "sums.json",
+    ]
 
 
 def test_a_run_that_never_began_is_cleared_away(tmp_path: Path) -> None:
     run = RunLayout(tmp_path / "r")
     (run.shards / ".000000.partial").mkdir(parents=True)
     (run.root / ".run.json.partial").write_text("{")
+    (run.root / "sums.json").write_text("{}")
     clean_run(run)
     assert not run.root.exists()

@@ -111,6 +111,6 @@ def test_explanations_are_merged(path: Path, run: RunLayout, tmp_path: Path) -> 
 
 def test_a_damaged_file_of_explanations_is_named(path: Path, run: RunLayout) -> None:
     run.explanations.write_bytes(b"no parquet")
-    with pytest.raises(StoreDamagedError, match="does not hold explanations"):
+    with pytest.raises(StoreDamagedError, match="restore it from a copy"):
         read_explanations(run.explanations)
-    assert "does not hold explanations" in verify_store(path)[0].what
+    assert "restore it from a copy" in verify_store(path)[0].what

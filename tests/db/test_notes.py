@@ -95,6 +95,6 @@ def test_a_damaged_file_of_notes_is_named(noted: Path) -> None:
     run = first_run(noted)
     path = noted / "runs" / run / "notes.parquet"
     path.write_bytes(b"no parquet")
-    with pytest.raises(StoreDamagedError, match="does not hold notes"):
+    with pytest.raises(StoreDamagedError, match="restore it from a copy"):
         read_notes(path)
-    assert "does not hold notes" in verify_store(noted)[0].what
+    assert "restore it from a copy" in verify_store(noted)[0].what

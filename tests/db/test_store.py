@@ -1,6 +1,5 @@
 """Opening, versions, reading while writing, the catalogue file, and what verify finds."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from energylens.db.provenance import read_run, write_run
 from energylens.db.schema import SINK_NORM_RATIO, TABLES
 from energylens.db.store import Session, Store, confine, open_store
 from energylens.db.verify import verify_store
-from energylens.db.version import FORMAT, check_format, create_store
+from energylens.db.version import FORMAT, create_store, raise_format, read_format
 from energylens.errors import StoreDamagedError, StoreError, StoreVersionError
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
@@ -91,15 +90,15 @@ def test_other_formats_are_refused(tmp_path: Path, content: str, message: str) -
         open_store(tmp_path / "x.lens")
 
 
-def test_an_older_format_is_upgraded_step_by_step(tmp_path: Path) -> None:
+def test_an_older_format_is_read_as_it_is_and_raised_by_the_first_writer(tmp_path: Path) -> None:
     create_store(tmp_path / "x.lens")
     file = tmp_path / "x.lens/store.json"
-    file.write_text(json.dumps({"format": FORMAT - 2}))
-    done: list[int] = []
-    steps = {n: (lambda _, n=n: done.append(n)) for n in (FORMAT - 2, FORMAT - 1)}
-    check_format(tmp_path / "x.lens", steps)
-    assert done == [FORMAT - 2, FORMAT - 1]
-    assert json.loads(file.read_text()) == {"format": FORMAT}
+    file.write_text('{"format": 1}\n')
+    with open_store(tmp_path / "x.lens"):
+        assert read_format(tmp_path / "x.lens") == 1
+    assert file.read_text() == '{"format": 1}\n'
+    raise_format(tmp_path / "x.lens")
+    assert read_format(tmp_path / "x.lens") == FORMAT
 
 
 def test_readers_and_a_writer_do_not_lock_each_other_out(
