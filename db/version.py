@@ -1,5 +1,6 @@
 """The store's format: a newer one is refused, an older one read, and raised by who writes."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,9 +87,21 @@ def read_format(path: Path) -> int:
     try:
         return read_record(record, _Format).format
     except RecordError as error:
+        if (newer := _newer(record)) is not None:
+            return newer
         raise StoreVersionError(
             f"'{record}' does not state a format ({error}); restore the file from a copy"
         ) from error
+
+
+def _newer(record: Path) -> int | None:
+    """The format of a record that may have fields this program does not know; None where it is
+    none, or not newer."""
+    try:
+        found = json.loads(record.read_bytes())["format"] if record.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, int) and found > FORMAT else None
 
 
 def raise_format(path: Path) -> None:
