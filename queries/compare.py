@@ -293,6 +293,8 @@ def _paired_efas(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     one, other = table["within_groups"], table["other_within_groups"]
     lengths = one.list.len()
     widest = lengths.max()
+    if widest is None:  # neither run has groups: its texts are too few, or there is no EFAS
+        return t, p
     rows = np.flatnonzero(((lengths == widest) & (other.list.len() == widest)).fill_null(False))
     if len(rows):
         groups = (np.array(column.gather(rows).to_list(), dtype=float) for column in (one, other))
