@@ -139,7 +139,7 @@ def cluster_t(scores: Scores, n_active: Float[np.ndarray, " F"], n_texts: int) -
     and t cannot exceed the root of the number that have one.
     """
     size = len(n_active)
-    total = np.bincount(scores.feature, scores.score, size)
+    total = np.bincount(scores.feature, scores.score, size).astype(float)  # of none: integers
     square = np.bincount(scores.feature, np.square(scores.score), size)
     own_texts = np.bincount(scores.feature, minlength=size)
     tested = (n_active >= MIN_TOKENS) & (own_texts >= MIN_TEXTS) & (square > 0)
