@@ -16,7 +16,7 @@ import torch
 
 from energylens.db.change import change_run
 from energylens.db.layout import RunLayout, StoreLayout
-from energylens.db.leftovers import clean_run
+from energylens.db.leftovers import clean_store
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.shards import ShardWriter, write_shard
 from energylens.db.sources import in_place
@@ -74,11 +74,12 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
     with open_store(store) as opened:
         run = opened.run(run_id).info
         if hook in _kept(opened, run, what):
+            clean_store(store)  # a run of this that was killed at its end may have left something
             progress.say(f"the {what} at {hook} are there already")
             return 0
     loaded = reopen_texts(store, run, hooks=(hook,), keep=(what,))
     layout = StoreLayout(store).run(run_id)
-    clean_run(layout)
+    clean_store(store)
     missing = _begin(layout, f"{what} {hook}")
     table, column = _TABLES[what]
     rows = RowMaker(run_id, run.n_ctx, loaded.instruments.model.tokenizer, np.zeros(0))
@@ -137,7 +138,7 @@ def add_sae(
                 )
             run, known = _record(layout, sae, result)
         sae = replace(sae, sae_id=known.sae_id)
-        clean_run(layout)
+        clean_store(store)
         missing = _begin(layout, _codes(sae.sae_id))
         bounds = _bounds(opened, run, layout)
         for source_shard, number in missing.items():
