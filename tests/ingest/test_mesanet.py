@@ -220,15 +220,14 @@ def test_metrics_equal_numpy(store: Store) -> None:
     assert ((bounded["low"] <= bounded["value"]) & (bounded["value"] <= bounded["high"])).all()
     tokens = frame(
         store,
-        "SELECT q.logits, t.energy, t.context_id FROM routing_tokens q JOIN tokens t "
-        "USING (run_id, token_index) WHERE q.layer = 1 AND NOT is_masked AND energy IS NOT NULL",
+        "SELECT q.logits, t.energy, c.text_id FROM routing_tokens q JOIN tokens t "
+        "USING (run_id, token_index) JOIN contexts c USING (run_id, context_id) "
+        "WHERE q.layer = 1 AND NOT is_masked AND energy IS NOT NULL",
     )
     logits = np.array(tokens["logits"].to_list())
     p = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(axis=1)
     means = (
-        tokens.with_columns(pl.Series("p", p))
-        .group_by("context_id")
-        .agg(pl.col("energy", "p").mean())
+        tokens.with_columns(pl.Series("p", p)).group_by("text_id").agg(pl.col("energy", "p").mean())
     )
     expected = np.corrcoef(means["energy"], means["p"])[0, 1]
     assert value["energy_routing_correlation"] == pytest.approx(expected, abs=1e-5)
