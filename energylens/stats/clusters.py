@@ -10,8 +10,8 @@ from scipy import stats
 
 N_GROUPS = 20
 MIN_TEXTS = 10
-"""Texts that a test or an interval needs; with fewer there is none. Scores of a text are skewed and
-differ in size, and with fewer texts no test holds its level then (docs/statistics.md)."""
+"""Texts that a test or an interval needs; with fewer there is none: scores of a text are skewed and
+differ in size, and a t of so few is not to be trusted."""
 
 
 @dataclass(frozen=True)
