@@ -64,8 +64,8 @@ def efas(
     ] = None,
     test: Annotated[
         str, typer.Option(help="Tests of those features: spearman, text, shift.")
-    ] = "spearman,window,shift",
-    draws: Annotated[int, typer.Option(min=1, help="Draws of window and shift.")] = 999,
+    ] = "spearman,text,shift",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of text and shift.")] = 999,
     variant: Annotated[
         str, typer.Option(help="The gradient: lens, own, total, calibration.")
     ] = "lens",
@@ -73,7 +73,7 @@ def efas(
 ) -> None:
     """Compute EFAS beyond what the ingest kept, by running the run's texts through its model.
 
-    With features, test those by rank correlation, by permuting whole windows, by rotating within
+    With features, test those by rank correlation, by permuting whole texts, by rotating within
     windows. Without, compute all features for one more gradient and add it to the index: with
     --variant calibration, the null of a calibrated read-out.
     """
