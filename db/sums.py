@@ -24,7 +24,7 @@ class Sums:
     """What a directory's listed files may be."""
 
     files: dict[str, list[str]] = field(default_factory=dict)
-    """SHA-256 by the name of the file; two while it is being replaced."""
+    """SHA-256 by the name of the file, '' for no file; two while it is being replaced."""
 
 
 def begin_sums(directory: Path) -> None:
@@ -39,8 +39,8 @@ def replace_listed(partial: Path, path: Path) -> None:
     """Put a finished file in a file's place, and its checksum on the list."""
     begin_sums(path.parent)
     sums = _read(path.parent) or Sums()
-    old, new = [_digest(path)] if path.exists() else [], _digest(partial)
-    _write(path.parent, replace(sums, files={**sums.files, path.name: [*old, new]}))
+    old, new = _digest(path) if path.exists() else "", _digest(partial)
+    _write(path.parent, replace(sums, files={**sums.files, path.name: [old, new]}))
     partial.replace(path)
     sync(path.parent)
     _write(path.parent, replace(sums, files={**sums.files, path.name: [new]}))
@@ -59,7 +59,7 @@ def wrong_with(path: Path) -> str | None:
         listed = sums.files.get(path.name) if sums else None
         if listed is None and (sums is None or found is None):
             return None
-        if listed is not None and found in listed:
+        if listed is not None and (found or "") in listed:
             return None
         if found is None:
             what = "the file is missing"

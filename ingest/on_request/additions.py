@@ -74,7 +74,9 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
     with open_store(store) as opened:
         run = opened.run(run_id).info
         if hook in _kept(opened, run, what):
-            clean_store(store)  # a run of this that was killed at its end may have left something
+            clean_store(store)  # one that was killed at its last step may have left something
+            if not opened.layout.catalog.exists():
+                write_catalog(store)
             progress.say(f"the {what} at {hook} are there already")
             return 0
     loaded = reopen_texts(store, run, hooks=(hook,), keep=(what,))
