@@ -162,10 +162,20 @@ def _score(row: dict[str, Any], where: str) -> tuple[float | None, str | None]:
     value, kind = row.get("score"), row.get("score_type")
     scores = row.get("scores")
     if isinstance(scores, str):  # CSV and Parquet may hold the list as JSON
-        scores = json.loads(scores) if scores.strip().startswith("[") else None
+        scores = _listed(scores, where)
     if value is None and isinstance(scores, list) and scores and isinstance(scores[0], dict):
         value, kind = scores[0].get("value"), scores[0].get("explanationScoreTypeName")
     try:
         return (None if value in (None, "") else float(value)), (str(kind) if kind else None)
-    except (TypeError, ValueError):
-        raise UsageError(f"{where} has a score that is no number: {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{where} has a score that is no number: {value!r:.80}") from None
+
+
+def _listed(scores: str, where: str) -> Any:
+    """A list of scores as JSON; None where the text is none."""
+    if not scores.strip().startswith("["):
+        return None
+    try:
+        return json.loads(scores)
+    except (ValueError, RecursionError):
+        raise UsageError(f"{where} has scores that are no JSON: {scores!r:.80}") from None

@@ -114,6 +114,8 @@ def test_rows_about_another_source_are_left_out(
         ("x.csv", "feature_id,label\n1,a\n2,\n", "row 2, has no description"),
         ("x.csv", "feature_id,label\n99999,a\n", "feature 99999, but .* of another SAE"),
         ("x.csv", "feature_id,label,score\n1,a,much\n", "a score that is no number: 'much'"),
+        ("x.csv", "feature_id,label,scores\n1,a,[{\n", "scores that are no JSON: '\\[{'"),
+        ("x.csv", f"feature_id,label,scores\n1,a,{'[' * 100_000}\n", "scores that are no JSON"),
     ],
 )
 def test_what_cannot_be_read_is_named_and_changes_nothing(
