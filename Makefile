@@ -29,7 +29,7 @@ types: $(INSTALLED)
 	$(BIN)/pyright
 
 layers: $(INSTALLED)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ingest
