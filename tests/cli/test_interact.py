@@ -75,9 +75,9 @@ def test_one_of_several_saes_must_be_named(path: Path, name: str) -> None:
     assert "say which sae: sae=mlp, sae=one, sae=two" in result.stderr
 
 
-def test_causality_compares_predictions_with_measurements(path: Path, name: str) -> None:
-    shown = run("causality", path, name, "two", "--features", "2", "--contexts", "2").stdout
-    assert "gauss_newton" in shown and "relative error" in shown and "rate-matched" in shown
+def test_causality_says_where_no_feature_can_be_measured(path: Path, name: str) -> None:
+    said = run("causality", path, name, "two", "--features", "2", "--contexts", "2", code=2).stderr
+    assert "no feature of 'two' is active on 20 tokens with an EFAS of q < 0.05" in said
 
 
 def test_recompute_adds_vectors_and_says_what_to_give(path: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from polars.testing import assert_series_equal
 
 from energylens.db.layout import StoreLayout
+from energylens.db.manifest import entry_of, read_manifest, write_manifest
 from energylens.db.schema import SINK_NORM_RATIO
 from energylens.db.store import Store
 from energylens.queries.catalog import open_catalog
@@ -40,6 +42,12 @@ def masked(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             .otherwise(pl.lit(1.0, pl.Float32)),
         )
         pq.write_table(changed.to_arrow().cast(pq.read_schema(file)), file)
+        manifest = read_manifest(shard)
+        files = [
+            entry_of(shard, file, "tokens", entry.rows) if entry.table == "tokens" else entry
+            for entry in manifest.files
+        ]
+        write_manifest(shard, replace(manifest, files=files))
     with open_catalog(path) as store:
         yield store
 

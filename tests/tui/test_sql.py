@@ -152,7 +152,7 @@ async def test_the_console_goes_on_when_its_thread_raises(
     def raising(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sql, "run_sql", raising)
+    monkeypatch.setattr(sql, "ask", raising)
     async with drive("small", store_path) as d:
         await d.press("8", "f5")
         await d.until("the statement did not run")

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from energylens.db.records import sealed
 from energylens.db.store import open_store
 from energylens.db.verify import verify_store
 from energylens.errors import UsageError
@@ -237,7 +238,7 @@ def test_another_model_at_the_place_of_the_runs_is_refused(path: Path, reopened:
     record = path / "runs" / reopened.run.run_id / "run.json"
     was = record.read_text()
     try:
-        record.write_text(was.replace(reopened.run.model_sha256, "0" * 64))
+        record.write_text(sealed(replace(reopened.run, model_sha256="0" * 64)))
         with pytest.raises(UsageError, match="put the old one back"):
             reopen(path, reopened.run.run_id)
     finally:
