@@ -5,12 +5,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import duckdb
 import polars as pl
 
 from energylens.db.limits import Limits, resident_bytes
+from energylens.db.store import Reader
 from energylens.errors import QueryError, RunawayError
+from energylens.queries.calls import check_calls
 from energylens.queries.display import size
 from energylens.queries.reading import reading_statement
 from energylens.queries.values import fetch
@@ -33,13 +37,28 @@ class SqlResult:
     seconds: float
 
 
+def ask(
+    reader: Reader, text: str, limit: int | None = 10_000, limits: Limits | None = None
+) -> SqlResult:
+    """Run one statement of a user's on a confined store, as `run_sql` does, with the names looked
+    up that its calls of named queries hold.
+
+    Raises:
+        UnknownNameError: one of them stands for nothing.
+        QueryError, RunawayError, duckdb.InterruptException: as `run_sql` does.
+    """
+    return run_sql(reader.cursor(), text, limit, limits, partial(check_calls, reader))
+
+
 def run_sql(
     con: duckdb.DuckDBPyConnection,
     text: str,
     limit: int | None = 10_000,
     limits: Limits | None = None,
+    check: Callable[[Any], None] = lambda _: None,
 ) -> SqlResult:
-    """Run one statement on a cursor of a confined store; `limit` None takes every row.
+    """Run one statement on a cursor of a confined store; `limit` None takes every row. `check` is
+    given its tree first, within the same limits.
 
     Raises:
         QueryError: it is no single reading statement, DuckDB refuses it, or it took too much.
@@ -47,18 +66,21 @@ def run_sql(
         duckdb.InterruptException: the cursor was interrupted.
     """
     began = time.perf_counter()
-    rows = _within(con, limits or Limits(), lambda: _read(con, text, limit))
+    rows = _within(con, limits or Limits(), lambda: _read(con, text, limit, check))
     is_cut = limit is not None and len(rows) > limit
     seconds = time.perf_counter() - began
     return SqlResult(rows.head(limit) if limit is not None else rows, is_cut, seconds)
 
 
-def _read(con: duckdb.DuckDBPyConnection, text: str, limit: int | None) -> pl.DataFrame:
+def _read(
+    con: duckdb.DuckDBPyConnection, text: str, limit: int | None, check: Callable[[Any], None]
+) -> pl.DataFrame:
     try:
         statement = reading_statement(con, text)
+        check(statement.tree)
         con.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            relation = con.sql(statement)
+            relation = con.sql(statement.text)
             if relation is None:
                 raise QueryError("the statement returns no rows")
             return fetch(relation, None if limit is None else limit + 1)

@@ -5,54 +5,27 @@ error that tells the nearest, as everywhere. Only values that stand there as the
 what a subquery or a column gives is not known before it runs.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
-
-from energylens.db.limits import Limits
 from energylens.db.store import Reader
 from energylens.errors import UnknownNameError
-from energylens.queries.adhoc import SqlResult, run_sql
 from energylens.queries.catalog import NamedQuery, named_queries
 from energylens.queries.reading import nodes
 from energylens.queries.scope import LOOKED_UP, looked_up
 
 
-def ask(
-    reader: Reader, text: str, limit: int | None = 10_000, limits: Limits | None = None
-) -> SqlResult:
-    """Run one statement of a user's on a confined store; `limit` None takes every row.
+def check_calls(reader: Reader, tree: Any) -> None:
+    """Look up the names in every call of a named query in a statement's tree.
 
     Raises:
-        UnknownNameError: it calls a named query with a name that stands for nothing.
-        QueryError, RunawayError, duckdb.InterruptException: as `run_sql` does.
+        UnknownNameError: one stands for nothing, or is not whole.
     """
-    con = reader.cursor()
-    for query, values in _calls(con, text):
-        _check(reader, query, values)
-    return run_sql(con, text, limit, limits)
-
-
-def _calls(
-    con: duckdb.DuckDBPyConnection, text: str
-) -> Iterator[tuple[NamedQuery, dict[str, object]]]:
-    """Every call of a named query in a statement, with the values that stand there."""
-    for node in nodes(_tree(con, text)):
+    for node in nodes(tree):
         called = node.get("function") if node.get("type") == "TABLE_FUNCTION" else None
         query = named_queries().get(str(called["function_name"]).lower()) if called else None
         if called and query:
-            yield query, dict(_values(query, called["arguments"]))
-
-
-def _tree(con: duckdb.DuckDBPyConnection, text: str) -> Any:
-    """The tree of a statement; nothing where there is none, which `run_sql` tells of."""
-    try:
-        found = con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchone()
-    except (duckdb.Error, UnicodeEncodeError):
-        return None
-    return json.loads(found[0]) if found else None
+            _check(reader, query, dict(_values(query, called["arguments"])))
 
 
 def _values(query: NamedQuery, arguments: list[Any]) -> Iterator[tuple[str, object]]:
@@ -74,8 +47,8 @@ def _value(expression: Any) -> object:
 
 
 def _check(reader: Reader, query: NamedQuery, values: dict[str, object]) -> None:
-    parameters = {p.name: False for p in query.parameters}
-    if "run" in parameters and not isinstance(values.get("run"), str):
+    asks_a_run = any(p.name == "run" for p in query.parameters)
+    if asks_a_run and not isinstance(values.get("run"), str):
         return
     written = {name: value for name, value in values.items() if isinstance(value, str | int)}
     found = looked_up(reader, dict.fromkeys(written, False), dict(written))

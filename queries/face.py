@@ -16,7 +16,7 @@ from energylens.db.limits import SECONDS
 from energylens.db.provenance import RunInfo
 from energylens.db.store import confine
 from energylens.errors import StoreError, UsageError
-from energylens.queries.calls import ask
+from energylens.queries.adhoc import ask
 from energylens.queries.card import FeatureCard, feature_card
 from energylens.queries.catalog import call, open_catalog
 from energylens.queries.display import counted, number, visible

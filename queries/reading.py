@@ -61,7 +61,15 @@ _WRITING = _named("attach call copy create delete drop insert merge truncate upd
 _EXPLAIN_WORDS = frozenset(("analyze", "analyse", "verbose"))
 
 
-def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> str:
+class Reading(NamedTuple):
+    """A statement that only reads."""
+
+    text: str
+    tree: Any
+    """As DuckDB hands it out; None for EXPLAIN and for a PIVOT that has none."""
+
+
+def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> Reading:
     """The one statement of a text, if it only reads.
 
     Raises:
@@ -77,8 +85,7 @@ def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> str:
             "nothing to run" if not statements else "one statement at a time; run them in turn"
         )
     statement = statements[0].query
-    _check(con, statement, _kind(statements[0]))
-    return statement
+    return Reading(statement, _check(con, statement, _kind(statements[0])))
 
 
 def _kind(statement: duckdb.Statement) -> str:
@@ -88,15 +95,19 @@ def _kind(statement: duckdb.Statement) -> str:
         return "this statement"
 
 
-def _check(con: duckdb.DuckDBPyConnection, statement: str, kind: str) -> None:
+def _check(con: duckdb.DuckDBPyConnection, statement: str, kind: str) -> Any:
+    """The tree that was judged, where there is one."""
     if kind == "SELECT":
-        _check_tree(_tree(con, statement))
-    elif kind == "EXPLAIN":
+        tree = _tree(con, statement)
+        _check_tree(tree)
+        return tree
+    if kind == "EXPLAIN":
         _check_explained(con, statement)
     elif kind == "MULTI":
         _check_words(statement)
     else:
         raise _refused(kind)
+    return None
 
 
 def _refused(what: str) -> QueryError:

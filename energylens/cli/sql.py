@@ -38,7 +38,7 @@ def sql(
     """Run one SQL statement that reads, and print its rows."""
     from energylens.cli.output import print_frame
     from energylens.db.store import confine
-    from energylens.queries.calls import ask
+    from energylens.queries.adhoc import ask
     from energylens.queries.catalog import open_catalog
 
     form = checked_format(how)

@@ -16,6 +16,7 @@ from energylens.db.store import Store, confine
 from energylens.errors import QueryError
 from energylens.queries.adhoc import run_sql
 from energylens.queries.catalog import open_catalog
+from energylens.queries.reading import Reading
 from tests.hostile.conftest import N_CASES
 
 WRITES = [
@@ -280,7 +281,9 @@ def test_statements_put_into_each_other_change_nothing(
 def test_the_second_wall_holds_alone(hostile: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tree were misjudged, DuckDB itself still keeps the catalogue from changing."""
     before = _state(hostile)
-    monkeypatch.setattr("energylens.queries.adhoc.reading_statement", lambda _, text: text)
+    monkeypatch.setattr(
+        "energylens.queries.adhoc.reading_statement", lambda _, text: Reading(text, None)
+    )
     for text in WRITES:
         if text.startswith(
             ("INSERT", "UPDATE runs", "DELETE", "DROP", "CREATE OR", "WITH d AS (D")

@@ -7,7 +7,7 @@ import pytest
 
 from energylens.db.store import Session, Store
 from energylens.errors import QueryError, UnknownNameError
-from energylens.queries.calls import ask
+from energylens.queries.adhoc import ask
 from energylens.queries.catalog import call, named_queries
 from energylens.queries.features import feature
 from energylens.queries.names import find_run, find_sae, nearest
@@ -177,3 +177,8 @@ def test_in_sql_names_are_whole_and_what_is_computed_is_left_alone(
         ask(rich, "CREATE TABLE x AS FROM best_features('nope', 'nope')")
     with pytest.raises(QueryError, match="syntax error"):
         ask(rich, "SELECT FROM best_features('nope'")
+
+
+def test_a_statement_that_is_nested_too_deeply_is_an_error_with_names_too(rich: Store) -> None:
+    with pytest.raises(QueryError, match="nested too deeply"):
+        ask(rich, f"SELECT {'abs(' * 900}1{')' * 900}")

@@ -10,8 +10,7 @@ from textual.widgets import Static, TextArea
 
 from energylens.db.store import Session
 from energylens.errors import EnergyLensError, UsageError
-from energylens.queries.adhoc import SqlResult
-from energylens.queries.calls import ask
+from energylens.queries.adhoc import SqlResult, ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible, visible_lines
