@@ -51,8 +51,8 @@ def _is_free(layout: StoreLayout) -> bool:
     return all(path.name == "runs" and path.is_dir() and not any(path.iterdir()) for path in rest)
 
 
-def check_format(path: Path) -> None:
-    """Refuse what this program cannot read.
+def check_format(path: Path) -> int:
+    """The format of a store, if this program can read it.
 
     Raises:
         StoreError: there is no store.
@@ -69,6 +69,7 @@ def check_format(path: Path) -> None:
             f"'{path}' has store format {found}, which this program no longer reads; "
             "ingest the texts again"
         )
+    return found
 
 
 def read_format(path: Path) -> int:
@@ -112,8 +113,7 @@ def raise_format(path: Path) -> None:
         StoreError: there is no store, or it cannot be written.
         StoreVersionError: it cannot be read.
     """
-    check_format(path)
-    if read_format(path) == FORMAT:
+    if check_format(path) == FORMAT:
         return
     layout = StoreLayout(path)
     with (

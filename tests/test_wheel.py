@@ -10,6 +10,8 @@ import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
+import pytest
+
 from tests.without_extras import base_distributions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +35,14 @@ def unpacked_sdist(out: Path) -> Path:
     return root
 
 
-def test_the_wheel_of_the_sdist_holds_every_file_of_the_package(tmp_path: Path) -> None:
-    wheel = build("wheel", unpacked_sdist(tmp_path / "sdist"), tmp_path / "wheel")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the sdist."""
+    out = tmp_path_factory.mktemp("built")
+    return build("wheel", unpacked_sdist(out / "sdist"), out / "wheel")
+
+
+def test_the_wheel_of_the_sdist_holds_every_file_of_the_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, place in (*((top, f"energylens/{top}") for top in LINKED), ("energylens",) * 2):
         for file in (ROOT / folder).rglob("*"):
@@ -49,7 +57,6 @@ def test_the_wheel_of_the_sdist_holds_every_file_of_the_package(tmp_path: Path) 
     assert tops == {"energylens"}
 
 
-NEIGHBOURS = ("db", "ingest", "queries", "tui")
 ALONE = """
 import json, sys
 import energylens
@@ -81,13 +88,12 @@ def installed_alone(wheel: Path, at: Path) -> Path:
 
 
 def test_the_wheel_of_the_sdist_runs_alone_beside_files_of_other_names(
-    tmp_path: Path, store_path: Path
+    wheel: Path, tmp_path: Path, store_path: Path
 ) -> None:
-    wheel = build("wheel", unpacked_sdist(tmp_path / "sdist"), tmp_path / "wheel")
     python = installed_alone(wheel, tmp_path / "env")
     work = tmp_path / "work"
     shutil.copytree(store_path, work / "tiny.lens")
-    for name in NEIGHBOURS:
+    for name in LINKED:
         (work / f"{name}.py").write_text("raise SystemExit('a neighbour was imported')")
     (work / "mine.py").write_text(ALONE)
 

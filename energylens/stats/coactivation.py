@@ -5,8 +5,6 @@ compare with independence, and rare features win them. Phi, the correlation of t
 lies between; partners are ranked by it.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
@@ -14,34 +12,6 @@ from scipy.sparse.csgraph import connected_components
 
 CLUSTER_PHI = 0.5
 """Features joined in a cluster have at least this phi with one of its members."""
-
-
-@dataclass(frozen=True)
-class Together:
-    """Statistics of pairs from their counts; NaN where they are not defined."""
-
-    jaccard: Float[np.ndarray, " *m"]
-    lift: Float[np.ndarray, " *m"]
-    pmi: Float[np.ndarray, " *m"]
-    """ln of lift, nats."""
-    phi: Float[np.ndarray, " *m"]
-
-
-def together(
-    n_both: Float[np.ndarray, " *m"],
-    n_a: Float[np.ndarray, " *#m"],
-    n_b: Float[np.ndarray, " *#m"],
-    n: int,
-) -> Together:
-    """Statistics of m pairs over n units (tokens or texts)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lift = n_both * n / (n_a * n_b)
-        return Together(
-            jaccard=n_both / (n_a + n_b - n_both),
-            lift=lift,
-            pmi=np.log(lift),
-            phi=phi(n_both, n_a, n_b, n),
-        )
 
 
 def phi(

@@ -7,6 +7,7 @@ that look at the token alone would agree without any path.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,6 +29,16 @@ class Walks:
     vocab_id: Int[np.ndarray, " n"]
     energy_drop: Float[np.ndarray, "n n_layers"]
     """Lens energy before the block less after it, nats; NaN where not computed."""
+
+    @cached_property
+    def vocab_rank(self) -> Int[np.ndarray, " n"]:
+        """Vocabulary ids by their places among those that occur."""
+        return np.unique(self.vocab_id, return_inverse=True)[1]
+
+    @cached_property
+    def text_rank(self) -> Int[np.ndarray, " n"]:
+        """The same of texts."""
+        return np.unique(self.text, return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,8 @@ def find_circuits(walks: Walks, length: int, most: int) -> Iterator[Circuit]:
         codes, counts = np.unique(code, return_counts=True)
         chosen = np.argsort(-counts, kind="stable")[:most]
         frequent = [int(codes[c]) for c in chosen if counts[c] >= MIN_TOKENS]
-        rates = [_rates(column, walks.vocab_id, radix) for column in part.T]
-        expected = _expected(rates, walks.vocab_id, radix, most)
+        rates = [_rates(column, walks.vocab_rank, radix) for column in part.T]
+        expected = _expected(rates, walks.vocab_rank, radix, most)
         drop = walks.energy_drop[:, first : first + length].sum(axis=1)
         for number in dict.fromkeys((*expected, *frequent)):
             rows = np.flatnonzero(code == number)
@@ -85,10 +96,9 @@ def find_circuits(walks: Walks, length: int, most: int) -> Iterator[Circuit]:
 
 
 def _rates(
-    choice: Int[np.ndarray, " n"], vocab_id: Int[np.ndarray, " n"], radix: int
+    choice: Int[np.ndarray, " n"], rank: Int[np.ndarray, " n"], radix: int
 ) -> Float[np.ndarray, "n_vocab radix"]:
     """Share of the tokens of each vocabulary id that take each choice, ids from the smallest."""
-    _, rank = np.unique(vocab_id, return_inverse=True)
     counts = np.bincount(rank * radix + choice, minlength=(int(rank.max()) + 1) * radix)
     counts = counts.reshape(-1, radix)
     return counts / counts.sum(axis=1, keepdims=True)
@@ -96,14 +106,13 @@ def _rates(
 
 def _expected(
     rates: list[Float[np.ndarray, "n_vocab radix"]],
-    vocab_id: Int[np.ndarray, " n"],
+    rank: Int[np.ndarray, " n"],
     radix: int,
     most: int,
 ) -> dict[int, float]:
     """Codes of the paths with at least MIN_TOKENS expected, the most expected first. A path is
     never expected more often than its beginning, so the search goes layer by layer."""
-    _, n_of = np.unique(vocab_id, return_counts=True)
-    codes, weights = np.arange(radix), n_of[:, None] * rates[0]
+    codes, weights = np.arange(radix), np.bincount(rank)[:, None] * rates[0]
     for layer in rates[1:]:
         n = weights.T @ layer
         before, choice = np.nonzero(n >= MIN_TOKENS)
@@ -139,15 +148,15 @@ def _against_the_token(
     A token's part in the excess is what it adds to it beyond what it adds to the rates it is
     measured by (the influence function), summed over the text.
     """
-    _, rank = np.unique(walks.vocab_id, return_inverse=True)
-    p = np.stack([layer[rank, choice] for layer, choice in zip(rates, path, strict=True)], axis=1)
+    of_token = (layer[walks.vocab_rank, c] for layer, c in zip(rates, path, strict=True))
+    p = np.stack(list(of_token), axis=1)
     on = part == np.array(path)
     product = p.prod(axis=1)
     excess = on.all(axis=1) - product
     for i in range(len(path)):
         excess -= (on[:, i] - p[:, i]) * np.delete(p, i, axis=1).prod(axis=1)
     expected = float(product.sum())
-    by_text = np.bincount(np.unique(walks.text, return_inverse=True)[1], excess)
+    by_text = np.bincount(walks.text_rank, excess)
     error = float(np.sqrt(np.square(by_text).sum()))
     if expected < MIN_TOKENS or len(by_text) < MIN_TEXTS or error <= 0:
         return expected, np.nan, np.nan

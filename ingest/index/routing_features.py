@@ -11,7 +11,7 @@ from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.ingest.index.routes import Routed, Tokens, columns_of, place_of
 from energylens.queries.matrices import Codes, add_product, chunks, indicators
 from energylens.stats.clusters import MIN_TEXTS
-from energylens.stats.coactivation import together, top_by_row
+from energylens.stats.coactivation import phi, top_by_row
 from energylens.stats.efas import MIN_TOKENS
 from energylens.stats.multiple_tests import benjamini_hochberg
 
@@ -90,12 +90,11 @@ def _count(codes: Codes, routed: list[Routed]) -> tuple[np.ndarray, list[np.ndar
 
 def _best(one: Routed, both: np.ndarray, n_feature: np.ndarray, n: int) -> _Pairs:
     n_choice = np.bincount(one.choices[:, 0], minlength=len(both)).astype(np.float64)
-    found = together(both, n_choice[:, None], n_feature[None], n)
-    choice, rank, feature = top_by_row(np.where(both > 0, found.phi, np.nan), KEPT)
-    at = (choice, feature)
-    return _Pairs(
-        one, choice, rank, feature, both[at], n_choice[choice], found.lift[at], found.phi[at]
-    )
+    found = phi(both, n_choice[:, None], n_feature[None], n)
+    choice, rank, feature = top_by_row(np.where(both > 0, found, np.nan), KEPT)
+    at, of_choice = (choice, feature), n_choice[choice]
+    lift = both[at] * n / (of_choice * n_feature[feature])
+    return _Pairs(one, choice, rank, feature, both[at], of_choice, lift, found[at])
 
 
 def _clustered_t(
