@@ -365,4 +365,4 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.setattr("energylens.cli.extras.find_spec", lambda name: None)
     said = run(*arguments, code=2).stderr
-    assert "this needs the extra 'models'" in said and "pip install '" in said
+    assert "this needs the extra 'models'" in said and "pip install " in said and "'torch>=" in said

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from energylens.db.store import open_store
+from energylens.ingest.on_request import causality
 from tests.cli.test_cli import run
 
 
@@ -75,9 +76,15 @@ def test_one_of_several_saes_must_be_named(path: Path, name: str) -> None:
     assert "say which sae: sae=mlp, sae=one, sae=two" in result.stderr
 
 
-def test_causality_says_where_no_feature_can_be_measured(path: Path, name: str) -> None:
-    said = run("causality", path, name, "two", "--features", "2", "--contexts", "2", code=2).stderr
+def test_causality_compares_predictions_with_measurements(
+    path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("causality", path, name, "two", "--features", "2", "--contexts", "2")
+    said = run(*asked, code=2).stderr
     assert "no feature of 'two' is active on 20 tokens with an EFAS of q < 0.05" in said
+    monkeypatch.setattr(causality, "SIGNIFICANT", 0.5)
+    shown = run(*asked).stdout
+    assert "gauss_newton" in shown and "relative error" in shown and "rate-matched" in shown
 
 
 def test_recompute_adds_vectors_and_says_what_to_give(path: Path, name: str) -> None:
