@@ -13,12 +13,12 @@ def builtin_path(kind: str, name: str) -> Path:
     Raises:
         UsageError: there is no such thing; the message lists what there is.
     """
-    names = builtin_names(kind)
-    if name not in names:
+    names, own = builtin_names(kind), name.removeprefix("builtin:")
+    if f"builtin:{own}" not in names:
         raise UsageError(
             f"there is no '{name}' among the bundled {kind}; there are: {', '.join(names)}"
         )
-    return _ROOT / kind / name.removeprefix("builtin:")
+    return _ROOT / kind / own
 
 
 def builtin_names(kind: str) -> list[str]:
