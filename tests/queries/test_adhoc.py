@@ -160,3 +160,12 @@ def test_amounts_of_memory_are_read(text: str, n_bytes: int) -> None:
 def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="memory"):
         parse_memory(text)
+
+
+def test_no_more_rows_are_made_than_are_shown(store_path: Path) -> None:
+    """More rows than any memory holds: they are there at once, or never."""
+    limits = Limits(memory=LEAST_MEMORY)
+    with open_catalog(store_path, limits) as store:
+        confine(store)
+        found = run_sql(store.cursor(), "SELECT * FROM range(1000000000000)", 5, limits)
+    assert found.rows["range"].to_list() == [0, 1, 2, 3, 4] and found.is_cut

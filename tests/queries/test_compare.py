@@ -15,6 +15,7 @@ from energylens.ingest.plan import IngestConfig
 from energylens.queries.catalog import open_catalog
 from energylens.queries.compare import compare_runs, matched_runs
 from tests.conftest import make_gpt2, make_sae, make_store
+from tests.synthetic import T, unrelated, write_world
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +163,8 @@ def test_saes_of_other_weights_are_matched_by_activation(pair: Store) -> None:
         assert own[row["other_feature_id"]] == pytest.approx(np.nanmax(own), abs=1e-6)
 
 
-def test_specialists_of_both_runs_stand_side_by_side(pair: Store) -> None:
-    found = compare_runs(pair, "first", "second").specialists
+def test_specialists_of_other_texts_are_compared_by_fishers_test(pair: Store) -> None:
+    found = compare_runs(pair, "first", "elsewhere").specialists
     assert found["category"].to_list() == ["a", "b"]
     for row in found.iter_rows(named=True):
         table = [
@@ -171,6 +172,27 @@ def test_specialists_of_both_runs_stand_side_by_side(pair: Store) -> None:
             [row["other_n_strong_in"], row["other_n_in"] - row["other_n_strong_in"]],
         ]
         assert row["p"] == pytest.approx(float(np.asarray(stats.fisher_exact(table))[1]))
+        assert row["p"] < 0.9
+
+
+def test_specialists_of_the_same_texts_are_compared_text_by_text(
+    tmp_path: Path, gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve texts are strong in one run; in the other two of them, two more at just a quarter of
+    the strongest text, and one below."""
+    levels = {"synthetic": [4.0] * 12, "other": [4.0, 4.0, 1.0, 1.0, 0.9]}
+    for run, strength in levels.items():
+        monkeypatch.setattr("tests.synthetic.RUN", run)
+        world = unrelated("iid")
+        world.z[:] = 0
+        for window, level in zip(np.flatnonzero(world.category == 0), strength, strict=False):
+            world.z[window * T : window * T + T, 0] = level
+        write_world(tmp_path / "two.lens", world, gpt2_dir)
+    with open_catalog(tmp_path / "two.lens") as store:
+        found = compare_runs(store, "synthetic", "other").specialists
+    row = found.filter(pl.col("category") == "a").row(0, named=True)
+    assert (row["n_strong_in"], row["other_n_strong_in"]) == (12, 4)
+    assert row["p"] == pytest.approx(stats.binomtest(8, 8, 0.5).pvalue)  # eight texts changed
 
 
 def test_a_run_against_itself_differs_in_nothing(pair: Store) -> None:

@@ -94,12 +94,19 @@ def test_planted_specialists_are_recovered_at_their_category(build: Build) -> No
         inside = np.flatnonzero(world.category == f % 4)
         for window in [*inside[:18], *np.flatnonzero(world.category != f % 4)[: f // 4]]:
             world.z[window * T + 5 : window * T + 30, f] = 1 + generator.random(25)
+    world.z[:, 8] = 0
+    for window, level in zip(np.flatnonzero(world.category == 0), (4.0, 1.0, 0.9), strict=False):
+        world.z[window * T : window * T + T, 8] = level
     with build(world) as store:
         for number, name in enumerate(CATEGORIES):
             best = ranked_specialists(store, RUN, SAE, name, k=2)
             assert best["feature_id"].to_list() == [number, number + 4]
             assert best["score"].to_list() == [18, 17] and best["q"].to_numpy().max() < 1e-6
             assert best["rate_in"].to_list() == [0.9, 0.9] and best["auroc"].to_numpy().min() > 0.9
+        strong = frame(
+            store, "SELECT n_strong_in, n_strong_out FROM specialists WHERE feature_id = 8"
+        )
+        assert set(strong.iter_rows()) == {(2, 0), (0, 2)}  # a quarter of the peak is strong
         verdicts = specialist_categories(store, RUN)
         assert set(verdicts["verdict"]) == {"always"} and set(verdicts["best_layer"]) == {1}
 
@@ -118,6 +125,8 @@ def test_planted_groups_are_found_and_dense_features_kept_apart(build: Build) ->
     for f in (8, 9):
         on = generator.random(J * T) < 0.95
         world.z[on, f] = 1
+    for f, n in ((7, 504), (10, 505)):  # a tenth of the tokens that are not masked, and one more
+        world.z[generator.choice(np.flatnonzero(VALID), n, replace=False), f] = 1
     with build(world) as store:
         clusters = coactive_clusters(store, RUN, SAE)
         assert [tuple(sorted(m)) for m in clusters["members"]] == groups
@@ -129,6 +138,12 @@ def test_planted_groups_are_found_and_dense_features_kept_apart(build: Build) ->
         assert by_jaccard["feature_id"] == 9 and by_jaccard["jaccard"] > 0.85
         assert by_jaccard["is_dense"] and by_jaccard["lift"] == pytest.approx(1.0, abs=0.02)
         assert 9 not in coactivation_partners(store, RUN, SAE, 8, k=5)["partner_id"].to_list()
+        for of, told in (("features", "feature_id"), ("coactivation", "partner_id")):
+            dense = "is_dense" if of == "features" else "partner_is_dense"
+            known = frame(
+                store, f"SELECT DISTINCT {told}, {dense} FROM {of} WHERE {told} IN (7, 10)"
+            )
+            assert set(known.iter_rows()) == {(7, False), (10, True)}, of
         null = frame(store, "SELECT q FROM coactivation WHERE unit = 'token' AND feature_id > 10")
         assert (null["q"] < 0.05).to_numpy().mean() < 0.01
 
@@ -151,6 +166,11 @@ def test_a_planted_circuit_is_found_and_lexical_routing_is_not_taken_for_one(bui
     world, on_path = walks()
     assert world.choices is not None
     world.z[:, 0] = np.where(world.choices[:, 1] == 1, 2.0, 0.0)
+    chosen = np.flatnonzero(VALID & (world.choices[:, 1] == 2))
+    for f, n, n_texts in ((1, 30, 10), (2, 29, 10), (3, 30, 9)):
+        own = [chosen[WINDOW[chosen] == i % n_texts][i // n_texts] for i in range(n)]
+        world.z[:, f] = 0
+        world.z[own, f] = 1
     with build(world) as store:
         paths = routing_paths(store, RUN, over_layers=3)
         assert paths["choices"][0].to_list() == [3, 1, 2] and paths["t"][0] > 8
@@ -163,6 +183,11 @@ def test_a_planted_circuit_is_found_and_lexical_routing_is_not_taken_for_one(bui
         best = anchor_features(store, RUN, SAE, at_layer=1).row(0, named=True)
         assert (best["feature_id"], best["choice_id"], best["precision"]) == (0, 1, 1.0)
         assert best["recall"] == 1.0 and best["q"] < 1e-6
+        rows = "SELECT feature_id, t FROM routing_features WHERE layer = 1 AND choice_id = 2"
+        t = dict(frame(store, f"{rows} AND feature_id IN (1, 2, 3)").iter_rows())
+        assert (
+            t[1] > 3 and t[2] is None and t[3] is None
+        )  # thirty tokens in ten texts are the least
         tells = anchor_specialization(store, RUN).filter(pl.col("label") == "token")
         assert tells["adjusted"].to_numpy().min() > 0.1 and tells["p"].to_numpy().max() < 0.01
 
