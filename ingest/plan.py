@@ -18,6 +18,7 @@ from energylens.db.leftovers import clean_store
 from energylens.db.provenance import RunInfo, SaeInfo, read_run
 from energylens.db.version import create_store
 from energylens.errors import CheckRefusedError, StoreError, UsageError
+from energylens.ingest.context_shape import choose_bos, choose_n_ctx
 from energylens.ingest.corpus import Corpus, CorpusPlan
 from energylens.ingest.gate_sample import GateReport, run_gate
 from energylens.ingest.hub_texts import PREFIX, pinned
@@ -29,8 +30,6 @@ from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.lens.routers import find_routers, routing_gap
 from energylens.lens.saes import Sae, load_saes, writes_to_stream
 
-DEFAULT_N_CTX = 1024
-"""Context length where neither the user nor an SAE says one, if the model takes that much."""
 KEEP = ("activations", "gradients")
 
 
@@ -130,8 +129,8 @@ def assemble(
             f"there is no lens gradient at '{inner[0]}': it is neither the residual stream nor "
             "what a block's attention or MLP adds to it; leave out the hook or --keep gradients"
         )
-    prepend_bos, notices = _prepend_bos(config, model, saes)
-    n_ctx = _n_ctx(config, model, saes)
+    prepend_bos, notices = choose_bos(config.prepend_bos, model, saes)
+    n_ctx = choose_n_ctx(config.n_ctx, model, saes)
     bos_id = model.bos_id if prepend_bos else None
     config, revision = _pinned(config)
     corpus = Corpus(config.texts, model.tokenizer, n_ctx, bos_id, model.n_ids)
@@ -169,8 +168,9 @@ def _notices(model: LanguageModel) -> Iterator[str]:
         yield f"no routing is stored of this mixture of experts: {gap}"
 
 
-def prepare(store: Path, loaded: Loaded) -> Prepared:
-    """Write the run's record, running the gate first, or find the one an earlier call wrote.
+def prepare(store: Path, loaded: Loaded, say: Callable[[str], None] = lambda _: None) -> Prepared:
+    """Write the run's record, running the gate first, or find the one an earlier call wrote;
+    `say` is told what takes long.
 
     Raises:
         CheckRefusedError: the gate refuses an SAE and the config does not accept that.
@@ -185,6 +185,7 @@ def prepare(store: Path, loaded: Loaded) -> Prepared:
         run = _of_identity(read_run(layout.run_json), identity, store)
         _refuse([sae.gate for sae in run.saes], loaded.config.accept_gate)
     else:
+        say("measuring SAEs and norms on a sample of the texts, once")
         report = run_gate(loaded.corpus, loaded.plan, loaded.instruments)
         _refuse(
             [_verdict(sae, report.results[sae.sae_id]) for sae in loaded.instruments.saes],
@@ -220,43 +221,6 @@ def _refuse(verdicts: Sequence[str], accepted: bool) -> None:
             "the gate refuses " + "; ".join(refused) + ". Check that the SAE was trained on this "
             "model and hook; to ingest all the same and have it recorded: --accept-gate"
         )
-
-
-def _prepend_bos(
-    config: IngestConfig, model: LanguageModel, saes: list[Sae]
-) -> tuple[bool, list[str]]:
-    """Whether contexts begin with BOS, and what is to be said of it."""
-    declared = {sae.prepend_bos for sae in saes if sae.prepend_bos is not None}
-    wanted = config.prepend_bos
-    if wanted is None:
-        if len(declared) > 1:
-            raise UsageError(
-                "some of the SAEs were trained with BOS and some without; ingest them as two "
-                "runs, or decide with --bos or --no-bos"
-            )
-        wanted = True in declared if declared else model.bos_id is not None
-    if not wanted or model.bos_id is not None:
-        return wanted, []
-    lacks = f"the tokenizer of '{model.source}' has no BOS token"
-    why = " and an SAE declares that it was trained with one" if True in declared else ""
-    if config.prepend_bos is None and model.tokenizer.eos_token_id is None:
-        return False, [f"{lacks}{why}: it has no EOS either, so contexts begin with their text"]
-    model.begin_with_eos()
-    return True, [
-        f"{lacks}{why}: contexts begin with its EOS, {model.tokenizer.eos_token!r}, which "
-        "TransformerLens takes for BOS when SAEs are trained; --no-bos leaves it out"
-    ]
-
-
-def _n_ctx(config: IngestConfig, model: LanguageModel, saes: list[Sae]) -> int:
-    if config.n_ctx is not None:
-        if not 1 <= config.n_ctx <= model.n_ctx:
-            raise UsageError(
-                f"--n-ctx {config.n_ctx} is outside 1 to {model.n_ctx}, what the model takes"
-            )
-        return config.n_ctx
-    trained = [sae.context_size for sae in saes if sae.context_size]
-    return min([model.n_ctx, *(trained or [DEFAULT_N_CTX])])
 
 
 def _lens_layers(energies: str, model: LanguageModel) -> tuple[int, ...]:

@@ -23,12 +23,13 @@ def make_run(store: Path, config: IngestConfig, part: Part, progress: Progress) 
         CheckRefusedError: the gate refuses an SAE.
         StoreError: the store cannot be written.
     """
+    progress.say(f"loading {config.model}")
     loaded = load(config, partial(planned, store=store, say=progress.say))
     if loaded.plan.n_empty:
         progress.say(f"{loaded.plan.n_empty:,} texts are empty; they have no tokens")
     for notice in loaded.notices:
         progress.say(notice)
-    prepared = prepare(store, loaded)
+    prepared = prepare(store, loaded, progress.say)
     for sae in prepared.run.saes:
         recovered = "·" if sae.ce_loss_score is None else f"{sae.ce_loss_score:.3f}"
         progress.say(
