@@ -8,9 +8,7 @@ DEFAULT_N_CTX = 1024
 """Where neither the user nor an SAE says a length, if the model takes that much."""
 
 
-def choose_bos(
-    asked: bool | None, model: LanguageModel, saes: list[Sae]
-) -> tuple[bool, list[str]]:
+def choose_bos(asked: bool | None, model: LanguageModel, saes: list[Sae]) -> tuple[bool, list[str]]:
     """Whether contexts begin with BOS, and what is to be said of it; `asked` None leaves it to the
     SAEs and the tokenizer.
 
@@ -47,9 +45,7 @@ def choose_n_ctx(asked: int | None, model: LanguageModel, saes: list[Sae]) -> in
     """
     if asked is not None:
         if not 1 <= asked <= model.n_ctx:
-            raise UsageError(
-                f"--n-ctx {asked} is outside 1 to {model.n_ctx}, what the model takes"
-            )
+            raise UsageError(f"--n-ctx {asked} is outside 1 to {model.n_ctx}, what the model takes")
         return asked
     trained = [sae.context_size for sae in saes if sae.context_size]
     return min([model.n_ctx, *(trained or [DEFAULT_N_CTX])])
