@@ -22,7 +22,6 @@ from energylens.queries.efas import (
     efas_scatter,
     efas_split,
 )
-from energylens.queries.routing import anchor_load, feature_anchors, routing_health
 from energylens.queries.specialists import (
     find_specialists,
     layer_progression,
@@ -139,6 +138,14 @@ def test_lists_of_specialists_agree_with_the_table(rich: Store, rich_run: str) -
         assert row["n_found"] == matrix.filter(pl.col("sae_id") == row["sae_id"])["is_found"].sum()
     streams = stream_comparison(rich, rich_run)
     assert dict(zip(streams["stream"], streams["n_saes"], strict=True)) == {"mlp": 1, "residual": 2}
+    of_stream = {"mlp": ("mlp",), "residual": ("one", "two")}
+    for row in streams.iter_rows(named=True):
+        own = matrix.filter(pl.col("sae_id").is_in(of_stream[row["stream"]]))
+        assert row["n_categories"] == own["category"].n_unique() == 2
+        found = own.filter("is_found")
+        assert row["n_found_anywhere"] == found["category"].n_unique()
+        assert row["share_found"] == pytest.approx(len(found) / len(own))
+        assert row["mean_best_auroc"] == pytest.approx(own["auroc"].to_numpy().mean())
 
 
 def test_padding_fades_short_texts(rich: Store, rich_run: str) -> None:
@@ -275,15 +282,6 @@ def test_a_pair_of_two_saes_is_counted_over_the_same_tokens(
     assert token["cosine"] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), rel=1e-6)
 
 
-def test_a_feature_knows_the_choices_it_goes_with(rich: Store, rich_run: str) -> None:
-    table = frame(rich, "SELECT * FROM routing_features WHERE sae_id = 'one'")
-    wanted = int(table["feature_id"].mode()[0])
-    own = table.filter(pl.col("feature_id") == wanted).sort("phi", descending=True)
-    found = feature_anchors(rich, rich_run, "one", wanted)
-    assert found["phi"].to_list() == own["phi"].to_list()
-    assert len(found) == len(own) > 0
-
-
 def test_matches_are_correlations_over_all_tokens(
     rich: Store, rich_run: str, z: dict[str, np.ndarray]
 ) -> None:
@@ -316,10 +314,17 @@ def test_efas_lists_are_the_table(rich: Store, rich_run: str) -> None:
     table = frame(rich, "SELECT * FROM efas WHERE sae_id = 'one' AND variant = 'lens'")
     tested = table.filter(pl.col("t").is_not_null())
     ranked = efas_ranking(rich, rich_run, "one", k=100)
-    assert set(ranked["feature_id"]) == set(tested["feature_id"]) and ranked["q"].is_sorted()
+    size = pl.col("t").abs()
+    ordered = tested.sort(pl.col("q"), size, "feature_id", descending=[False, True, False])
+    assert ranked["feature_id"].to_list() == ordered["feature_id"].to_list()
     layer = efas_by_layer(rich, rich_run).filter(pl.col("sae_id") == "one").row(0, named=True)
     assert layer["n_tested"] == len(tested)
     assert layer["rms_t"] == pytest.approx(np.sqrt((tested["t"].to_numpy() ** 2).mean()))
+    sizes = np.abs(tested["efas"].to_numpy())  # what is not tested counts nowhere
+    assert (layer["mean_abs_efas"], layer["max_abs_efas"]) == pytest.approx(
+        (sizes.mean(), sizes.max())
+    )
+    assert layer["share_positive"] == pytest.approx((tested["within"].to_numpy() > 0).mean())
     histogram = efas_histogram(rich, rich_run, "one", n_bins=9)
     assert histogram["n"].sum() == len(tested) and histogram["n_null"].sum() > 0
     scatter = efas_scatter(rich, rich_run, "one", 7)
@@ -330,39 +335,3 @@ def test_efas_lists_are_the_table(rich: Store, rich_run: str) -> None:
     assert len(efas_scatter(rich, rich_run, "one", 7, k=5)) <= 5
     split = efas_split(rich, rich_run, "one", k=50)
     assert split["t_selected"].abs().is_sorted(descending=True)
-
-
-def test_routing_health_equals_numpy(rich: Store, rich_run: str) -> None:
-    health = routing_health(rich, rich_run)
-    assert health["layer"].to_list() == [0, 1]
-    for row in health.iter_rows(named=True):
-        rows = frame(
-            rich,
-            "SELECT logits, r.entropy, t.energy, t.entropy AS h FROM routing_tokens r "
-            "JOIN tokens t "
-            f"USING (run_id, token_index) WHERE layer = {row['layer']} AND NOT is_masked "
-            "ORDER BY token_index",
-        )
-        logits = np.array(rows["logits"].to_list())
-        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        chosen = frame(
-            rich,
-            "SELECT choice_id FROM routing JOIN tokens USING (run_id, token_index) "
-            f"WHERE layer = {row['layer']} AND NOT is_masked",
-        )["choice_id"].to_numpy()
-        load = np.bincount(chosen, minlength=4) / len(chosen)
-        assert row["max_vio"] == pytest.approx(load.max() * 4 - 1)
-        assert row["load_cv"] == pytest.approx(load.std() / load.mean())
-        within, marginal = stats.entropy(p, axis=1).mean(), stats.entropy(p.mean(axis=0))
-        assert row["concentration"] == pytest.approx(1 - within / np.log(4), abs=1e-5)
-        assert row["balance"] == pytest.approx(marginal / np.log(4), abs=1e-6)
-        information = (marginal - within) / np.log(4)
-        assert row["routing_information"] == pytest.approx(information, abs=1e-5)
-        valid = rows.filter(pl.col("energy").is_not_null())
-        ceiling = np.corrcoef(valid["h"], valid["energy"])[0, 1]
-        assert row["energy_ceiling"] == pytest.approx(ceiling, abs=1e-6)
-        loads = anchor_load(rich, rich_run, at_layer=row["layer"])
-        assert loads["load"].sum() == pytest.approx(1.0)
-        assert loads["share_first"].sum() == pytest.approx(1.0)
-        by_choice = dict(zip(loads["choice_id"], loads["load"], strict=True))
-        assert by_choice == pytest.approx({k: v for k, v in enumerate(load) if v})

@@ -13,7 +13,12 @@ from energylens.db.store import Store
 from energylens.errors import UnknownNameError
 from energylens.ingest.plan import IngestConfig
 from energylens.queries.catalog import open_catalog
-from energylens.queries.compare import compare_runs, matched_runs
+from energylens.queries.compare import (
+    compare_runs,
+    compare_saes,
+    compare_texts,
+    matched_runs,
+)
 from tests.conftest import make_gpt2, make_sae, make_store
 from tests.synthetic import T, unrelated, write_world
 
@@ -29,8 +34,10 @@ def pair_path(tmp_path_factory: pytest.TempPathFactory, gpt2_dir: Path, save_mod
     generator = np.random.default_rng(2)
     for name, n in (("one", 30), ("other", 24)):
         with (root / f"{name}.jsonl").open("w") as lines:
+            text = ""
             for number in range(n):
-                text = " ".join(generator.choice(words, generator.integers(4, 12)))
+                drawn = " ".join(generator.choice(words, generator.integers(4, 12)))
+                text = text if number == n - 1 else drawn  # the last one comes twice
                 lines.write(f'{{"text": "{text}", "category": "{"ab"[number % 2]}"}}\n')
     first = IngestConfig(
         model=str(gpt2_dir), texts=str(root / "one.jsonl"), saes=(str(root / "saes"),),
@@ -134,6 +141,39 @@ def test_rates_of_one_sae_are_tested_over_texts(pair: Store, other: str, is_pair
     assert found["p_rate"].drop_nulls().is_sorted()
     some = found.filter(pl.col("t_efas").is_not_null())
     assert len(some) > 3 and some["p_efas"].is_between(0, 1).all()
+    for row in some.iter_rows(named=True) if is_paired else ():
+        groups = [
+            frame(
+                pair,
+                f"SELECT within_groups FROM efas WHERE run_id = '{run}' AND variant = 'lens' "
+                f"AND feature_id = {row['feature_id']}",
+            )["within_groups"][0]
+            for run in ("first", other)
+        ]
+        of_groups: Any = stats.ttest_rel(groups[1], groups[0])
+        assert row["t_efas"] == pytest.approx(of_groups.statistic, rel=1e-4)
+        assert row["p_efas"] == pytest.approx(of_groups.pvalue, rel=1e-3)
+
+
+def test_saes_are_held_side_by_side_by_their_tables(pair: Store) -> None:
+    (row,) = compare_saes(pair, "first", "second").iter_rows(named=True)
+    for run, side in (("first", ""), ("second", "other_")):
+        efas = frame(pair, f"FROM efas WHERE run_id = '{run}' AND variant = 'lens'")
+        features = frame(pair, f"FROM features WHERE run_id = '{run}' AND n_active > 0")
+        assert row[f"{side}n_tested"] == efas["t"].drop_nulls().len()
+        assert row[f"{side}n_discoveries"] == (efas["q"].drop_nulls() < 0.05).sum()
+        t = efas["t"].drop_nulls().cast(pl.Float64).to_numpy()
+        assert row[f"{side}rms_t"] == pytest.approx(np.sqrt((t**2).mean()))
+        assert row[f"{side}n_live"] == len(features)
+        density = features["density"].cast(pl.Float64).to_numpy().mean()
+        assert row[f"{side}mean_density"] == pytest.approx(density)
+
+
+def test_a_text_that_comes_twice_is_paired_once_each(pair: Store) -> None:
+    texts = compare_texts(pair, "first", "second")
+    assert texts["text_id"].to_list() == texts["other_text_id"].to_list() == list(range(30))
+    copies = frame(pair, "SELECT sha256 FROM texts WHERE run_id = 'first'")["sha256"]
+    assert copies.n_unique() == 29
 
 
 def test_saes_of_other_weights_are_matched_by_activation(pair: Store) -> None:
@@ -172,7 +212,7 @@ def test_specialists_of_other_texts_are_compared_by_fishers_test(pair: Store) ->
             [row["other_n_strong_in"], row["other_n_in"] - row["other_n_strong_in"]],
         ]
         assert row["p"] == pytest.approx(float(np.asarray(stats.fisher_exact(table))[1]))
-        assert row["p"] < 0.9
+    assert found["p"].to_numpy().min() < 0.9
 
 
 def test_specialists_of_the_same_texts_are_compared_text_by_text(
@@ -186,10 +226,13 @@ def test_specialists_of_the_same_texts_are_compared_text_by_text(
         world = unrelated("iid")
         world.z[:] = 0
         for window, level in zip(np.flatnonzero(world.category == 0), strength, strict=False):
-            world.z[window * T : window * T + T, 0] = level
+            world.z[window * T : window * T + T, :2] = level
         write_world(tmp_path / "two.lens", world, gpt2_dir)
     with open_catalog(tmp_path / "two.lens") as store:
         found = compare_runs(store, "synthetic", "other").specialists
+        assert (
+            compare_saes(store, "synthetic", "other")["n_found"][0] == 1
+        )  # category, two features
     row = found.filter(pl.col("category") == "a").row(0, named=True)
     assert (row["n_strong_in"], row["other_n_strong_in"]) == (12, 4)
     assert row["p"] == pytest.approx(stats.binomtest(8, 8, 0.5).pvalue)  # eight texts changed

@@ -51,6 +51,10 @@ def test_conditional_information_is_the_mean_over_groups() -> None:
     )
     assert found.observed == pytest.approx(expected, abs=1e-9)
     assert found.p < 0.05
+    known = sum((given == g).mean() * entropy(label[given == g]) for g in range(3))
+    assert found.entropy == pytest.approx(known)
+    nothing = informed(A, B, rotated(A, B, np.zeros_like(A), given), 50, given=given)
+    assert abs(nothing.adjusted) < 0.03 < nothing.observed and nothing.p > 0.05
 
 
 def test_draws_keep_what_they_must() -> None:
@@ -97,6 +101,9 @@ def test_partial_spearman_is_a_correlation_of_residual_ranks() -> None:
     none = np.zeros((300, 0))
     found = partial_spearman(x, y, none, np.arange(300))
     assert found.r == pytest.approx(stats.spearmanr(x, y)[0], abs=1e-12)
+    product = (stats.rankdata(x) - 150.5) * (stats.rankdata(y) - 150.5)
+    t = product.sum() / np.sqrt((product**2).sum())
+    assert (found.t, found.p) == pytest.approx((t, 2 * stats.t.sf(abs(t), 299)))
     shared = GENERATOR.standard_normal((300, 1))
     a, b = x * 0.1 + shared[:, 0], y * 0.1 + shared[:, 0]
     assert partial_spearman(a, b, none, np.arange(300)).r > 0.9
@@ -156,12 +163,14 @@ def test_circuits_are_counted_by_hand() -> None:
 def test_short_rare_or_narrow_paths_are_left_out() -> None:
     choices = np.zeros((400, 2), dtype=np.int64)
     choices[:30] = 1  # too few tokens
+    choices[300:350] = [5, 6]  # just enough
+    choices[350:399] = [6, 5]  # one too few
     choices[30:100] = 2  # one text only
     choices[100:200] = 3  # one vocabulary id only
     text = np.concatenate([np.zeros(100, np.int64), np.arange(300) // 10])
     vocab = np.concatenate([np.arange(100), np.zeros(100, np.int64), np.arange(200)])
     walks = Walks(choices, text, vocab, np.full((400, 2), np.nan))
-    assert [c.choices for c in find_circuits(walks, 2, 5)] == [(0, 0), (3, 3)]
+    assert [c.choices for c in find_circuits(walks, 2, 9)] == [(3, 3), (0, 0), (5, 6)]
 
 
 def test_top_by_row_skips_nan_and_orders_ties_by_column() -> None:
@@ -175,6 +184,8 @@ def test_a_selection_pays_for_all_tests() -> None:
     whole = stats.false_discovery_control(p)
     np.testing.assert_allclose(benjamini_hochberg(p[:30], 1000), np.minimum(q30(p), 1.0))
     assert benjamini_hochberg(p, 1000) == pytest.approx(whole)
+    with_gaps = np.insert(p, [0, 400], np.nan)  # what could not be tested costs nothing
+    assert benjamini_hochberg(with_gaps)[~np.isnan(with_gaps)] == pytest.approx(whole)
 
 
 def q30(p: np.ndarray) -> np.ndarray:
@@ -183,8 +194,8 @@ def q30(p: np.ndarray) -> np.ndarray:
 
 
 def test_clusters_are_numbered_by_size_and_leave_dense_features_out() -> None:
-    a, b = np.array([0, 1, 5, 8, 2, 3]), np.array([1, 2, 6, 9, 3, 9])
-    phi = np.array([0.9, 0.6, 0.7, 0.9, 0.4, 0.9])
+    a, b = np.array([0, 1, 5, 8, 2, 3, 9]), np.array([1, 2, 6, 9, 3, 9, 4])
+    phi = np.array([0.9, 0.5, 0.7, 0.9, 0.49, 0.9, 0.9])  # 0.5 is enough
     dense = np.zeros(10, dtype=bool)
     dense[9] = True
     found = clusters(a, b, phi, dense)

@@ -91,10 +91,10 @@ def test_resampling_counts_what_was_seen_as_a_draw() -> None:
 
 
 def test_flips_count_what_was_seen_as_a_flip() -> None:
-    same, none = [1.0] * 20, [1.0, -1.0] * 10
-    scores = scores_of(same, none)
-    t = cluster_t(scores, np.array([40.0, 40.0]), 20).t
-    assert t.tolist() == pytest.approx([np.sqrt(20), 0.0])
+    same, none, tied = [1.0] * 20, [1.0, -1.0] * 10, [3.0] + [0.0] * 19
+    scores = scores_of(same, none, tied)
+    t = cluster_t(scores, np.array([40.0] * 3), 20).t
+    assert t.tolist() == pytest.approx([np.sqrt(20), 0.0, 1.0])
     flips = SignFlips(20, N_DRAWS)
-    assert flips.p(scores, t).tolist() == pytest.approx([1 / (1 + N_DRAWS), 1.0])
-    assert flips.familywise(t).tolist() == pytest.approx([1 / (1 + N_DRAWS), 1.0])
+    assert flips.p(scores, t).tolist() == pytest.approx([1 / (1 + N_DRAWS), 1.0, 1.0])
+    assert flips.familywise(t)[:2].tolist() == pytest.approx([1 / (1 + N_DRAWS), 1.0])

@@ -19,6 +19,7 @@ from energylens.ingest.progress import Progress
 from energylens.lens.saes import load_saes
 from energylens.queries.catalog import open_catalog
 from tests.conftest import make_sae, make_store
+from tests.oracles import by_text, robust_t, two_way_residual
 
 N_TEXTS = 48
 
@@ -105,25 +106,6 @@ def column(rows: pl.DataFrame, name: str) -> np.ndarray:
     return rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def two_way_residual(values: np.ndarray, tokens: pl.DataFrame) -> np.ndarray:
-    """What is left after dummies for every window and position, by plain least squares."""
-    window, position = tokens["context_id"].to_numpy(), tokens["pos"].to_numpy()
-    dummies = np.concatenate(
-        [window[:, None] == np.unique(window), position[:, None] == np.unique(position)], axis=1
-    ).astype(float)
-    return values - dummies @ np.linalg.lstsq(dummies, values, rcond=None)[0]
-
-
-def by_text(scores: np.ndarray, text: np.ndarray) -> np.ndarray:
-    return np.stack([scores[text == j].sum(axis=0) for j in np.unique(text)])
-
-
-def robust_t(scores: np.ndarray, text: np.ndarray) -> np.ndarray:
-    sums = by_text(scores, text)
-    with np.errstate(invalid="ignore"):
-        return sums.sum(axis=0) / np.sqrt(np.square(sums).sum(axis=0))
-
-
 def test_every_number_equals_the_dense_formula(
     dense: Store, tokens: pl.DataFrame, z: np.ndarray, g: np.ndarray
 ) -> None:
@@ -169,6 +151,9 @@ def test_the_default_test_is_two_way_demeaned_and_clustered_by_text(
     sums = by_text(scores, text)
     middle, n = sums.sum(axis=0) / unit, len(sums)
     np.testing.assert_allclose(column(rows, "within")[tested], middle[tested], rtol=1e-4, atol=1e-6)
+    groups = by_text(sums, np.unique(text) % 20)[:, tested] / unit[tested]
+    stored = np.array(rows["within_groups"].drop_nulls().to_list()).T
+    np.testing.assert_allclose(stored, groups, rtol=1e-3, atol=1e-5)
     reach = stats.t.ppf(0.975, n_texts - 1) * sums.std(axis=0, ddof=1) * np.sqrt(n) / unit
     for name, sign in (("within_low", -1), ("within_high", 1)):
         bound = middle + sign * reach
@@ -227,6 +212,14 @@ def test_adjustment_takes_off_position_frequency_and_energy(
     tested = ~np.isnan(t)
     expected = robust_t(z * rg, tokens["text_id"].to_numpy())
     np.testing.assert_allclose(t[tested], expected[tested], rtol=1e-4, atol=1e-5)
+    x = x[:, :3]  # the energy itself is adjusted for the others alone
+    lens = frame(dense, "SELECT token_index, energy AS e FROM energies WHERE layer = 1")
+    series = tokens.join(lens, on="token_index", maintain_order="left")["e"].to_numpy()
+    rz, rg = residual(z), residual(series.astype(np.float64))
+    found = column(efas(dense, "energy"), "adjusted")
+    assert (~np.isnan(found)).sum() > 30
+    for f in np.flatnonzero(~np.isnan(found)):
+        assert found[f] == pytest.approx(stats.pearsonr(rz[:, f], rg)[0], abs=1e-5)
 
 
 def test_the_frequency_of_a_token_is_counted_over_the_corpus(dense: Store) -> None:
@@ -260,6 +253,9 @@ def test_categories_have_their_own_correlation(
             text = tokens["text_id"].to_numpy()[own]
             assert row["t"] == pytest.approx(robust_t(scores[own, f], text), rel=1e-3, abs=1e-4)
     assert n_tested > 10
+    tested = rows.filter(pl.col("p").is_not_null())  # one family over all categories
+    q = stats.false_discovery_control(tested["p"].to_numpy())
+    np.testing.assert_allclose(column(tested, "q"), q, rtol=1e-9)
 
 
 def test_scalar_variants_are_the_series_they_are_named_for(

@@ -18,7 +18,11 @@ from energylens.queries.routing import (
     path_tokens,
     routing_paths,
 )
-from energylens.queries.specialists import ranked_specialists, specialist_categories
+from energylens.queries.specialists import (
+    find_specialists,
+    ranked_specialists,
+    specialist_categories,
+)
 from tests.synthetic import (
     CATEGORIES,
     NULLS,
@@ -97,6 +101,7 @@ def test_planted_specialists_are_recovered_at_their_category(build: Build) -> No
     world.z[:, 8] = 0
     for window, level in zip(np.flatnonzero(world.category == 0), (4.0, 1.0, 0.9), strict=False):
         world.z[window * T : window * T + T, 8] = level
+    world.z[:, 9] = np.where(WINDOW < 20, -1.0, 0.0)  # its strongest text is below zero
     with build(world) as store:
         for number, name in enumerate(CATEGORIES):
             best = ranked_specialists(store, RUN, SAE, name, k=2)
@@ -107,6 +112,8 @@ def test_planted_specialists_are_recovered_at_their_category(build: Build) -> No
             store, "SELECT n_strong_in, n_strong_out FROM specialists WHERE feature_id = 8"
         )
         assert set(strong.iter_rows()) == {(2, 0), (0, 2)}  # a quarter of the peak is strong
+        below = find_specialists(store, RUN, SAE, threshold=1.0).filter(pl.col("feature_id") == 9)
+        assert below["n_strong_in"].to_list() == below["n_strong_out"].to_list() == [0] * 4
         verdicts = specialist_categories(store, RUN)
         assert set(verdicts["verdict"]) == {"always"} and set(verdicts["best_layer"]) == {1}
 
