@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,10 +15,11 @@ from energylens.queries.adhoc import run_sql
 from energylens.queries.catalog import open_catalog
 
 
-@pytest.fixture
-def confined(store: Store) -> Store:
-    confine(store)
-    return store
+@pytest.fixture(scope="module")
+def confined(store_path: Path) -> Iterator[Store]:
+    with open_catalog(store_path) as store:
+        confine(store)
+        yield store
 
 
 def test_rows_and_the_cut(confined: Store) -> None:

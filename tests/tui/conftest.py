@@ -1,12 +1,15 @@
 """Run the app under Pilot and read its screen as a person would."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 from textual.keys import _character_to_key, key_to_character
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
@@ -110,6 +113,22 @@ def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings, history and saved statements of a test are its own."""
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def parsed_once() -> Iterator[None]:
+    """A style sheet is parsed once for all apps of the same colours, not once an app."""
+    parse_rules, parsed = Stylesheet._parse_rules, {}
+
+    def kept(self: Stylesheet, *args: Any, **named: Any) -> list[RuleSet]:
+        key = (args, *sorted(named.items()), *sorted(self._variables.items()))
+        if key not in parsed:
+            parsed[key] = parse_rules(self, *args, **named)
+        return parsed[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stylesheet, "_parse_rules", kept)
+        yield
 
 
 @pytest.fixture
