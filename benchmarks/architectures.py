@@ -3,7 +3,7 @@
     python -m benchmarks.architectures [NAME ...]
 
 Writes docs/architectures.md and the figures behind it, benchmarks/results/architectures.json; with
-names it prints their rows and writes nothing.
+names it measures these alone, prints their rows and leaves the others as they were.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.small_models import MIXTURES, small_model
+from benchmarks.small_models import MIXTURES, VARIANTS, small_model
 from energylens.errors import EnergyLensError
 from energylens.lens.batching import batches, pad
 from energylens.lens.models import LanguageModel, load_model, run_hooks
@@ -64,8 +64,9 @@ class Row:
 def measure(name: str) -> Row:
     """Build a small model, write it down, load it as any other, and compare."""
     torch.manual_seed(0)
+    model_type, changes = VARIANTS.get(name, (name, {}))
     try:
-        hf_model = small_model(name)
+        hf_model = small_model(model_type, **changes)
     except Exception as error:  # a class whose own defaults do not go together
         return Row(name, refused=f"transformers cannot build a small one: {error}")
     with tempfile.TemporaryDirectory() as folder:
@@ -153,14 +154,15 @@ def _shown(gap: float | None) -> str:
 
 def report(rows: Sequence[Row]) -> str:
     """The page of the documentation."""
-    read = sum(row.refused is None for row in rows)
+    classes = [row for row in rows if row.name not in VARIANTS]
+    read = sum(row.refused is None for row in classes)
     packages = ", ".join(f"{name} {version(name)}" for name in ("transformers", "transformer-lens"))
     return f"""# Architectures
 
 What holds of each class of model, on a small random one of two or so layers that is written down
 and loaded as any other model is. Made by `python -m benchmarks.architectures` with
 {packages}; the figures lie in
-`{FIGURES}`. {read} of {len(rows)} are read.
+`{FIGURES}`. {read} of {len(classes)} are read.
 
 * **logits**: largest difference between the wrapped model and transformers' own, beside the largest
   logit; **lens**: the same for the logit lens behind the last block.
@@ -173,18 +175,28 @@ and loaded as any other model is. Made by `python -m benchmarks.architectures` w
 
 Bold is what rounding does not explain.
 
-{table(rows)}"""
+{table(classes)}
+## Positions and windows
+
+The same of classes that tell positions apart in other ways, or see only so far. Rows of a batch are
+up to {max(LENGTHS)} tokens long, past every threshold set here.
+
+{table([row for row in rows if row.name in VARIANTS])}"""
 
 
 def main(names: Sequence[str]) -> None:
     """Measure, and write or print."""
-    rows = []
-    for name in names or sorted({*DENSE, *MIXTURES}):
-        rows.append(measure(name))
-        sys.stderr.write(f"{rows[-1]}\n")
+    every = (*sorted({*DENSE, *MIXTURES}), *VARIANTS)
+    found: dict[str, Row] = {}
     if names:
-        sys.stdout.write(table(rows))
-        return
+        known = json.loads(FIGURES.read_text(encoding="utf-8"))
+        found = {row["name"]: Row(**row | {"hooks": tuple(row["hooks"])}) for row in known}
+    for name in names or every:
+        found[name] = measure(name)
+        sys.stderr.write(f"{found[name]}\n")
+    if names:
+        sys.stdout.write(table([found[name] for name in names]))
+    rows = [found[name] for name in every if name in found]
     REPORT.write_text(report(rows), encoding="utf-8")
     FIGURES.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 

@@ -111,6 +111,47 @@ MIXTURES = (
 """The mixtures of experts whose experts are handed their choices."""
 
 
+_LONG = {
+    "rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 8,
+    "short_factor": [1.0] * 4, "long_factor": [4.0, 2.0, 3.0, 5.0],
+}  # fmt: skip
+_DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
+_YARN = {
+    "rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+_LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 4.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+}  # fmt: skip
+_LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "longrope": ("phi3", {"rope_parameters": _LONG, "original_max_position_embeddings": 8}),
+    "longrope, another class": (
+        "llama", {"rope_parameters": _LONG, "original_max_position_embeddings": 8}
+    ),
+    "dynamic NTK": ("llama", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 8}),
+    "dynamic NTK, another class": (
+        "qwen2", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 8}
+    ),
+    "YaRN": ("qwen3", {"rope_parameters": _YARN}),
+    "Llama 3's frequencies": ("llama", {"rope_parameters": _LLAMA3}),
+    "linear scaling": ("llama", {"rope_parameters": _LINEAR_ROPE}),
+    "sliding window": ("mistral", {"sliding_window": 4}),
+    "sliding window, longrope": (
+        "phi3",
+        {
+            "sliding_window": 4, "rope_parameters": _LONG,
+            "original_max_position_embeddings": 8,
+        },
+    ),
+    "local and global": ("gemma3_text", {"sliding_window": 4}),
+    "ALiBi": ("bloom", {}),
+    "chunks": ("llama4_text", {"attention_chunk_size": 4}),
+}  # fmt: skip
+"""What decides how far a token sees and how positions are told apart: a class, and its settings."""
+
+
 def small_config(model_type: str, **changes: Any) -> PretrainedConfig:
     """A configuration of this type with small sizes; `changes` come last."""
     kind = CONFIG_MAPPING[model_type]

@@ -224,7 +224,11 @@ FEATURE_EFFECTS = Table(
             pa.float64(),
             "first order and half of the variance of the logits' change under the model",
         ),
-        Column("trapezoid", pa.float64(), "mean of the gradients with and without the feature"),
+        Column(
+            "trapezoid",
+            pa.float64(),
+            "mean of z g with and without the feature: of the predictions the one to read",
+        ),
         Column("measured", pa.float64(), "the change itself"),
         Column(
             "token_correlation",
@@ -246,7 +250,7 @@ EFFECT_AGREEMENTS = Table(
         SAE,
         Column("energy", pa.string(), "lens or total, as in feature_effects"),
         Column("features", pa.string(), "sampled, rate-matched or all"),
-        Column("prediction", pa.string(), "first_order, gauss_newton, trapezoid or efas"),
+        Column("prediction", pa.string(), "trapezoid, first_order, gauss_newton or efas"),
         Column("n", pa.int64(), "features compared"),
         *(
             column

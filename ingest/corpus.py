@@ -261,17 +261,19 @@ class Corpus:
 
     def _beyond(self, one: TokenizedText, n_ids: int) -> str:
         at, number = next((i, n) for i, n in enumerate(one.ids) if n >= n_ids)
+        if not one.offsets:  # it came as tokens
+            return (
+                f"token {at + 1:,} of text number {one.text_id + 1:,} has the id {number:,}, but "
+                f"the model knows {n_ids:,} tokens: the tokens were made by another model's "
+                "tokenizer"
+            )
         token = self.tokenizer.convert_ids_to_tokens(number)
-        if one.offsets:
-            start, end = one.offsets[at]
-            around = repr(one.text.text[max(0, start - 20) : end + 20])
-        else:
-            around = f"number {one.text_id + 1:,}"
+        start, end = one.offsets[at]
         return (
-            f"the token {token!r} in the text {around} has the id {number:,}, but the model knows "
-            f"{n_ids:,} tokens and its tokenizer {len(self.tokenizer):,}: tokenizer and model "
-            "do not belong together, or the model's embedding was not resized when tokens were "
-            "added"
+            f"the token {token!r} in the text {one.text.text[max(0, start - 20) : end + 20]!r} has "
+            f"the id {number:,}, but the model knows {n_ids:,} tokens and its tokenizer "
+            f"{len(self.tokenizer):,}: tokenizer and model do not belong together, or the model's "
+            "embedding was not resized when tokens were added"
         )
 
 

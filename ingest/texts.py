@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -279,7 +279,10 @@ def _from_row(row: Mapping[str, object], category: str | None, where: str) -> Te
         raise TextsError(f"{where} has a category or source that is nested too deeply") from error
 
 
-def _no_text(where: str, columns: Iterable[object]) -> str:
+def _no_text(where: str, columns: Collection[object]) -> str:
+    empty = next((name for name in ("text", _IDS) if name in columns), None)
+    if empty is not None:
+        return f"{where} has nothing in '{empty}'; leave the row out, or give an empty text"
     return (
         f"{where} has no 'text' (its columns: {', '.join(map(str, columns))}); rename the column "
         f"that holds the text to 'text', or that of tokens to '{_IDS}'"

@@ -164,7 +164,11 @@ def more_facts(shown: Shown) -> Group:
     )
     text = Text()
     if len(shown.efas):
-        text.append("\nEFAS within texts, its t and q (position, energy: no gradients)\n", "dim")
+        text.append(
+            "\nEFAS within texts, its t and q: of the read-out's calibration, not of importance; "
+            "untrained models have it too (position, energy: no gradients)\n",
+            "dim",
+        )
     for row in shown.efas.iter_rows(named=True):
         text.append(f"{row['variant']:>12}  ", "dim")
         t, q = number(row["t"], 2), show_probability(row["q"])

@@ -110,13 +110,14 @@ def causality(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     how: FormatOption = "table",
 ) -> None:
-    """Ablate sampled features over the corpus and compare the change of energy with what first
-    order, Gauss-Newton, trapezoid and EFAS say, beside features that are active as often."""
+    """Ablate sampled features over the corpus and compare the change of energy with what the
+    trapezoid of their gradients foretells, beside features that are active as often. The table
+    effect_agreements holds the same of first order, Gauss-Newton and EFAS."""
     need_models()
     import polars as pl
 
     from energylens.cli.output import print_frame
-    from energylens.ingest.on_request.causality import agreements, measure_effects
+    from energylens.ingest.on_request.causality import BEST, agreements, measure_effects
     from energylens.ingest.progress import Progress
     from energylens.queries.writing import Format
 
@@ -134,7 +135,6 @@ def causality(
         {
             "energy": energy,
             "features": group,
-            "prediction": prediction,
             "n": found.n,
             "correlation": _interval(found.correlation),
             "slope": _interval(found.slope),
@@ -142,8 +142,12 @@ def causality(
             "relative error": _interval(found.relative_error),
         }
         for energy, group, prediction, found in agreements(rows)
+        if prediction == BEST
     ]
-    typer.echo("\npredicted against measured; in brackets 95 % of a bootstrap over features")
+    typer.echo(
+        f"\nmeasured against the {BEST}; in brackets 95 % of a bootstrap over features. First "
+        "order, Gauss-Newton and EFAS: the table effect_agreements"
+    )
     print_frame(pl.DataFrame(summary), form)
 
 

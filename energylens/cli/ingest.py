@@ -73,7 +73,10 @@ def ingest(
         bool, typer.Option("--no-index", help="Leave the index to `energylens index`.")
     ] = False,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Forecast time, disk and memory; store nothing.")
+        bool,
+        typer.Option(
+            "--estimate", help="Forecast time, disk and memory, index included; store nothing."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,8 +167,9 @@ def _forecast(found: "Estimate") -> str:
     return (
         f"{found.n_texts:,} texts, {found.n_tokens:,} tokens in {found.n_contexts:,} contexts and "
         f"{found.n_shards} shards\n"
-        f"time    {duration(found.seconds)} at {found.tokens_per_second:,.0f} tokens/s, of it "
-        f"{duration(found.plan_seconds)} for counting, and the index after it\n"
+        f"time    {duration(found.seconds)}: counting {duration(found.plan_seconds)}, gate "
+        f"{duration(found.gate_seconds)}, shards {duration(found.shard_seconds)} at "
+        f"{found.tokens_per_second:,.0f} tokens/s, index {duration(found.index_seconds)}\n"
         f"disk    {size(found.bytes_total)}, index included\n"
         f"memory  {size(found.peak_memory)}\n"
         f"from a trial on {found.trial_tokens:,} tokens; nothing was stored"

@@ -196,6 +196,9 @@ def run_hooks(
 
     `stop_at_layer` ends the pass before that block; logits are None then. `edits` are hooks that
     may replace the value at their place; what is returned of that place is the edited value.
+
+    Raises:
+        ModelError: a hook's value has no row for each token.
     """
     names = set(hook_names)
     with torch.no_grad(), model.bridge.hooks(fwd_hooks=list(edits)):
@@ -205,6 +208,12 @@ def run_hooks(
             names_filter=lambda name: name in names,
             stop_at_layer=stop_at_layer,
         )
+    for name in names:
+        if cache[name].shape[:2] != ids.shape:
+            raise ModelError(
+                f"'{name}' has no vector for each token: for {ids.shape[0]} texts of "
+                f"{ids.shape[1]} tokens it is {' x '.join(map(str, cache[name].shape))}"
+            )
     stopped = stop_at_layer is not None
     return (None if stopped else logits), {name: cache[name] for name in names}
 
@@ -243,8 +252,9 @@ def _check_logits(
     try:
         logits, cache = run_hooks(model, ids, torch.ones_like(ids), [last])
     except Exception as error:  # the wrapper raises KeyError, RuntimeError and others
+        why = f"it gives no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise ModelError(
-            f"{wrapped} cannot run the {model.model_class} '{model.source}': {reason_of(error)}"
+            f"{wrapped} cannot run the {model.model_class} '{model.source}': {why}"
         ) from error
     assert logits is not None, "the pass was not stopped early"
     tolerance = 1e-3 if model.dtype == "float32" else 0.25

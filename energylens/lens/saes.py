@@ -138,19 +138,25 @@ class Sae:
         """Feature activations of activation vectors as the model computed them."""
         return self.module.encode(self.prepare(x))
 
-    def prepare(self, x: Float[Tensor, "*hook"]) -> Float[Tensor, "*own"]:
-        """The SAE's input: its head, its number format, and centred where it was trained so."""
-        x = self.part(x).to(self.module.dtype)
+    def prepare(self, x: Float[Tensor, "*hook"]) -> Float[Tensor, "*tokens d_in"]:
+        """The SAE's input: its head or all heads side by side, its number format, and centred
+        where it was trained so."""
+        x = _side_by_side(self.part(x)).to(self.module.dtype)
         return x - x.mean(-1, keepdim=True) if self.centring else x
 
-    def prepare_target(self, y: Float[Tensor, "*hook"]) -> Float[Tensor, "*own"]:
+    def prepare_target(self, y: Float[Tensor, "*hook"]) -> Float[Tensor, "*tokens d_out"]:
         """What its output is compared with, as it was in training."""
-        y = self.part(y).to(self.module.dtype)
+        y = _side_by_side(self.part(y)).to(self.module.dtype)
         return y - y.mean(-1, keepdim=True) if self.target_centring else y
 
-    def reconstruct(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos *d_out"]:
+    def reconstruct(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos d_out"]:
         """The SAE's output on activation vectors, without an error term."""
         return self.module(self.prepare(x))
+
+
+def _side_by_side(x: Float[Tensor, "*hook"]) -> Float[Tensor, "*tokens d"]:
+    """With all heads in one axis, where they have their own."""
+    return x.flatten(2) if x.ndim > 3 else x
 
 
 def layer_of(hook_name: str) -> int:
@@ -285,8 +291,7 @@ def _record(
     head = metadata.get("hook_head_index")
     if head is not None:
         _check_head(source, head, metadata)
-        if getattr(module.cfg, "reshape_activations", "none") == "hook_z":
-            module.turn_off_forward_pass_hook_z_reshaping()
+    module.turn_off_forward_pass_hook_z_reshaping()  # heads are laid side by side before
     module.eval().requires_grad_(False)
     sae = Sae(
         sae_id=sae_id,
@@ -309,8 +314,6 @@ def _record(
 def _try(sae: Sae) -> None:
     """Make sure that an SAE runs: its configuration may hold numbers that its weights do not bear,
     such as a k above its width."""
-    is_reshaping = sae.module.hook_z_reshaping_mode
-    sae.module.turn_off_forward_pass_hook_z_reshaping()
     try:
         with torch.no_grad():
             sae.module(torch.zeros(1, 1, sae.d_in, dtype=sae.module.dtype))
@@ -318,8 +321,6 @@ def _try(sae: Sae) -> None:
         raise
     except Exception as error:
         raise SaeError(f"the SAE '{sae.source}' does not run: {reason_of(error)}") from error
-    if is_reshaping:  # anew, for it keeps the first shape it sees
-        sae.module.turn_on_forward_pass_hook_z_reshaping()
 
 
 def _check_head(source: str, head: object, metadata: Mapping[str, Any]) -> None:
@@ -343,6 +344,11 @@ def check_fit(sae: Sae, activation: Tensor) -> None:
     if sae.head is not None:
         heads, rest = divmod(width, sae.d_in)
         fits = not rest and (activation.ndim < 4 or activation.shape[-1] == sae.d_in)
+        if ".attn." not in sae.hook_name:
+            raise SaeError(
+                f"the SAE '{sae.sae_id}' reads head {sae.head} (hook_head_index), but "
+                f"'{sae.hook_name}' has no attention heads: its metadata do not fit its hook"
+            )
         if not fits or sae.head >= heads:
             shape = " x ".join(map(str, activation.shape[2:]))
             raise SaeError(

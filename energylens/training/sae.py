@@ -66,7 +66,21 @@ def train_saes(
     """
     for hook in config.hook_names:
         model.check_hook(hook)
-    stream = _activations(model, ids, config)
+    return train_on(_activations(model, ids, config), model, config, report, report_every)
+
+
+def train_on(
+    stream: Iterator[dict[str, Float[Tensor, "batch d_in"]]],
+    model: LanguageModel,
+    config: SaeTrainingConfig,
+    report: Callable[[Progress], None],
+    report_every: int = 50,
+) -> dict[str, BatchTopKTrainingSAE]:
+    """Train one SAE for each hook on batches of its activations; the first sets their scale.
+
+    Raises:
+        TrainingError: a loss stopped being a number.
+    """
     first = next(stream)
     trainers = {hook: _trainer(hook, first[hook], model, config) for hook in config.hook_names}
     last = first

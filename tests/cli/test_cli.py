@@ -97,9 +97,10 @@ def test_estimate_stores_nothing(tmp_path: Path, config: IngestConfig) -> None:
     assert "6 texts" in shown and "nothing was stored" in shown
     found = json.loads(run(*arguments, "--json").stdout)
     assert found["n_tokens"] > 100 and found["bytes_total"] > 1000 and found["peak_memory"] > 1e7
-    shards = found["n_tokens"] / found["tokens_per_second"]
-    assert found["seconds"] == pytest.approx(found["plan_seconds"] + shards)
-    assert found["plan_seconds"] > 0
+    parts = ("plan_seconds", "gate_seconds", "shard_seconds", "index_seconds")
+    assert all(found[part] > 0 for part in parts)
+    assert found["seconds"] == pytest.approx(sum(found[part] for part in parts))
+    assert found["shard_seconds"] == pytest.approx(found["n_tokens"] / found["tokens_per_second"])
     assert not (tmp_path / "x.lens").exists()
 
 

@@ -84,7 +84,9 @@ def test_causality_compares_predictions_with_measurements(
     assert "no feature of 'two' is active on 20 tokens with an EFAS of q < 0.05" in said
     monkeypatch.setattr(causality, "SIGNIFICANT", 0.5)
     shown = run(*asked).stdout
-    assert "gauss_newton" in shown and "relative error" in shown and "rate-matched" in shown
+    effects, agreement = shown.split("measured against the trapezoid")
+    assert "gauss_newton" in effects and "trapezoid" in effects
+    assert "relative error" in agreement and agreement.count("rate-matched") == 2  # lens and total
 
 
 def test_recompute_adds_vectors_and_says_what_to_give(path: Path, name: str) -> None:

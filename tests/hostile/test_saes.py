@@ -55,7 +55,7 @@ def load(folder: Path) -> Sae | str:
     except SaeError as error:
         return str(error)
     x = torch.randn(1, 2, sae.d_in)
-    if not sae.module.hook_z_reshaping_mode and sae.head is None:
+    if sae.head is None:
         with torch.no_grad():
             sae.reconstruct(x)
     assert sae.context_size is None or sae.context_size > 0

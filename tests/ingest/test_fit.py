@@ -12,7 +12,7 @@ from energylens.errors import CheckRefusedError, UsageError
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.lens.models import load_model
 from energylens.lens.saes import load_saes
-from tests.conftest import make_gpt2, make_sae, make_tokenizer
+from tests.conftest import VOCAB, make_gpt2, make_sae, make_tokenizer
 
 
 def test_the_gate_refuses_an_sae_of_another_scale_and_can_be_overridden(
@@ -91,3 +91,20 @@ def test_saes_that_disagree_about_bos_need_a_decision(config: IngestConfig, tmp_
         load(replace(config, saes=(str(tmp_path),)))
     loaded = load(replace(config, saes=(str(tmp_path),), prepend_bos=False))
     assert loaded.corpus.bos_id is None
+
+
+@pytest.mark.parametrize("which", ["bos_token", "eos_token"])
+def test_a_beginning_that_the_embedding_does_not_hold_is_refused(
+    save_model: Callable[..., Path], config: IngestConfig, which: str
+) -> None:
+    """The token of its own was added to the tokenizer; EOS is what stands in for BOS."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=make_tokenizer().backend_tokenizer)
+    while len(tokenizer) < VOCAB:
+        tokenizer.add_tokens([f"<{len(tokenizer)}>"])
+    tokenizer.add_special_tokens({which: "<begin>"})
+    own = replace(config, model=str(save_model(make_gpt2(), tokenizer)), saes=())
+    asked = replace(own, prepend_bos=True if which == "eos_token" else None)
+    message = f"begin with '<begin>', whose id is {VOCAB}, but .* knows {VOCAB} .*--no-bos"
+    with pytest.raises(UsageError, match=message):
+        load(asked)
+    assert load(replace(own, prepend_bos=False)).corpus.bos_id is None

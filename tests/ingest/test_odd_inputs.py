@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -77,15 +78,16 @@ def test_routers_of_a_mixture_are_recorded(
     )
 
 
+@pytest.mark.parametrize("reshape", ["hook_z", "none"])
 def test_an_sae_on_the_heads_of_attention(
-    config: IngestConfig, gpt2: LanguageModel, tmp_path: Path
+    config: IngestConfig, gpt2: LanguageModel, tmp_path: Path, reshape: Any
 ) -> None:
     hook = "blocks.1.attn.hook_z"
     sae = StandardSAE(
         StandardSAEConfig(
             d_in=D_MODEL,
             d_sae=2 * D_MODEL,
-            reshape_activations="hook_z",
+            reshape_activations=reshape,
             metadata=SAEMetadata(hook_name=hook, prepend_bos=True),
         )
     )

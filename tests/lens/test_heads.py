@@ -79,6 +79,12 @@ def test_a_head_the_model_lacks_is_refused(shape: tuple[int, ...], tmp_path: Pat
         check_fit(sae, torch.zeros(shape))
 
 
+def test_a_stream_has_no_heads(tmp_path: Path) -> None:
+    sae = _of_head(0, tmp_path, hook="blocks.1.hook_resid_post")
+    with pytest.raises(SaeError, match=r"head 0 .*hook_resid_post' has no attention heads"):
+        check_fit(sae, torch.zeros(1, 2, D_MODEL))
+
+
 @pytest.mark.parametrize("head", [-1, "two", 1.5])
 def test_what_is_no_head_is_refused(head: object, tmp_path: Path) -> None:
     with pytest.raises(SaeError, match="hook_head_index is"):

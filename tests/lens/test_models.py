@@ -219,3 +219,10 @@ def test_nano_activations_equal_another_implementations() -> None:
     _, cache = run_hooks(model, ids, torch.ones_like(ids), expected)
     for name, value in expected.items():
         torch.testing.assert_close(cache[name], value, rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("hook", ["hook_pattern", "hook_attn_scores"])
+def test_a_hook_without_a_vector_for_each_token_is_refused(gpt2: LanguageModel, hook: str) -> None:
+    ids = torch.arange(10).reshape(2, 5)
+    with pytest.raises(ModelError, match=f"{hook}' has no vector for each token: .* 2 x 2 x 5 x 5"):
+        run_hooks(gpt2, ids, torch.ones_like(ids), [f"blocks.0.attn.{hook}"])

@@ -7,24 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.small_models import small_model
+from benchmarks.small_models import VARIANTS, small_model
 from energylens.lens.batching import batches, pad
 from energylens.lens.models import LanguageModel, load_model, run_hooks
 
-_LONG = {
-    "rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 8,
-    "short_factor": [1.0] * 4, "long_factor": [4.0, 2.0, 3.0, 5.0],
-}  # fmt: skip
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "longrope": ("phi3", {"rope_parameters": _LONG, "original_max_position_embeddings": 8}),
-    "dynamic NTK": (
-        "llama",
-        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}},
-    ),
-    "sliding window": ("mistral", {"sliding_window": 4}),
-    "local and global": ("gemma3_text", {"sliding_window": 4}),
-    "ALiBi": ("bloom", {}),
-    "chunks": ("llama4_text", {"attention_chunk_size": 4}),
+    **VARIANTS,
     **{
         name: (name, {})
         for name in (
@@ -84,7 +72,7 @@ def test_the_regime_is_what_transformers_alone_reads(save_model: Callable[..., P
 
 def test_dynamic_frequencies_forget_longer_passes(save_model: Callable[..., Path]) -> None:
     model_type, changes = MODELS["dynamic NTK"]
-    hf_model = small_model(model_type, max_position_embeddings=8, **changes)
+    hf_model = small_model(model_type, **changes)
     model = load_model(str(save_model(hf_model)))
     row, longer = torch.arange(12)[None], torch.arange(30)[None]
     hook = ["blocks.1.hook_resid_post"]

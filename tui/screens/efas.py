@@ -48,7 +48,6 @@ MEANING = (
 )
 _COLUMNS = (
     whole("feature_id", "feature", 7),
-    numeric("efas", "EFAS", 7),
     numeric("within", "within", 7),
     numeric("within_low", "low", 6),
     numeric("within_high", "high", 6),
@@ -60,6 +59,9 @@ _COLUMNS = (
     LABEL,
     probability("p_flip", "p flip"),
     probability("p_familywise", "p fw"),
+    numeric("efas", "EFAS", 7),
+    numeric("t_efas", "t EFAS", 6),
+    probability("q_efas", "q EFAS"),
     numeric("smd", "smd", 7),
     numeric("gate", "gate", 8),
     numeric("dose", "dose", 8),
@@ -88,12 +90,14 @@ class EfasScreen(MarkingScreen, AnalysisScreen):
 
 Correlation of a feature's activation z with g = -dE/dz, the surest first. {MEANING}
 
-**within** has window and position means off, **low** to **high** is its 95 % interval; it and `t`
-are clustered by text, `q` is Benjamini-Hochberg over the tested features, **p flip** confirms by
-random sign flips. **smd** is the mean of g where active less where not, in deviations. Only
-features on at least 30 tokens in 10 texts are tested. **v** takes another gradient, **c** another
-SAE, **enter** opens the feature, **x** draws its activations against energies and gradients. **/**
-filters, **s** and **S** sort by the column under the cursor, `*`, **n** and **=** as in Features.
+**within** has window and position means off, so that texts which differ make none of it; **low**
+to **high** is its 95 % interval, `t`, `p` and `q` are its own, clustered by text, and **p flip**
+confirms them by random sign flips. **EFAS** further right keeps those means, and has another sign
+at times; its t and q stand beside it. **smd** is the mean of g where active less where not, in
+deviations. Only features on at least 30 tokens in 10 texts are tested. **v** takes another
+gradient, **c** another SAE, **enter** opens the feature, **x** draws its activations against
+energies and gradients. **/** filters, **s** and **S** sort by the column under the cursor, `*`,
+**n** and **=** as in Features.
 """
 
     def compose(self) -> ComposeResult:
@@ -235,10 +239,10 @@ def _histogram(rows: pl.DataFrame) -> Text:
 def _feature(feature_id: int, rows: pl.DataFrame) -> Text:
     shown = Text()
     shown.append(f"\nfeature {feature_id} in every variant\n", "bold")
-    shown.append(f"{'':<12}{'EFAS':>8}{'within':>8}{'t':>7}{'q':>9}\n", "dim")
+    shown.append(f"{'':<12}{'within':>8}{'t':>7}{'q':>9}\n", "dim")
     for row in rows.iter_rows(named=True):
         shown.append(
-            f"{row['variant']:<12}{number(row['efas']):>8}{number(row['within']):>8}"
-            f"{number(row['t']):>7}{show_probability(row['q']):>9}\n"
+            f"{row['variant']:<12}{number(row['within']):>8}{number(row['t']):>7}"
+            f"{show_probability(row['q']):>9}\n"
         )
     return shown
