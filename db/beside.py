@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from energylens.db.parquet import TableWriter
 from energylens.db.sums import check_listed, replace_listed
 from energylens.db.table import Table
+from energylens.db.version import raise_format
 from energylens.db.whole import partial_of, sync, writing
 from energylens.errors import StoreDamagedError
 
@@ -37,11 +38,12 @@ def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
 
 
 def replace_rows(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the file, whole or not at all.
+    """Write the file of a run, whole or not at all.
 
     Raises:
         StoreError: the disk cannot be written.
     """
+    raise_format(path.parents[2])
     partial = partial_of(path)
     with writing(f"'{path}'"):
         try:

@@ -25,7 +25,7 @@ from energylens.db.provenance import RunInfo, read_run
 from energylens.db.sources import CATALOG_MACROS, pattern_of, quote_all, relative_to
 from energylens.db.sums import replace_listed
 from energylens.db.template import install
-from energylens.db.version import check_format
+from energylens.db.version import check_format, raise_format
 from energylens.db.views import fill_views, schema_statements
 from energylens.db.whole import partial_of, sync, writing
 from energylens.errors import StoreDamagedError, StoreError
@@ -237,6 +237,7 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
         StoreError: the file cannot be written.
     """
     layout = StoreLayout(store_path)
+    raise_format(store_path)
     partial = partial_of(layout.catalog)
     with (
         writing(f"'{layout.catalog}'"),

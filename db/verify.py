@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from energylens.db.explanations import read_explanations
-from energylens.db.index_files import index_state
+from energylens.db.index_files import has_old_columns, index_state
 from energylens.db.layout import RunLayout, StoreLayout
-from energylens.db.manifest import entry_of, read_manifest
+from energylens.db.manifest import FileEntry, entry_of, read_manifest
 from energylens.db.notes import read_notes
 from energylens.db.provenance import RunInfo, read_run
 from energylens.db.records import is_sealed
@@ -87,9 +87,8 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
     if is_sealed(run.run_json) and not (run.root / SUMS).exists():
         remedy = "restore it from a copy, or note something on a feature, which makes it again"
         yield Problem(str(run.root / SUMS), _NO_LIST, remedy)
-    directories = run.shard_directories()
-    directories += [later for later in (run.index, run.measured) if os.path.lexists(later)]
-    for directory in directories:
+    later = [directory for directory in (run.index, run.measured) if os.path.lexists(directory)]
+    for directory in [*run.shard_directories(), *later]:
         remedy = f"delete '{directory}' and run the same command again"
         if not os.path.lexists(directory / "manifest.json"):
             yield Problem(str(directory), "it has no manifest.json", remedy)
@@ -99,9 +98,9 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         except EnergyLensError as error:
             yield Problem(str(directory), str(error), remedy)
             continue
+        is_old = directory in later and has_old_columns(manifest.made_from)
         for entry in manifest.files:
-            what = _damage(directory, entry.path, entry.table, entry.rows, entry.sha256)
-            if what:
+            if what := _damage(directory, entry, is_old):
                 yield Problem(str(directory / entry.path), what, remedy)
         listed = {entry.path for entry in manifest.files}
         for stray in directory.rglob("*.parquet"):
@@ -113,7 +112,8 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         except EnergyLensError as error:
             yield Problem(str(path), str(error), _COPY)
     if _index_is_stale(run):
-        yield Problem(str(run.index), "computed from other shards", _AGAIN)
+        what = "computed from other shards, or by an older version"
+        yield Problem(str(run.index), what, _AGAIN)
 
 
 def _index_is_stale(run: RunLayout) -> bool:
@@ -123,21 +123,22 @@ def _index_is_stale(run: RunLayout) -> bool:
         return False  # an unreadable manifest is reported on its own
 
 
-def _damage(directory: Path, name: str, table: str, rows: int, sha256: str) -> str | None:
-    path = directory / name
+def _damage(directory: Path, entry: FileEntry, is_old: bool) -> str | None:
+    """What is wrong with a file; one of an older version may have other columns."""
+    path, table = directory / entry.path, entry.table
     if not path.is_file():
         return "the file is missing"
     try:
-        if entry_of(directory, path, table, rows).sha256 != sha256:
+        if entry_of(directory, path, table, entry.rows).sha256 != entry.sha256:
             return "its checksum is not that of the manifest: the file was changed or damaged"
         parquet = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         return f"cannot be read: {error}"
-    if parquet.metadata.num_rows != rows:
-        return f"holds {parquet.metadata.num_rows} rows, its manifest says {rows}"
+    if parquet.metadata.num_rows != entry.rows:
+        return f"holds {parquet.metadata.num_rows} rows, its manifest says {entry.rows}"
     if table not in TABLES:
         return f"is of the table {table}, which there is not"
-    if parquet.schema_arrow.names != TABLES[table].arrow.names:
+    if not is_old and parquet.schema_arrow.names != TABLES[table].arrow.names:
         return f"has columns {parquet.schema_arrow.names}, not those of the table {table}"
     return None
 

@@ -66,6 +66,9 @@ def pytest_unconfigure() -> None:
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real models and texts beside the repository; tests that need them are skipped without."""
 
+OLD_STORE = Path(__file__).parent / "data/store-0.1.0.lens"
+"""A store that version 0.1.0 made; see README.md beside it."""
+
 D_MODEL, N_CTX, VOCAB = 24, 16, 300
 TEXTS = {
     "animals": [

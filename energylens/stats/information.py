@@ -193,6 +193,8 @@ def partial_spearman(
 def omega_squared(values: Float[np.ndarray, " n"], choice: Int[np.ndarray, " n"]) -> float:
     """Share of the variance of `values` that the choice explains, less what chance explains
     (Hays, 1963); NaN where nothing varies."""
+    if not len(values):
+        return np.nan
     labels, index = np.unique(choice, return_inverse=True)
     counts = np.bincount(index)
     means = np.bincount(index, values) / counts

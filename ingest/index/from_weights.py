@@ -22,6 +22,13 @@ WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
 """Read off weights alone: they outlive a rebuild on a machine without them."""
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
+_NAMES = {
+    "feature_logits": "logit weights",
+    "feature_neighbours": "neighbours",
+    "features": "decoder norms",
+    "efas": "EFAS by gradients of the model",
+}
+"""What is told of the tables that weights have a part in."""
 
 
 class FromWeights:
@@ -31,8 +38,10 @@ class FromWeights:
         self._run, self._layout = run, layout
         self._reader: WeightReader | None = None
         self._why_none: str | None = None
-        self._left_out: dict[tuple[bool, str], list[str]] = {}
-        """SAEs by whether their tables were kept, and why they could not be made."""
+        self._why: dict[str, str] = {}
+        """Why the tables of an SAE could not be made."""
+        self._kept: dict[str, list[str]] = {}
+        """Which of them were kept from before."""
 
     def can_add(self) -> bool:
         """Whether weights are here that were not when the index was made."""
@@ -43,16 +52,15 @@ class FromWeights:
         try:
             return self._open().write(writer, sae)
         except UsageError as error:
-            kept = [self._keep(writer, sae, table) for table in WEIGHT_TABLES]
-            self._leave_out(sae, any(kept), str(error))
+            self._why[sae.sae_id] = str(error)
+            self._keep_all(writer, sae, WEIGHT_TABLES)
             return None
 
     def keep_efas(self, writer: IndexWriter, sae: SaeInfo) -> bool:
         """Take over GRADIENT_TABLES from an index of the same shards; whether there was one."""
         if index_state(self._layout) != "fresh":
             return False
-        kept = [self._keep(writer, sae, table) for table in GRADIENT_TABLES]
-        return any(kept)
+        return self._keep_all(writer, sae, GRADIENT_TABLES)
 
     def directions(self, sae: SaeInfo) -> "np.ndarray | None":
         """[d_sae, d_out]: what each feature writes; None where the weights are not here."""
@@ -62,14 +70,18 @@ class FromWeights:
             return None
 
     def tell(self, progress: Progress) -> None:
-        """Say in a line what was left out, and why."""
-        for (is_kept, why), saes in self._left_out.items():
+        """Say in a line what was left out or kept, and why."""
+        alike: dict[tuple[frozenset[str], str], list[str]] = {}
+        for sae_id, why in self._why.items():
+            kept = frozenset(self._kept.get(sae_id, ()))
+            alike.setdefault((kept, why), []).append(sae_id)
+        for (kept, why), saes in alike.items():
             which = "every SAE" if len(saes) == len(self._run.saes) else ", ".join(saes)
-            done = "are kept as they were" if is_kept else "are left out"
-            progress.say(
-                "logit weights, neighbours, decoder norms and EFAS by gradients of the model "
-                f"{done} for {which} of {self._run.run_id}: {why}"
-            )
+            old = [name for table, name in _NAMES.items() if table in kept]
+            out = [name for table, name in _NAMES.items() if table not in kept]
+            parts = [(old, "are kept as they were"), (out, "are left out")]
+            done = ", ".join(f"{_listed(names)} {verb}" for names, verb in parts if names)
+            progress.say(f"{done} for {which} of {self._run.run_id}: {why}")
 
     def _open(self) -> "WeightReader":
         """Raises UsageError where models cannot be run here, or this one is not to be had."""
@@ -92,7 +104,7 @@ class FromWeights:
         try:
             self._open().directions(sae)
         except UsageError as error:
-            self._leave_out(sae, False, str(error))
+            self._why[sae.sae_id] = str(error)
             return False
         return True
 
@@ -107,12 +119,11 @@ class FromWeights:
             return False
         return norms.null_count == len(norms) > 0
 
-    def _leave_out(self, sae: SaeInfo, is_kept: bool, why: str) -> None:
-        for saes in self._left_out.values():
-            if sae.sae_id in saes:
-                saes.remove(sae.sae_id)
-        self._left_out = {key: saes for key, saes in self._left_out.items() if saes}
-        self._left_out.setdefault((is_kept, why), []).append(sae.sae_id)
+    def _keep_all(self, writer: IndexWriter, sae: SaeInfo, tables: tuple[str, ...]) -> bool:
+        """Take over some tables; whether there was one."""
+        kept = [table for table in tables if self._keep(writer, sae, table)]
+        self._kept.setdefault(sae.sae_id, []).extend(kept)
+        return bool(kept)
 
     def _keep(self, writer: IndexWriter, sae: SaeInfo, table: str) -> bool:
         relative = writer.path(table, sae.sae_id).relative_to(writer.directory).as_posix()
@@ -126,3 +137,7 @@ class FromWeights:
         if not (self._layout.index / "manifest.json").exists():
             return {}
         return {entry.path: entry for entry in read_manifest(self._layout.index).files}
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
