@@ -176,7 +176,7 @@ def _run_line(run: RunSummary) -> str:
     ]
     if not run.is_complete:
         parts.append(f"{run.n_shards_complete:,} of {run.info.n_shards:,} shards")
-    return "  ".join(parts)
+    return " · ".join(parts)
 
 
 def _as_text(title: str, runs: list[RunSummary]) -> str:
