@@ -136,3 +136,49 @@ def test_other_columns_and_unknown_tables_are_found(run: RunLayout) -> None:
     assert where == str(path) and "has columns ['other', " in what
     seal(folder, path.name, lambda entry: replace(entry, table="nonsense"))
     assert found(run) == [(str(path), "is of the table nonsense, which there is not")]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"feature_id": 48}, "codes with a feature_id outside its SAE"),
+        ({"feature_id": -1}, "codes with a feature_id outside its SAE"),
+        ({"activation": float("nan")}, "codes that are zero or no number"),
+        ({"activation": float("inf")}, "codes that are zero or no number"),
+        ({"activation": float("-inf")}, "codes that are zero or no number"),
+    ],
+)
+def test_a_code_just_beyond_what_may_be_is_found(
+    run: RunLayout, row: dict[str, Any], what: str
+) -> None:
+    shutil.rmtree(run.index)
+    folder, name = run.complete_shards()[0], run.root.name
+    codes = read(folder / "codes.parquet").to_pylist()
+    active = {c["feature_id"] for c in codes if c["sae_id"] == "one" and c["token_index"] == 1}
+    silent = min(set(range(48)) - active)
+    known = {"run_id": name, "sae_id": "one", "token_index": 1, "feature_id": silent}
+    plant(folder, "codes.parquet", {**known, "activation": 1.0, **row})
+    assert found(run) == [(name, f"1 {what}")]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"pos": 16}, "tokens whose token_index is not context_id * n_ctx + pos"),
+        ({"pos": -1}, "tokens whose token_index is not context_id * n_ctx + pos"),
+        ({"energy": float("nan")}, "energies below zero or no number"),
+    ],
+)
+def test_a_token_just_beyond_what_may_be_is_found(
+    run: RunLayout, row: dict[str, Any], what: str
+) -> None:
+    """A context of its own holds nothing but the token."""
+    shutil.rmtree(run.index)
+    folder, name = run.complete_shards()[0], run.root.name
+    assert read_run(run.run_json).n_ctx == 16
+    context = {"run_id": name, "context_id": NOWHERE}
+    plant(folder, "contexts.parquet", {**context, "text_id": 0, "part": 9, "n_tokens": 1})
+    token = {"pos": 0, "is_special": False, **row}
+    index = NOWHERE * 16 + token["pos"]
+    plant(folder, "tokens.parquet", {**context, "token_index": index, **token})
+    assert found(run) == [(name, f"1 {what}")]
