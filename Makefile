@@ -36,11 +36,13 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.queries
 	$(BIN)/python -m benchmarks.coactivation
 	$(BIN)/python -m benchmarks.screens
+	$(BIN)/python -m benchmarks.estimate
 
 findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings
 	$(BIN)/python -m benchmarks.recomputation
 	$(BIN)/python -m benchmarks.mesa
+	$(BIN)/python -m benchmarks.controls benchmarks/results/controls builtin:llama --report
 	$(BIN)/python -m benchmarks.architectures
 
 # A short form of docs/findings/routing.md: one seed, on the standard library's own source.

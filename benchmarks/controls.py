@@ -198,12 +198,12 @@ def _effects(store: Path, sae: str) -> dict[str, Any]:
 def report(found: list[dict[str, Any]]) -> str:
     """The page: a row a model, weights and SAE, in one table for each claim."""
     parts = [
-        "# The claims on other models, and on random weights",
-        f"Made by `python -m benchmarks.controls`: two SAEs of {D_SAE} features a model, trained "
-        f"alike in {STEPS} steps on the bundled texts themselves, which flatters none of the rows "
-        "above another; contexts of at most "
-        f"{N_CTX} tokens. `random` is the same class and configuration with the weights the class "
-        "draws before training.",
+        "# The claims beside random weights",
+        f"Made by `python -m benchmarks.controls`: a model as it was trained, and the same class "
+        "and configuration with the weights the class draws before training. Two SAEs of "
+        f"{D_SAE} features for each, trained alike in {STEPS} steps on the bundled texts "
+        f"themselves; contexts of at most {N_CTX} tokens; {N_FEATURES} features with an EFAS of "
+        f"q < 0.05 and as many others are ablated in up to {N_CONTEXTS} contexts each.",
         _table("EFAS under the lens", found, _lens_row),
         _table("EFAS under other gradients, and the null", found, _other_row),
         _table("Specialists, pairs, matches between the two SAEs", found, _other_claims),
