@@ -3,6 +3,7 @@
 Who replaces one holds the run's claim (`claim_run`) and reads it inside.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from energylens.db.parquet import TableWriter
 from energylens.db.sums import check_listed, replace_listed
 from energylens.db.table import Table
 from energylens.db.version import raise_format
-from energylens.db.whole import partial_of, sync, writing
+from energylens.db.whole import fresh_partial, open_plain, sync, writing
 from energylens.errors import StoreDamagedError
 
 
@@ -25,10 +26,10 @@ def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
         StoreDamagedError: the file is not what `replace_rows` wrote.
     """
     check_listed(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     try:
-        with path.open("rb") as file:  # a path would give columns of the names of its folders
+        with open_plain(path) as file:  # a path would give columns of the names of its folders
             return pq.read_table(file, schema=table.arrow).to_pylist()
     except (OSError, pa.ArrowException, TypeError) as error:
         raise StoreDamagedError(
@@ -44,8 +45,8 @@ def replace_rows(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) ->
         StoreError: the disk cannot be written.
     """
     raise_format(path.parents[2])
-    partial = partial_of(path)
     with writing(f"'{path}'"):
+        partial = fresh_partial(path)
         try:
             with TableWriter(partial, table) as out:
                 out.write(pa.Table.from_pylist(list(rows), schema=table.arrow))

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from energylens.db.layout import RunLayout
-from energylens.db.whole import writing
-from energylens.errors import PlatformError, StoreBusyError
+from energylens.db.records import RecordError, refuse_links
+from energylens.db.whole import open_plain, writing
+from energylens.errors import PlatformError, StoreBusyError, StoreDamagedError
 
 try:
     import fcntl
@@ -22,6 +24,8 @@ PATIENCE = 10.0
 """Seconds to wait for another process whose change takes milliseconds."""
 _BREATH = 0.01
 """Seconds between two tries."""
+_MOST_BYTES = 300
+"""Of a lock file; more is not ours."""
 _HOLDER = re.compile(r"process (\d+)(?: on (.+))?")
 
 
@@ -70,15 +74,21 @@ def _hold(path: Path, what: str, advice: str, until: float) -> int:
     The holder removes the file before it lets go. Who opened it before that locks a file that is
     no longer there, notices, and tries again with the one that is.
     """
+    try:
+        refuse_links(path)
+    except RecordError as error:
+        raise StoreDamagedError(f"nothing is written to '{path.parent}': {error}") from error
     while True:
         with writing(f"to '{path.parent}'"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             except FileNotFoundError:  # the directory was empty, and another process cleared it
                 continue
         try:
             with writing(f"the lock '{path}'"):
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise StoreDamagedError(f"'{path}' is no plain file; take it away")
                 is_locked = _lock(descriptor)
                 if is_locked and _is_at(path, descriptor):
                     os.ftruncate(descriptor, 0)
@@ -87,7 +97,7 @@ def _hold(path: Path, what: str, advice: str, until: float) -> int:
                     held, descriptor = descriptor, -1
                     return held
             if not is_locked and time.monotonic() >= until:
-                holder = os.pread(descriptor, 300, 0).decode(errors="replace")
+                holder = os.pread(descriptor, _MOST_BYTES, 0).decode(errors="replace")
                 raise StoreBusyError(
                     f"{what} is being written by {holder or 'another process'}; {advice}"
                 )
@@ -117,7 +127,8 @@ def _is_at(path: Path, descriptor: int) -> bool:
 def holder_of(lock: Path) -> Holder | None:
     """Who wrote a lock file; None where there is none, or where it does not say."""
     try:
-        found = _HOLDER.fullmatch(lock.read_text(encoding="utf-8", errors="replace"))
+        with open_plain(lock) as file:
+            found = _HOLDER.fullmatch(file.read(_MOST_BYTES).decode(errors="replace"))
     except OSError:
         return None
     return None if found is None else Holder(int(found[1]), found[2] or socket.gethostname())

@@ -28,7 +28,7 @@ from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
 from energylens.db.table import Table
 from energylens.db.version import raise_format
-from energylens.db.whole import partial_of, sync, writing
+from energylens.db.whole import discard, partial_of, sync, writing
 
 MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
 """The tables that are measured on request."""
@@ -220,8 +220,8 @@ def put_back(directory: Path) -> None:
         if whole:
             whole[0].rename(directory)
             sync(directory.parent)
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    discard(partial)
+    discard(old)
 
 
 @contextmanager

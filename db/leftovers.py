@@ -6,7 +6,6 @@ now, or holds on another machine whose locks are not seen here, is somebody's wo
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from energylens.db.index_files import index_lock, measured_lock, put_back
 from energylens.db.layout import RunLayout, StoreLayout, lock_of_plan
 from energylens.db.shards import lock_of
 from energylens.db.sums import NAME
+from energylens.db.whole import discard
 from energylens.errors import StoreError
 
 _OF_SHARD = re.compile(r"\.(\d+)\.(?:partial|lock|merge-\d+)")
@@ -43,7 +43,8 @@ def clean_store(path: Path) -> None:
     """Put back what is whole, and remove what is unfinished and nobody's, in a store that is about
     to be written to. What cannot be removed stays, for the writer to speak of.
     """
-    for run in sorted((path / "runs").glob("*")):
+    runs = path / "runs"
+    for run in () if runs.is_symlink() else sorted(runs.glob("*")):
         if run.is_dir() and not run.is_symlink():
             clean_run(RunLayout(run))
     _clear(StoreLayout(path).lock, _found(path, _OF_STORE))
@@ -86,10 +87,7 @@ def _clear(lock: Path, paths: Iterable[Path], mend: Callable[[], None] | None = 
         if mend is not None:
             mend()
         for path in listed:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            discard(path)
 
 
 def _found(directory: Path, patterns: Iterable[str]) -> list[Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from energylens.db.records import RecordError, inside, read_record, refuse_link, sealed
-from energylens.db.whole import write_whole
+from energylens.db.whole import open_plain, write_whole
 from energylens.errors import StoreDamagedError
 
 
@@ -58,7 +58,7 @@ class Manifest:
 
 def entry_of(root: Path, path: Path, table: str, rows: int) -> FileEntry:
     """Measure one finished file."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(table, path.relative_to(root).as_posix(), rows, path.stat().st_size, digest)
 

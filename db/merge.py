@@ -17,7 +17,7 @@ from energylens.db.provenance import RunInfo, SaeInfo, read_run
 from energylens.db.same import first_difference
 from energylens.db.shards import new_shard
 from energylens.db.version import check_format, create_store
-from energylens.db.whole import sync
+from energylens.db.whole import open_plain, sync
 from energylens.errors import StoreError
 
 _PIECE = 1 << 20
@@ -122,7 +122,7 @@ def _copy_file(shard: Path, entry: FileEntry, partial: Path) -> None:
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_plain(path)
     except OSError as error:
         raise damaged(path, error.strerror or str(error)) from error
 
@@ -148,7 +148,7 @@ def _ingested(run: RunInfo) -> list[SaeInfo]:
 def _renumbered(number: int, theirs: RunInfo, ours: RunInfo) -> int | None:
     """The number in `ours` of a shard of `theirs`: additions stand in the order they were made, so
     that the same one may lie elsewhere. None for a shard of no addition."""
-    addition, shard = divmod(number, theirs.n_shards)
+    addition, shard = divmod(number, max(theirs.n_shards, 1))
     if not addition:
         return shard
     if addition > len(theirs.additions):

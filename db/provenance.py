@@ -6,9 +6,10 @@ What each field means stands once, beside the column of its name in `energylens.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
 from energylens.db.records import RecordError, read_record, refuse_link, sealed
@@ -17,6 +18,12 @@ from energylens.db.sums import begin_sums
 from energylens.db.whole import write_whole
 from energylens.errors import StoreDamagedError
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""What a column of 64 bits holds."""
+Size = Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
+"""What is divided by, and counted up to."""
+Layer = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
+"""-1 is in no block, or before the first."""
 RunKind = Literal["corpus", "prompt", "intervention", "imported"]
 
 
@@ -28,11 +35,11 @@ class SaeInfo:
     source: str
     release: str | None
     hook_name: str
-    layer: int
+    layer: Layer
     stream: str
     architecture: str
-    d_in: int
-    d_sae: int
+    d_in: Size
+    d_sae: Size
     weights_sha256: str
     normalize_activations: str
     centring: bool
@@ -43,10 +50,10 @@ class SaeInfo:
     fvu: float | None = None
     explained_variance: float | None = None
     ce_loss_score: float | None = None
-    n_dead: int | None = None
-    n_dense: int | None = None
-    gate_tokens: int | None = None
-    hook_head_index: int | None = None
+    n_dead: Count | None = None
+    n_dense: Count | None = None
+    gate_tokens: Count | None = None
+    hook_head_index: Count | None = None
     gate: str = "not run"
 
 
@@ -64,24 +71,24 @@ class RunInfo:
     tokenizer_sha256: str
     texts: str
     texts_sha256: str
-    n_texts: int
-    n_contexts: int
-    n_tokens: int
-    n_ctx: int
+    n_texts: Count
+    n_contexts: Count
+    n_tokens: Count
+    n_ctx: Size
     prepend_bos: bool
-    n_layers: int
-    d_model: int
-    d_vocab: int
+    n_layers: Count
+    d_model: Size
+    d_vocab: Size
     dtype: str
     loader: str
     texts_revision: str | None = None
     quantisation: str | None = None
     hooks: list[str] = field(default_factory=list)
     hook_median_norms: list[float] = field(default_factory=list)
-    lens_layers: list[int] = field(default_factory=list)
+    lens_layers: list[Layer] = field(default_factory=list)
     efas: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
-    n_shards: int = 0
+    n_shards: Count = 0
     versions: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     additions: list[str] = field(default_factory=list)

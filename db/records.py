@@ -6,6 +6,7 @@ else; links are not followed, for a store holds none: it is the place itself tha
 
 import hashlib
 import json
+import os
 import re
 import stat
 from dataclasses import asdict, is_dataclass
@@ -52,6 +53,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
             raise RecordError(f"it has {found.st_size:,} bytes")
         content = path.read_bytes()
         raw = json.loads(content)
+        json.dumps(raw, ensure_ascii=False).encode()  # JSON can hold text that UTF-8 cannot
         has_seal = isinstance(raw, dict) and raw.pop("seal", None) is not None
         record = msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -104,6 +106,18 @@ def refuse_link(path: Path) -> None:
         raise RecordError(f"'{path}': {error.strerror}") from error
     if is_link:
         raise RecordError(f"'{path}' is a link; put what it leads to in its place")
+
+
+def refuse_links(path: Path) -> None:
+    """Make sure that a place in a store, which is about to be written to, is in the store.
+
+    Raises:
+        RecordError: it, or a directory of the store on the way to it, is a link.
+    """
+    above = list(path.parents)
+    roots = [n for n, place in enumerate(above) if os.path.lexists(place / "store.json")]
+    for place in (path, *above[: roots[-1]]) if roots else (path,):
+        refuse_link(place)
 
 
 def _unknown(raw: Any, known: Any) -> str | None:

@@ -16,7 +16,7 @@ from energylens.db.layout import RunLayout
 from energylens.db.manifest import Machine, Manifest, entry_of, write_manifest
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
-from energylens.db.whole import partial_of, sync, writing
+from energylens.db.whole import fresh_partial, sync, writing
 from energylens.errors import StoreBusyError
 
 _ADVICE = "wait for it, stop it, or share the work out with --shard I/N"
@@ -67,7 +67,6 @@ def new_shard(run: RunLayout, number: int) -> Iterator[Path]:
         StoreError: the disk is full or cannot be written.
     """
     final = run.shard(number)
-    partial = partial_of(final)
     what = f"shard {number} at '{run.shards}'"
     with (
         writing(what, "finished shards are safe"),
@@ -78,7 +77,7 @@ def new_shard(run: RunLayout, number: int) -> Iterator[Path]:
                 f"shard {number} was finished by another process meanwhile; "
                 "run the same command again to go on"
             )
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = fresh_partial(final)
         partial.mkdir()
         try:
             yield partial

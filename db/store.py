@@ -27,7 +27,7 @@ from energylens.db.sums import replace_listed
 from energylens.db.template import install
 from energylens.db.version import check_format, raise_format
 from energylens.db.views import fill_views, schema_statements
-from energylens.db.whole import partial_of, sync, writing
+from energylens.db.whole import fresh_partial, sync, writing
 from energylens.errors import StoreDamagedError, StoreError
 
 _PATIENCE = 30.0
@@ -238,12 +238,12 @@ def write_catalog_file(store_path: Path, macros: list[str]) -> None:
     """
     layout = StoreLayout(store_path)
     raise_format(store_path)
-    partial = partial_of(layout.catalog)
     with (
         writing(f"'{layout.catalog}'"),
         claim(layout.lock, f"'{layout.catalog}'", "try again", _PATIENCE),
         tempfile.TemporaryDirectory(prefix="energylens-") as folder,
     ):
+        partial = fresh_partial(layout.catalog)
         made = Path(folder, layout.catalog.name)  # DuckDB cannot make files below a folder like "?"
         try:
             _fill_catalog(made, layout, macros)

@@ -6,11 +6,12 @@ that is listed. Who replaces one holds the claim of its directory.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from energylens.db.records import RecordError, read_record, sealed
-from energylens.db.whole import sync, write_whole
+from energylens.db.whole import open_plain, sync, write_whole
 from energylens.errors import StoreDamagedError
 
 NAME = "sums.json"
@@ -31,7 +32,7 @@ def begin_sums(directory: Path) -> None:
     """Make the list of a directory that has none, of the files that are there already, as in a
     store that version 0.1 made."""
     if not (directory / NAME).exists():
-        there = [name for name in LISTED if (directory / name).exists()]
+        there = [name for name in LISTED if _is_plain(directory / name)]
         _write(directory, Sums({name: [_digest(directory / name)] for name in there}))
 
 
@@ -39,7 +40,7 @@ def replace_listed(partial: Path, path: Path) -> None:
     """Put a finished file in a file's place, and its checksum on the list."""
     begin_sums(path.parent)
     sums = _read(path.parent) or Sums()
-    old, new = _digest(path) if path.exists() else "", _digest(partial)
+    old, new = _digest(path) if _is_plain(path) else "", _digest(partial)
     _write(path.parent, replace(sums, files={**sums.files, path.name: [old, new]}))
     partial.replace(path)
     sync(path.parent)
@@ -54,15 +55,16 @@ def wrong_with(path: Path) -> str | None:
     """
     what = None
     for _ in range(_TRIES):
-        found = _digest(path) if path.is_file() else None
+        found = _digest(path) if _is_plain(path) else None
         sums = _read(path.parent)
         listed = sums.files.get(path.name) if sums else None
         if listed is None and (sums is None or found is None):
-            return None
+            return "it is no plain file" if found is None and os.path.lexists(path) else None
         if listed is not None and (found or "") in listed:
             return None
         if found is None:
-            what = "the file is missing"
+            is_there = os.path.lexists(path)
+            what = "it is no plain file" if is_there else "the file is missing"
         elif listed is None:
             what = f"{NAME} beside it does not list it"
         else:
@@ -80,8 +82,12 @@ def check_listed(path: Path) -> None:
         raise StoreDamagedError(f"'{path}': {what}; restore it from a copy, or move it away")
 
 
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

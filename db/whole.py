@@ -2,8 +2,11 @@
 
 import errno
 import os
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from energylens.errors import StoreError
@@ -45,12 +48,43 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
+def fresh_partial(path: Path) -> Path:
+    """`partial_of`, with nothing there: a link that a stranger's store has in this place would be
+    written through."""
+    partial = partial_of(path)
+    discard(partial)
+    return partial
+
+
+def discard(path: Path) -> None:
+    """Remove a file, a link or a directory, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file of a store to read it. A pipe would be waited for, and a link leads elsewhere.
+
+    Raises:
+        OSError: it is neither, or cannot be read.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link; put what it leads to in its place", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no plain file", str(path))
+
+
 def write_whole(path: Path, text: str) -> None:
     """Replace a text file, flushed to the disk; on an error what was there stays.
 
     Whoever calls it holds the claim of the file.
     """
-    partial = partial_of(path)
+    partial = fresh_partial(path)
     try:
         partial.write_text(text, encoding="utf-8")
         sync(partial)

@@ -55,7 +55,10 @@ def _decode(kind: Any, raw: Any, where: str) -> Any:
             raise UsageError(f"{where} must be an object")
         return {key: _decode(arguments[1], item, where) for key, item in raw.items()}
     if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
+        try:
+            return float(raw)
+        except OverflowError:
+            raise UsageError(f"{where} is larger than a number may be") from None
     if kind is float and raw is None:
         return float("nan")
     if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):

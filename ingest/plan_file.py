@@ -20,7 +20,7 @@ import energylens
 from energylens.db.claim import claim
 from energylens.db.layout import StoreLayout, lock_of_plan
 from energylens.db.version import create_store
-from energylens.db.whole import partial_of, sync, writing
+from energylens.db.whole import fresh_partial, open_plain, sync, writing
 from energylens.errors import StoreBusyError
 from energylens.ingest.corpus import Corpus, CorpusPlan, Survey
 from energylens.ingest.texts import source_sha256
@@ -96,17 +96,30 @@ def plan_path(corpus: Corpus, store: Path) -> Path:
 def read_survey(path: Path, corpus: Corpus) -> Survey | None:
     """What was counted; None where it lies not there or is damaged, and is to be counted anew."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException):
+        with open_plain(path) as file:
+            table = pq.read_table(file)
+        known = table.schema.metadata or {}
+        found = _survey(table, corpus.n_counted, known[b"sha256"].decode())
+    except (OSError, pa.ArrowException, LookupError, ValueError):
         return None
-    sha256 = (table.schema.metadata or {}).get(b"sha256")
-    if sha256 is None or not table.schema.equals(_SCHEMA):
-        return None
+    return found if known.get(b"sum") == _sum_of(found).encode() else None
+
+
+def _survey(table: pa.Table, n_counted: int, sha256: str) -> Survey:
     lengths = table.filter(pc.field("kind") == "text")["tokens"].to_numpy()
     entries = table.filter(pc.field("kind") == "vocabulary")
-    vocab_counts = np.zeros(corpus.n_counted, dtype=np.int64)
+    vocab_counts = np.zeros(n_counted, dtype=np.int64)
     vocab_counts[entries["number"].to_numpy()] = entries["tokens"].to_numpy()
-    return Survey(lengths, vocab_counts, sha256.decode())
+    return Survey(lengths, vocab_counts, sha256)
+
+
+def _sum_of(survey: Survey) -> str:
+    """A checksum of all that is kept."""
+    digest = hashlib.sha256(survey.sha256.encode())
+    for numbers in (survey.n_tokens, survey.vocab_counts):
+        digest.update(f";{len(numbers)};".encode())
+        digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _write(path: Path, survey: Survey) -> None:
@@ -119,10 +132,10 @@ def _write(path: Path, survey: Survey) -> None:
             "number": np.concatenate([np.arange(n_texts), used]),
             "tokens": np.concatenate([survey.n_tokens, survey.vocab_counts[used]]),
         },
-        schema=_SCHEMA.with_metadata({"sha256": survey.sha256}),
+        schema=_SCHEMA.with_metadata({"sha256": survey.sha256, "sum": _sum_of(survey)}),
     )
-    partial = partial_of(path)
     with writing(f"the plan '{path}'"):
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+        partial = fresh_partial(path)
+        pq.write_table(table, partial, compression="zstd")
         sync(partial)
         partial.replace(path)

@@ -34,7 +34,10 @@ def keep(reopened: Reopened, kind: RunKind, settings: object, kept: Sequence[Mea
     digest = hashlib.sha256(f"{reopened.run.run_id}\n{kind}\n{asked}".encode()).hexdigest()
     run_id = f"{kind}-{digest[:8]}"
     layout = StoreLayout(reopened.store).run(run_id)
-    if layout.complete_shards():
+    if done := layout.complete_shards():
+        catalog = StoreLayout(reopened.store).catalog
+        if not catalog.exists() or catalog.stat().st_mtime < done[0].stat().st_mtime:
+            write_catalog(reopened.store)  # killed before that, the last time
         return run_id
     instruments = replace(reopened.instruments, keep_activations=False)
     run = _run(reopened, run_id, kind, asked, kept)

@@ -187,6 +187,7 @@ class Worker:
         """Put a request in the queue, or do at once what cannot wait; False ends the reading."""
         try:
             raw = json.loads(line)
+            json.dumps(raw, ensure_ascii=False).encode()  # JSON can hold text that UTF-8 cannot
         except (ValueError, RecursionError) as error:
             self._refuse(None, f"a line is no JSON object: {error}")
             return True

@@ -57,6 +57,7 @@ def test_what_json_cannot_hold_travels_as_null() -> None:
         ({"text": "x", "tops": 3}, "knows no 'tops'; it has text"),
         ({"text": "x", "top": True}, "top must be a whole number"),
         ({"text": "x", "top": 1.5}, "top must be a whole number"),
+        ({"text": 10**400}, "text must be a text"),
         ({"text": "x", "keep": 1}, "keep must be true or false"),
     ],
 )
@@ -71,3 +72,8 @@ def test_lists_and_objects_are_told_apart() -> None:
         decode(InterventionRequest, {"text": "x", "edit": edit})
     with pytest.raises(UsageError, match="agreement must be an object"):
         decode(AttributionResult, {"agreement": []})
+
+
+def test_a_number_that_no_float_holds_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"EditRequest\.value is larger than a number may be"):
+        decode(EditRequest, {"sae_id": "s", "feature_ids": [1], "value": 10**400})

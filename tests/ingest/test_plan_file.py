@@ -1,6 +1,8 @@
 """A corpus is counted once, by one process, and again only where texts or tokenizer changed."""
 
 import json
+import os
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +78,31 @@ def test_what_changed_is_counted_anew(
     assert read_survey(plan_path(corpus, store), corpus) is None
     assert equal(planned(corpus, store), corpus.plan())
     assert read_survey(plan_path(corpus, store), corpus) is not None
+
+
+def test_a_plan_that_is_damaged_or_made_up_is_counted_anew(
+    tmp_path: Path, texts: Path, tokenizer: Any
+) -> None:
+    corpus, store = Corpus(str(texts), tokenizer, 16, 0), tmp_path / "x.lens"
+    planned(corpus, store)
+    path = plan_path(corpus, store)
+    whole, content = read_survey(path, corpus), path.read_bytes()
+    assert whole is not None
+    by = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[by.randrange(len(damaged))] ^= 1 << by.randrange(8)
+        path.write_bytes(damaged)
+        found = read_survey(path, corpus)
+        assert found is None or equal(found, whole)  # of the file, not of what it says
+    table = pq.read_table(pa.BufferReader(content))
+    for number in (-1, 10**9):
+        forged = table.set_column(1, "number", pa.array([number] * len(table)))
+        pq.write_table(forged, path)
+        assert read_survey(path, corpus) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert read_survey(path, corpus) is None
 
 
 def with_another_word(tokenizer: Any) -> Any:

@@ -109,6 +109,7 @@ def test_it_says_who_it_is_and_answers(client: Client, params: dict[str, Any]) -
         (b"[1, 2]\n", "a request is a JSON object"),
         (b"\xff\xfe\n", "no JSON object"),
         (b"[" * 100_000 + b"\n", "no JSON object"),
+        (b'{"id": "\\ud800", "method": "hello"}\n', "surrogates not allowed"),
         (b'{"method": "hello"}\n', "needs an id"),
         (b'{"id": true, "method": "hello"}\n', "needs an id"),
         (b'{"id": 1, "method": 2}\n', "needs a method"),
