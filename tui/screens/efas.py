@@ -44,7 +44,7 @@ VARIANTS = (
 MEANING = (
     "Not 0 says that the read-out is miscalibrated along the feature where it is active: "
     "+ under-used, - over-used. It does not say that the feature matters, nor that training made "
-    "it: most features of an untrained model are not 0 either."
+    "it: features of untrained models are not 0 either, many of them."
 )
 _COLUMNS = (
     whole("feature_id", "feature", 7),
