@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,27 @@ hypothesis.settings.load_profile("here")
 
 
 def pytest_collection_finish() -> None:
-    """Millions of objects of imported modules are looked through in no collection any more, which
-    took a tenth of the time of all tests."""
+    """Millions of objects of imported modules are looked through in no collection any more."""
     gc.freeze()
 
 
-def pytest_unconfigure() -> None:
+_status: int | None = None
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    global _status
+    _status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process ends here. In the interpreter's own end the classes of duckdb are still held by
+    what checks types at run time, and its binding would report them, page after page."""
     gc.unfreeze()
+    if _status is not None:
+        config.get_terminal_writer().flush()
+        sys.stderr.flush()
+        os._exit(_status)
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

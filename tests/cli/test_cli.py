@@ -257,6 +257,7 @@ def test_the_demo_prints_what_it_found(
             lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
             (few / file.name).write_text("".join(lines[:n_texts]), encoding="utf-8")
         monkeypatch.setattr("energylens.cli.programs.DEMO_TEXTS", str(few))
+        monkeypatch.setattr("energylens.ingest.index.routing.N_DRAWS", 19)
     result = run("demo", "--store", tmp_path / "demo.lens", "--no-tui")
     assert result.stderr.count("passed") == 7, "seven bundled SAEs pass the gate"
     for said in (

@@ -61,9 +61,11 @@ def _note_often(number: int, folder: Path) -> None:
 
 
 def test_no_note_is_lost_among_several_writers(tmp_path: Path) -> None:
-    in_parallel(_note_often, tmp_path)
-    assert len(read_notes(RunLayout(tmp_path).notes)) == PROCESSES * 25
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.parquet", "sums.json"]
+    create_store(tmp_path / "x.lens")
+    run = tmp_path / "x.lens/runs/r"
+    in_parallel(_note_often, run)
+    assert len(read_notes(RunLayout(run).notes)) == PROCESSES * 25
+    assert sorted(path.name for path in run.iterdir()) == ["notes.parquet", "sums.json"]
 
 
 def _add_often(number: int, folder: Path) -> None:
