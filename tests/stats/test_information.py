@@ -53,8 +53,9 @@ def test_conditional_information_is_the_mean_over_groups() -> None:
     assert found.p < 0.05
     known = sum((given == g).mean() * entropy(label[given == g]) for g in range(3))
     assert found.entropy == pytest.approx(known)
-    nothing = informed(A, B, rotated(A, B, np.zeros_like(A), given), 50, given=given)
-    assert abs(nothing.adjusted) < 0.03 < nothing.observed and nothing.p > 0.05
+    choice = np.where(GENERATOR.random(500) < 0.5, given, A)  # which `given` tells much of
+    nothing = informed(choice, B, rotated(choice, B, np.zeros_like(A), given), 50, given=given)
+    assert abs(nothing.adjusted) < 0.03 < nothing.observed < 0.1 and nothing.p > 0.05
 
 
 def test_draws_keep_what_they_must() -> None:
@@ -99,11 +100,11 @@ def test_a_category_that_a_few_texts_share_is_no_information_beyond_the_token() 
 def test_partial_spearman_is_a_correlation_of_residual_ranks() -> None:
     x, y = GENERATOR.standard_normal(300), GENERATOR.standard_normal(300)
     none = np.zeros((300, 0))
-    found = partial_spearman(x, y, none, np.arange(300))
+    found = partial_spearman(x, y, none, np.arange(300) // 20)
     assert found.r == pytest.approx(stats.spearmanr(x, y)[0], abs=1e-12)
     product = (stats.rankdata(x) - 150.5) * (stats.rankdata(y) - 150.5)
-    t = product.sum() / np.sqrt((product**2).sum())
-    assert (found.t, found.p) == pytest.approx((t, 2 * stats.t.sf(abs(t), 299)))
+    t = product.sum() / np.sqrt(np.square(product.reshape(15, 20).sum(axis=1)).sum())
+    assert (found.t, found.p) == pytest.approx((t, 2 * stats.t.sf(abs(t), 14)))
     shared = GENERATOR.standard_normal((300, 1))
     a, b = x * 0.1 + shared[:, 0], y * 0.1 + shared[:, 0]
     assert partial_spearman(a, b, none, np.arange(300)).r > 0.9
@@ -169,6 +170,7 @@ def test_short_rare_or_narrow_paths_are_left_out() -> None:
     choices[100:200] = 3  # one vocabulary id only
     text = np.concatenate([np.zeros(100, np.int64), np.arange(300) // 10])
     vocab = np.concatenate([np.arange(100), np.zeros(100, np.int64), np.arange(200)])
+    vocab[300:350] = np.arange(50)  # tokens that go elsewhere too: not expected so often
     walks = Walks(choices, text, vocab, np.full((400, 2), np.nan))
     assert [c.choices for c in find_circuits(walks, 2, 9)] == [(3, 3), (0, 0), (5, 6)]
 
