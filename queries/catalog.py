@@ -12,7 +12,7 @@ import polars as pl
 from energylens.db.limits import Limits
 from energylens.db.sources import quote
 from energylens.db.store import Reader, Store, open_store, write_catalog_file
-from energylens.errors import QueryError, UnknownNameError
+from energylens.errors import QueryError, StoreDamagedError, UnknownNameError
 from energylens.queries.names import nearest, no_such
 from energylens.queries.scope import looked_up
 
@@ -77,6 +77,7 @@ def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
     Raises:
         UnknownNameError: no query, run, SAE, feature, text or category is so called.
         QueryError: the query has no such parameter, or a value is none it can take.
+        StoreDamagedError: a file of the store cannot be read.
     """
     known = named_query(query)
     types = {p.name: p.type for p in known.parameters}
@@ -95,6 +96,18 @@ def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
         return pl.DataFrame(rows.to_arrow_table())
     except _WRONG_VALUES as error:
         raise QueryError(f"{usage(known)}: {error}") from error
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: duckdb.Error) -> StoreDamagedError:
+    """What a query says that fails on what is stored, not on what was asked."""
+    return StoreDamagedError(
+        f"what is stored cannot be read: {error}; energylens verify names the files that are "
+        "damaged"
+    )
 
 
 def named_query(name: str) -> NamedQuery:

@@ -14,7 +14,7 @@ from energylens.db.store import open_store
 from energylens.db.verify import verify_store
 from energylens.db.version import create_store
 from energylens.errors import EnergyLensError, StoreDamagedError
-from energylens.queries.catalog import write_catalog
+from energylens.queries.catalog import call, open_catalog, write_catalog
 
 
 def flipped(path: Path, by: random.Random) -> None:
@@ -129,3 +129,15 @@ def test_a_store_without_runs_is_told(tmp_path: Path) -> None:
     for use in (verify_store, open_store):
         with pytest.raises(StoreDamagedError, match="cannot be listed"):
             use(tmp_path / "x.lens")
+
+
+def test_a_query_that_meets_damage_says_so(rich_path: Path, tmp_path: Path) -> None:
+    """The files are as long as they were, and their ends are whole."""
+    path = Path(shutil.copytree(rich_path, tmp_path / "x.lens"))
+    with open_catalog(path) as store:
+        for file in path.rglob("*.parquet"):
+            whole = file.read_bytes()
+            end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+            file.write_bytes(whole[:4] + bytes(end - 4) + whole[end:])
+        with pytest.raises(StoreDamagedError, match="energylens verify"):
+            call(store, "energy_by_layer")
