@@ -1,5 +1,6 @@
 """Make a store of many codes without a model: feature rates fall off as in a trained SAE."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,10 @@ def _codes(
     )
 
 
-def token_tables(n_tokens: int) -> list[tuple[str, pa.Table]]:
+def token_tables(n_tokens: int, first_context: int = 0) -> list[tuple[str, pa.Table]]:
     n_contexts = n_tokens // N_CTX
-    contexts = np.arange(n_contexts)
-    index = np.arange(n_contexts * N_CTX)
+    contexts = np.arange(n_contexts) + first_context
+    index = np.arange(n_contexts * N_CTX) + first_context * N_CTX
     n = len(index)
     texts = pa.table(
         {
@@ -139,10 +140,17 @@ def _features(generator: np.random.Generator, counts: np.ndarray, n_tokens: int)
     )
 
 
-def make_run(n_tokens: int, d_sae: int, l0: float) -> RunInfo:
+def make_run(
+    n_tokens: int,
+    d_sae: int,
+    l0: float,
+    d_model: int = 768,
+    n_shards: int = 1,
+    efas: Sequence[str] = (),
+) -> RunInfo:
     sae = SaeInfo(
         sae_id=SAE, source="synthetic", release=None, hook_name=SAE, layer=8, stream="residual",
-        architecture="topk", d_in=768, d_sae=d_sae, weights_sha256="0" * 64,
+        architecture="topk", d_in=d_model, d_sae=d_sae, weights_sha256="0" * 64,
         normalize_activations="none", centring=False, folded=False, neuronpedia_id=None,
         declared_l0=l0, l0=l0, fvu=0.1, explained_variance=0.9, n_dead=0, n_dense=0, gate="passed",
     )  # fmt: skip
@@ -151,6 +159,7 @@ def make_run(n_tokens: int, d_sae: int, l0: float) -> RunInfo:
         run_id=RUN, kind="corpus", created="2026-01-01T00:00:00+00:00", model="synthetic",
         model_class="none", model_revision=None, model_sha256="0" * 64, tokenizer_sha256="0" * 64,
         texts="synthetic", texts_sha256="0" * 64, n_texts=n_contexts, n_contexts=n_contexts,
-        n_tokens=n_contexts * N_CTX, n_ctx=N_CTX, prepend_bos=True, n_layers=12, d_model=768,
-        d_vocab=50_257, dtype="float32", loader="none", n_shards=1, saes=[sae],
+        n_tokens=n_contexts * N_CTX, n_ctx=N_CTX, prepend_bos=True, n_layers=12, d_model=d_model,
+        d_vocab=50_257, dtype="float32", loader="none", n_shards=n_shards, saes=[sae],
+        efas=list(efas),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 from scipy import sparse
 
-CHUNK_CODES = 10_000_000
+CHUNK_CODES = 4_000_000
 """Codes in a chunk, about."""
 BLOCK_BYTES = 1 << 30
 """Bytes of the dense accumulators of one block."""
@@ -108,6 +108,8 @@ def add_product(out: np.ndarray, left: sparse.csr_matrix, right: sparse.csr_matr
         for rows in slabs(n_rows):
             out += left[rows].toarray().T @ right[rows].toarray()
         return
-    found = left.T.tocsr() @ right
-    for row, (first, end) in enumerate(pairwise(found.indptr)):
-        out[row, found.indices[first:end]] += found.data[first:end]
+    left = left.T.tocsr()
+    for rows in slabs(len(out)):
+        found = left[rows] @ right
+        for row, (first, end) in zip(out[rows], pairwise(found.indptr), strict=True):
+            row[found.indices[first:end]] += found.data[first:end]

@@ -47,14 +47,14 @@ def strata_of(n_tokens: Int[np.ndarray, " n_texts"]) -> Int[np.ndarray, " n_text
     return found
 
 
-def stratify(present: sparse.csr_matrix, n_tokens: Int[np.ndarray, " n_texts"]) -> Strata:
-    """Strata and counts from a matrix [texts, features] that is 1 where a feature is active."""
-    of_text = strata_of(n_tokens)
-    n = int(of_text.max(initial=0)) + 1
-    shape = (n, len(of_text))
-    pool = sparse.csr_matrix((np.ones(len(of_text)), (of_text, np.arange(len(of_text)))), shape)
-    counts = sparse.csr_matrix(pool @ present).toarray().T
-    return Strata(of_text, np.bincount(of_text, minlength=n), np.ascontiguousarray(counts))
+def stratum_counts(
+    of_text: Int[np.ndarray, " n_texts"], n_strata: int, present: sparse.csr_matrix
+) -> Float[np.ndarray, "F s"]:
+    """Texts of each stratum that a feature is active in, from a matrix [texts, features] that is 1
+    where one is; counts of some texts and of others add up."""
+    n = len(of_text)
+    pool = sparse.csr_matrix((np.ones(n), (of_text, np.arange(n))), (n_strata, n))
+    return sparse.csr_matrix(pool @ present).toarray().T
 
 
 def expected_shared(strata: Strata, first: int, end: int) -> Float[np.ndarray, "m F"]:

@@ -5,11 +5,17 @@ of windows and then of positions would leave some of either. The two sets of eff
 together, by least squares.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse
+
+_ROWS = 2048
+"""Windows worked on at once."""
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+"""Gives the rows of a matrix, a block of them at a time, as often as it is asked to."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,55 @@ def two_way(
 ) -> TwoWay:
     """Least-squares effects of windows and positions on d values of n tokens, from sums alone.
 
-    Windows and positions without a token get zero.
+    Tokens come in the order of their windows. Windows and positions without a token get zero.
     """
-    shape = (len(window_sums), len(position_sums))
-    ones = np.ones(len(window))
-    incidence = sparse.csr_matrix((ones, (window, position)), shape=shape)
-    n_window = np.asarray(incidence.sum(axis=1)).ravel()
-    n_position = np.asarray(incidence.sum(axis=0)).ravel()
-    share = sparse.diags(1.0 / np.maximum(n_window, 1.0)) @ incidence
-    normal = np.diag(n_position) - (incidence.T @ share).toarray()
-    right = position_sums - share.T @ window_sums
-    by_position = np.linalg.pinv(normal, hermitian=True, rcond=1e-10) @ right
-    means = window_sums / np.maximum(n_window, 1.0)[:, None]
-    return TwoWay(means - share @ by_position, by_position)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for first in range(0, len(window_sums), _ROWS):
+            yield window_sums[first : first + _ROWS]
+
+    by_position = position_effects(window, position, blocks, position_sums)
+    found = list(window_effects(window, position, blocks, by_position))
+    return TwoWay(np.concatenate(found) if found else window_sums, by_position)
+
+
+def position_effects(
+    window: Int[np.ndarray, " n"],
+    position: Int[np.ndarray, " n"],
+    window_sums: Blocks,
+    position_sums: Float[np.ndarray, "n_positions d"],
+) -> Float[np.ndarray, "n_positions d"]:
+    """The effects of positions; the sums of the windows come a block at a time."""
+    n_positions = len(position_sums)
+    normal = np.diag(np.bincount(position, minlength=n_positions).astype(np.float64))
+    right = np.array(position_sums, dtype=np.float64)
+    for sums, counts in _with_counts(window, position, window_sums, n_positions):
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+        normal -= counts.T @ share
+        right -= share.T @ sums
+    return np.linalg.pinv(normal, hermitian=True, rcond=1e-10) @ right
+
+
+def window_effects(
+    window: Int[np.ndarray, " n"],
+    position: Int[np.ndarray, " n"],
+    window_sums: Blocks,
+    by_position: Float[np.ndarray, "n_positions d"],
+) -> Iterator[Float[np.ndarray, "m d"]]:
+    """The effects of the windows of each block, given those of positions."""
+    for sums, counts in _with_counts(window, position, window_sums, len(by_position)):
+        yield (sums - counts @ by_position) / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+
+
+def _with_counts(
+    window: np.ndarray, position: np.ndarray, window_sums: Blocks, n_positions: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each block with the tokens of its windows at each position."""
+    first = 0
+    for sums in window_sums():
+        m = len(sums)
+        low, high = np.searchsorted(window, [first, first + m])
+        place = (window[low:high].astype(np.int64) - first) * n_positions + position[low:high]
+        counts = np.bincount(place, minlength=m * n_positions).reshape(m, n_positions)
+        yield sums, counts.astype(np.float64)
+        first += m

@@ -62,7 +62,7 @@ def build_index(
             scratch.write(writer, sae, None if decoder is None else decoder.norms)
             if run.efas and (decoder is not None or not weights.keep_efas(writer, sae)):
                 directions = None if decoder is None else decoder.directions
-                write_efas(scratch.con, writer, run, sae, directions, n_flips)
+                write_efas(scratch.con, writer, run, sae, directions, scratch.folder, n_flips)
             token_index, texts = scratch.tokens
             write_coactivation(scratch.con, writer, run, sae, token_index, texts)
             write_matches(scratch.con, writer, run, sae, token_index, weights.directions)

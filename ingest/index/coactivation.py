@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 from scipy import sparse
+from scipy.sparse import csr_matrix
 
 from energylens.db.index_files import IndexWriter
 from energylens.db.provenance import RunInfo, SaeInfo
@@ -21,10 +22,12 @@ from energylens.stats.coactivation import (
 from energylens.stats.multiple_tests import benjamini_hochberg
 from energylens.stats.text_overlap import (
     LEAST_TEXTS,
+    Strata,
     expected_shared,
     p_shared,
     spread_within,
-    stratify,
+    strata_of,
+    stratum_counts,
 )
 
 PARTNERS = 50
@@ -46,7 +49,8 @@ def write_coactivation(
 ) -> None:
     """Write `coactivation` and `coactivation_clusters` of one SAE.
 
-    `token_index` are the run's tokens that are not masked, `texts` the text of each, from 0.
+    `token_index` are the run's tokens that are not masked, text by text, `texts` the text of each,
+    from 0.
     """
     codes = Codes(con, run.run_id, sae.sae_id, sae.d_sae, sae.l0 or 1.0, token_index)
     found = partners(codes, texts)
@@ -91,39 +95,52 @@ def partners(codes: Codes, texts: np.ndarray) -> Partners:
 
 
 class _Counted:
-    """Products of the codes with themselves, a block of features at a time."""
+    """Products of the codes with themselves: a block of features, a chunk of tokens at a time."""
 
     def __init__(self, codes: Codes, texts: np.ndarray) -> None:
-        self.codes, self.n_tokens = codes, len(texts)
+        self.codes, self.n_tokens, self._texts = codes, len(texts), texts
         self.n_texts = int(texts.max()) + 1 if len(texts) else 0
         self.n_token = np.zeros(codes.d_sae)
         self.norm = np.zeros(codes.d_sae)
-        self.by_text = sparse.csr_matrix((self.n_texts, codes.d_sae))
-        for first, end in chunks(self.n_tokens, codes.l0):
-            z = codes.chunk(first, end)
-            on = indicators(z)
+        of_text = strata_of(np.bincount(texts, minlength=self.n_texts))
+        sizes = np.bincount(of_text, minlength=1)
+        counts = np.zeros((codes.d_sae, len(sizes)))
+        for z, on, first, present in self._chunks():
             self.n_token += np.asarray(on.sum(axis=0)).ravel()
             self.norm += np.asarray(z.multiply(z).sum(axis=0)).ravel()
-            own = texts[first:end]
-            shape = (self.n_texts, len(own))
-            pool = sparse.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape)
-            self.by_text = self.by_text + pool @ on
-        self.by_text = indicators(self.by_text.tocsr())
-        self.n_text = np.asarray(self.by_text.sum(axis=0)).ravel()
-        self.strata = stratify(self.by_text, np.bincount(texts, minlength=self.n_texts))
+            own = of_text[first : first + len(present.indptr) - 1]
+            counts += stratum_counts(own, len(sizes), present)
+        self.n_text = counts.sum(axis=1)
+        self.strata = Strata(of_text, sizes, counts)
         self.spread = spread_within(self.strata)
         self.is_dense = self.n_token > _DENSE * max(self.n_tokens, 1)
+
+    def _chunks(self) -> Iterator[tuple[csr_matrix, csr_matrix, int, csr_matrix]]:
+        """Codes of a chunk of tokens, one where there is one, and the texts that end in the chunk:
+        the first of them, and [texts, features], one where a feature is active."""
+        open_text = csr_matrix((0, self.codes.d_sae), dtype=np.float32)
+        number = np.zeros(0, dtype=self._texts.dtype)
+        for first, end in chunks(self.n_tokens, self.codes.l0):
+            z = self.codes.chunk(first, end)
+            on = indicators(z)
+            own = np.concatenate([number, self._texts[first:end]])
+            places = (own - own[0], np.arange(len(own)))
+            pool = csr_matrix((np.ones(len(own), np.float32), places))
+            present = indicators(csr_matrix(pool @ sparse.vstack([open_text, on], format="csr")))
+            is_open = end < self.n_tokens  # the last text may go on in the next chunk
+            n = int(own[-1] - own[0]) + 1 - is_open
+            open_text, number = present[n:], own[-1:][:is_open]
+            yield z, on, int(own[0]), present[:n]
 
     def block(self, first: int, end: int) -> Iterator[tuple[str, _Rows]]:
         """Top partners of features first to end, by texts and by tokens."""
         shape = (end - first, self.codes.d_sae)
         tokens, dots, texts = (np.zeros(shape, dtype=np.float32) for _ in range(3))
-        for low, high in chunks(self.n_tokens, self.codes.l0):
-            z = sparse.csr_matrix(self.codes.chunk(low, high), dtype=np.float32)
-            on = indicators(z)
+        for z, on, _, present in self._chunks():
+            z = csr_matrix(z, dtype=np.float32)
             add_product(tokens, on[:, first:end], on)
             add_product(dots, z[:, first:end], z)
-        add_product(texts, self.by_text[:, first:end], self.by_text)
+            add_product(texts, present[:, first:end], present)
         for slab in slabs(end - first):
             low = first + slab.start
             n_texts, n_tokens, products = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -50,7 +51,7 @@ _COLUMNS = (
     "p_familywise", "adjusted", "t_adjusted", "p_adjusted", "t_even", "p_even", "t_odd", "p_odd",
 )  # fmt: skip
 _CODES = """
-SELECT c.feature_id, c.token_index, c.activation, c.g_lens, c.g_own, c.g_total, c.g_calibration
+SELECT c.feature_id, c.token_index, c.activation{columns}
 FROM sorted_codes AS c
 WHERE c.feature_id >= $first AND c.feature_id < $end
 ORDER BY c.feature_id, c.token_index
@@ -75,11 +76,13 @@ def write_efas(
     run: RunInfo,
     sae: SaeInfo,
     directions: np.ndarray | None,
+    folder: Path,
     n_flips: int = N_FLIPS,
 ) -> None:
     """Write `efas` and `efas_categories` of one SAE; `directions` are [d_sae, d_model], what one
     unit of each activation writes, or None where the weights are not here: then gradients of the
-    model are left out. Codes are read from the view `sorted_codes`."""
+    model are left out. Codes are read from the view `sorted_codes`; `folder` is for what does not
+    fit in memory."""
     panel = read_panel(con, run.run_id, sae)
     if not panel.n_windows:
         return
@@ -91,11 +94,11 @@ def write_efas(
                 "sae_id": sae.sae_id,
                 "variant": variant,
             }
-            found = model_gradients(con, panel, names, sae.d_sae, run.n_ctx)
+            found = model_gradients(con, panel, names, sae.d_sae, run.n_ctx, folder)
             if found is not None:
                 gradients[variant] = Gradients(*found, directions)
     for variant in SCALAR_VARIANTS:
-        totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx)
+        totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx, folder)
         gradients[variant] = Gradients(totals, effects, np.ones((sae.d_sae, 1)))
     whole, by_category = efas_rows(con, run, sae, panel, gradients, n_flips)
     for name, rows in (("efas", whole), ("efas_categories", by_category)):
@@ -113,7 +116,9 @@ def efas_rows(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of `efas` and of `efas_categories` of some variants, in the order of the keys."""
     studies = [Study(name, panel, gradients[name], n_flips) for name in sorted(gradients)]
-    for codes in _ranges(con, panel, sae.d_sae, run.n_ctx):
+    held = [name for name, own in gradients.items() if own.at is None]
+    held = [name for name in held if name not in SCALAR_VARIANTS]
+    for codes in _ranges(con, panel, held, sae.d_sae, run.n_ctx):
         for study in studies:
             study.take(codes)
     whole = [_named(run, sae, study.variant, study.rows()) for study in studies]
@@ -146,18 +151,17 @@ class Codes:
 
 
 def _ranges(
-    con: duckdb.DuckDBPyConnection, panel: Panel, d_sae: int, n_ctx: int
+    con: duckdb.DuckDBPyConnection, panel: Panel, variants: list[str], d_sae: int, n_ctx: int
 ) -> Iterator[Codes]:
+    """`variants` are gradients that the codes hold."""
+    columns = "".join(f", c.g_{name}" for name in variants)
     width = max(panel.n_windows, n_ctx)
     most = max(1, min(_MOST_FEATURES, _NUMBERS // width))
     for first, end in feature_ranges(con, d_sae, _RANGE_CODES, most):
-        found = con.sql(_CODES, params={"first": first, "end": end}).to_arrow_table()
+        query = _CODES.format(columns=columns)
+        found = con.sql(query, params={"first": first, "end": end}).to_arrow_table()
         row, inside = rows_of(panel.token_index, found["token_index"].to_numpy())
-        g = {
-            name.removeprefix("g_"): found[name].to_numpy()[inside].astype(np.float64)
-            for name in found.column_names
-            if name.startswith("g_")
-        }
+        g = {name: found[f"g_{name}"].to_numpy()[inside] for name in variants}
         g |= {name: panel.scalars[name][row] for name in SCALAR_VARIANTS}
         yield Codes(
             first,
@@ -183,15 +187,14 @@ class Study:
 
     def __post_init__(self) -> None:
         self.flips = SignFlips(self.panel.n_texts, self.n_flips)
-        self._text_sizes = np.bincount(self.panel.token_text, minlength=self.panel.n_texts)
-        x = self.panel.covariates
-        self._xx = x.T @ x
+        x = (self.panel.covariates(part) for part in self.panel.parts())
+        self._xx = np.sum([own.T @ own for own in x], axis=0)
 
     def take(self, codes: Codes) -> None:
         """Add the features of one range."""
         part = slice(codes.first, codes.end)
         z, g, feature = codes.z, self._g(codes), codes.feature
-        text = self.panel.token_text[codes.row]
+        text = self.panel.text_of(codes.row)
         size = codes.end - codes.first
         sums = self._sums(feature, z, g, size, len(self.panel.token_index), part)
         found = align(sums)
@@ -224,9 +227,9 @@ class Study:
 
     def _centred(self, codes: Codes, g: np.ndarray, part: slice) -> np.ndarray:
         """g at the codes with window and position means off."""
-        directions, effects = self.gradients.directions[part], self.gradients.effects.both
+        directions, effects = self.gradients.directions[part], self.gradients.effects
         window, position = self.panel.window[codes.row], self.panel.position[codes.row]
-        by_window, by_position = directions @ effects.window.T, directions @ effects.position.T
+        by_window, by_position = effects.window.times(directions), directions @ effects.position.T
         return g + by_window[codes.feature, window] + by_position[codes.feature, position]
 
     def _by_group(self, scores: Scores, size: int) -> np.ndarray:
@@ -247,18 +250,19 @@ class Study:
         """t and p of the plain correlation: sums over texts of (z - mean)(g - mean), to which
         texts without the feature add too."""
         shape = (codes.end - codes.first, self.panel.n_texts)
-        place = codes.feature * shape[1] + self.panel.token_text[codes.row]
+        place = codes.feature * shape[1] + self.panel.text_of(codes.row)
         zg, zs = (
             np.bincount(place, values, shape[0] * shape[1]).reshape(shape) for values in (z * g, z)
         )
         mean_z, mean_g = (x[:, None] / max(sums.n_tokens, 1) for x in (sums.z, sums.g))
-        gs = -self.gradients.directions[part] @ self.gradients.effects.text_sums.T
-        products = zg - mean_g * zs - mean_z * (gs - mean_g * self._text_sizes)
+        by_window = self.gradients.effects.sums.times(self.gradients.directions[part])
+        gs = -np.add.reduceat(by_window, self.panel.first_windows, axis=1)
+        products = zg - mean_g * zs - mean_z * (gs - mean_g * self.panel.text_sizes)
         return t_of_sums(products, ~np.isnan(whole.t))
 
     def _g(self, codes: Codes) -> np.ndarray:
         if self.gradients.at is None:
-            return codes.g[self.variant]
+            return codes.g[self.variant].astype(np.float64)
         return self.gradients.at(codes.row, codes.feature + codes.first)
 
     def rows(self) -> dict[str, np.ndarray]:
@@ -315,7 +319,7 @@ class Study:
     def _adjusted(
         self, codes: Codes, sums: Sums, z: np.ndarray, g: np.ndarray, part: slice
     ) -> dict[str, np.ndarray]:
-        x = self.panel.covariates[codes.row]
+        x = self.panel.covariates(codes.row)
         if self.variant == "energy":  # it is one of the covariates itself
             x = x[:, :3]
         q = x.shape[1]
@@ -323,21 +327,20 @@ class Study:
         zx = np.stack([np.bincount(codes.feature, z * x[:, i], size) for i in range(q)], axis=1)
         partial, beta = adjust_for(sums, zx, self.gradients.totals.gx[part, :q], self._xx[:q, :q])
         left = g - np.einsum("eq,eq->e", x, beta[codes.feature])
-        scores = text_scores(codes.feature, self.panel.token_text[codes.row], z, left)
+        scores = text_scores(codes.feature, self.panel.text_of(codes.row), z, left)
         tested = cluster_t(scores, sums.n_active, self.panel.n_texts)
         return {"adjusted": partial, "t_adjusted": tested.t, "p_adjusted": tested.p}
 
     def _take_categories(self, codes: Codes, g: np.ndarray, scores: Scores, part: slice) -> None:
         size = codes.end - codes.first
-        of_code = self.panel.category[self.panel.token_text[codes.row]]
+        of_code = self.panel.category[self.panel.text_of(codes.row)]
         of_score = self.panel.category[scores.text]
-        of_token = self.panel.category[self.panel.token_text]
         rows: dict[str, list[np.ndarray]] = {
             name: [] for name in ("n_active", "n_texts", "efas", "attribution", "t", "p")
         }
         for number in range(len(self.panel.categories)):
             inside = of_code == number
-            n_tokens = int((of_token == number).sum())
+            n_tokens = int(self.panel.text_sizes[self.panel.category == number].sum())
             sums = self._sums(
                 codes.feature[inside], codes.z[inside], g[inside], size, n_tokens, part, number
             )

@@ -1,14 +1,18 @@
 """The valid tokens of a run as arrays, and what EFAS needs of the gradients over all of them."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
 from energylens.db.provenance import SaeInfo
+from energylens.ingest.index.on_disk import Rows
 from energylens.stats.clusters import N_GROUPS
-from energylens.stats.two_way import TwoWay, two_way
+from energylens.stats.two_way import position_effects, window_effects
 
 SCALAR_VARIANTS = ("position", "energy")
 """One series for all features: its direction is 1."""
@@ -38,19 +42,30 @@ sloped AS (
     WINDOW along AS (PARTITION BY p.context_id ORDER BY p.pos)
 )
 SELECT
-    s.token_index, s.context_id, c.text_id, s.pos, s.log_frequency, s.energy, s.read_energy,
-    -coalesce(s.slope, 0) AS position_g, x.category
+    s.token_index, s.context_id, s.pos, coalesce(s.log_frequency, 0) AS log_frequency, s.energy,
+    s.read_energy, -coalesce(s.slope, 0) AS slope
 FROM sloped AS s
-JOIN contexts AS c ON c.run_id = $run_id AND c.context_id = s.context_id
-LEFT JOIN texts AS x ON x.run_id = $run_id AND x.text_id = c.text_id
 WHERE NOT s.is_masked
 ORDER BY s.token_index
 """
+_TEXTS = """
+SELECT c.context_id, c.text_id, x.category
+FROM contexts AS c
+LEFT JOIN texts AS x ON x.run_id = $run_id AND x.text_id = c.text_id
+WHERE c.run_id = $run_id
+ORDER BY c.context_id
+"""
+_BATCH_ROWS = 122_880
+_WINDOWS = 1024
+_COVARIATES = 4
+_ROWS = 1 << 20
+"""Tokens worked on at once."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The N valid tokens of a run: not masked, with a next token."""
+    """The N valid tokens of a run: not masked, with a next token. They come window by window, and
+    windows text by text; numbers are held as they are stored, for N may be in the millions."""
 
     token_index: np.ndarray
     context_ids: np.ndarray
@@ -68,8 +83,9 @@ class Panel:
     categories: list[str]
     category: np.ndarray
     """Of the texts; -1 where one has none."""
-    covariates: np.ndarray
-    """[N, 4]: one, position, log frequency, output energy."""
+    log_frequency: np.ndarray
+    energy: np.ndarray
+    """Of the output."""
     scalars: dict[str, np.ndarray]
     """The series of SCALAR_VARIANTS."""
 
@@ -81,10 +97,30 @@ class Panel:
     def n_texts(self) -> int:
         return len(self.half)
 
-    @property
-    def token_text(self) -> np.ndarray:
-        """The text of each token."""
-        return self.text[self.window]
+    @cached_property
+    def text_sizes(self) -> np.ndarray:
+        """Tokens of each text."""
+        tokens = np.bincount(self.window, minlength=self.n_windows)
+        return np.bincount(self.text, tokens, self.n_texts)
+
+    @cached_property
+    def first_windows(self) -> np.ndarray:
+        """The first window of each text."""
+        return np.flatnonzero(np.diff(self.text, prepend=-1))
+
+    def text_of(self, rows: np.ndarray | slice) -> np.ndarray:
+        """The text of some tokens."""
+        return self.text[self.window[rows]]
+
+    def covariates(self, rows: np.ndarray | slice) -> np.ndarray:
+        """[tokens, 4]: one, position, log frequency and output energy of some tokens."""
+        own = (self.position[rows], self.log_frequency[rows], self.energy[rows])
+        return np.stack([np.ones(len(own[0])), *own], axis=1).astype(np.float64, copy=False)
+
+    def parts(self) -> Iterator[slice]:
+        """Ranges of tokens, few enough to be worked on at once."""
+        for first in range(0, len(self.window), _ROWS):
+            yield slice(first, first + _ROWS)
 
 
 @dataclass(frozen=True)
@@ -102,28 +138,32 @@ class Totals:
 class Effects:
     """What is taken off the gradients, and their sums."""
 
-    both: TwoWay
-    """Of windows and positions."""
-    text_sums: np.ndarray
-    """[texts, d]: dE/dh summed over the valid tokens of each text."""
+    window: Rows
+    """Effects of the windows, [J, d]."""
+    position: np.ndarray
+    """Effects of the positions, [n_ctx, d]."""
+    sums: Rows
+    """dE/dh summed over the valid tokens of each window, [J, d]."""
 
 
 def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Panel:
     """The valid tokens of a run, with energies read at the SAE's layer where they are stored."""
     layer = sae.layer - 1 if sae.hook_name.endswith("resid_pre") else sae.layer
-    rows = con.sql(_TOKENS, params={"run_id": run_id, "layer": layer}).to_arrow_table()
-    columns = {name: rows[name].to_numpy() for name in rows.column_names if name != "category"}
-    context_ids, first, window = np.unique(
-        columns["context_id"], return_index=True, return_inverse=True
+    columns = _read_tokens(con, {"run_id": run_id, "layer": layer})
+    context_id = columns.pop("context_id")
+    first = np.flatnonzero(np.diff(context_id, prepend=-1))
+    window = np.repeat(
+        np.arange(len(first), dtype=np.int32), np.diff(first, append=len(context_id))
     )
+    context_ids = context_id[first]
+    rows = con.sql(_TEXTS, params={"run_id": run_id}).to_arrow_table()
+    place = np.searchsorted(rows["context_id"].to_numpy(), context_ids)
     text_ids, first_window, text = np.unique(
-        columns["text_id"][first], return_index=True, return_inverse=True
+        rows["text_id"].to_numpy()[place], return_index=True, return_inverse=True
     )
-    of_text = rows["category"].take(first[first_window]).to_pylist()
+    of_text = rows["category"].take(place[first_window]).to_pylist()
     categories = sorted({c for c in of_text if c is not None})
     number = {c: i for i, c in enumerate(categories)}
-    frequency = np.nan_to_num(columns["log_frequency"].astype(np.float64))
-    ones = np.ones(len(window))
     return Panel(
         token_index=columns["token_index"],
         context_ids=context_ids,
@@ -134,34 +174,60 @@ def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Pan
         group=np.unique(text_ids % N_GROUPS, return_inverse=True)[1],
         categories=categories,
         category=np.array([-1 if c is None else number[c] for c in of_text], dtype=np.int64),
-        covariates=np.stack([ones, columns["pos"], frequency, columns["energy"]], axis=1),
-        scalars={
-            "position": columns["position_g"].astype(np.float64),
-            "energy": columns["read_energy"].astype(np.float64),
-        },
+        log_frequency=columns["log_frequency"],
+        energy=columns["energy"],
+        scalars={"position": columns["slope"], "energy": columns["read_energy"]},
     )
 
 
-def scalar_gradients(panel: Panel, variant: str, d_sae: int, n_ctx: int) -> tuple[Totals, Effects]:
-    """Totals and effects of a series that is the same for all features."""
-    g = panel.scalars[variant]
+def _read_tokens(con: duckdb.DuckDBPyConnection, names: dict[str, object]) -> dict[str, np.ndarray]:
+    reader = con.sql(_TOKENS, params=names).to_arrow_reader(_BATCH_ROWS)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in reader.schema.names}
+    for batch in reader:
+        for name, found in parts.items():
+            found.append(batch[name].to_numpy())
+    return {
+        name: np.concatenate([np.empty(0, kind.type.to_pandas_dtype()), *parts.pop(name)])
+        for name, kind in zip(reader.schema.names, reader.schema, strict=True)
+    }
+
+
+def scalar_gradients(
+    panel: Panel, variant: str, d_sae: int, n_ctx: int, folder: Path
+) -> tuple[Totals, Effects]:
+    """Totals and effects of a series that is the same for all features; `folder` is for what is
+    kept on disk meanwhile."""
     n_categories = len(panel.categories) + 1
-    of_token = panel.category[panel.token_text] % n_categories  # -1 becomes the last
+    g, gg = np.zeros(n_categories), np.zeros(n_categories)
+    gx = np.zeros(_COVARIATES)
+    windows, positions = np.zeros(panel.n_windows), np.zeros(n_ctx)
+    for part in panel.parts():
+        own = panel.scalars[variant][part].astype(np.float64)
+        of_token = panel.category[panel.text_of(part)] % n_categories  # -1 becomes the last
+        g += np.bincount(of_token, own, n_categories)
+        gg += np.bincount(of_token, own * own, n_categories)
+        gx += own @ panel.covariates(part)
+        windows -= np.bincount(panel.window[part], own, panel.n_windows)
+        positions -= np.bincount(panel.position[part], own, n_ctx)
     totals = Totals(
-        g=np.repeat(np.bincount(of_token, g, n_categories)[:, None], d_sae, axis=1),
-        gg=np.repeat(np.bincount(of_token, g * g, n_categories)[:, None], d_sae, axis=1),
-        gx=np.repeat((g @ panel.covariates)[None], d_sae, axis=0),
+        g=np.repeat(g[:, None], d_sae, axis=1),
+        gg=np.repeat(gg[:, None], d_sae, axis=1),
+        gx=np.repeat(gx[None], d_sae, axis=0),
     )
-    windows = np.bincount(panel.window, -g, panel.n_windows)[:, None]
-    positions = np.bincount(panel.position, -g, n_ctx)[:, None]
-    return totals, effects_of(panel, windows, positions)
+    return totals, effects_of(panel, [windows[:, None]], positions[:, None], folder)
 
 
 def model_gradients(
-    con: duckdb.DuckDBPyConnection, panel: Panel, names: dict[str, object], d_sae: int, n_ctx: int
+    con: duckdb.DuckDBPyConnection,
+    panel: Panel,
+    names: dict[str, object],
+    d_sae: int,
+    n_ctx: int,
+    folder: Path,
 ) -> tuple[Totals, Effects] | None:
     """Totals and effects of one SAE's gradients, from what the shards hold of them; None where
-    they hold none, as for an SAE inside an attention layer."""
+    they hold none, as for an SAE inside an attention layer. `folder` is for what is kept on disk
+    meanwhile."""
     held = con.execute(
         "SELECT count(*) FROM gradient_contexts WHERE run_id = $run_id AND sae_id = $sae_id "
         "AND variant = $variant",
@@ -169,7 +235,7 @@ def model_gradients(
     ).fetchall()
     if held == [(0,)]:
         return None
-    return _totals(con, panel, names, d_sae), _effects(con, panel, names, n_ctx)
+    return _totals(con, panel, names, d_sae), _effects(con, panel, names, n_ctx, folder)
 
 
 def _totals(
@@ -197,32 +263,40 @@ def _totals(
 
 
 def _effects(
-    con: duckdb.DuckDBPyConnection, panel: Panel, names: dict[str, object], n_ctx: int
+    con: duckdb.DuckDBPyConnection,
+    panel: Panel,
+    names: dict[str, object],
+    n_ctx: int,
+    folder: Path,
 ) -> Effects:
     where = "WHERE run_id = $run_id AND sae_id = $sae_id AND variant = $variant"
-    rows = con.sql(
-        f"SELECT context_id, sum_gradient FROM gradient_contexts {where} AND n_tokens > 0 "  # noqa: S608
-        "ORDER BY context_id",
-        params=names,
-    ).to_arrow_table()
-    windows = _matrix(rows, "sum_gradient")
     found = con.sql(
         f"SELECT pos, sum_gradient FROM gradient_positions {where}",  # noqa: S608
         params=names,
     ).to_arrow_table()
-    positions = np.zeros((n_ctx, windows.shape[1]))
-    np.add.at(positions, found["pos"].to_numpy(), _matrix(found, "sum_gradient"))
-    return effects_of(panel, windows, positions)
+    sums = _matrix(found["sum_gradient"].combine_chunks())
+    positions = np.zeros((n_ctx, sums.shape[1]))
+    np.add.at(positions, found["pos"].to_numpy(), sums)
+    windows = con.sql(
+        f"SELECT sum_gradient FROM gradient_contexts {where} AND n_tokens > 0 "  # noqa: S608
+        "ORDER BY context_id",
+        params=names,
+    ).to_arrow_reader(_WINDOWS)
+    return effects_of(
+        panel, (_matrix(batch["sum_gradient"]) for batch in windows), positions, folder
+    )
 
 
-def effects_of(panel: Panel, windows: np.ndarray, positions: np.ndarray) -> Effects:
-    """Effects from sums of gradients by window, [J, d], and by position, [n_ctx, d]."""
-    text_sums = np.zeros((panel.n_texts, windows.shape[1]))
-    np.add.at(text_sums, panel.text, windows)
-    return Effects(two_way(panel.window, panel.position, windows, positions), text_sums)
+def effects_of(
+    panel: Panel, windows: Iterable[np.ndarray], positions: np.ndarray, folder: Path
+) -> Effects:
+    """Effects from sums of gradients by window, [J, d] in blocks, and by position, [n_ctx, d]."""
+    width = positions.shape[1]
+    sums = Rows(windows, width, folder)
+    by_position = position_effects(panel.window, panel.position, sums.blocks, positions)
+    found = window_effects(panel.window, panel.position, sums.blocks, by_position)
+    return Effects(Rows(found, width, folder), by_position, sums)
 
 
-def _matrix(rows: pa.Table, column: str) -> np.ndarray:
-    values = rows[column].combine_chunks()
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(values), -1)
+def _matrix(values: pa.Array) -> np.ndarray:
+    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)

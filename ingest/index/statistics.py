@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from energylens.db.index_files import IndexWriter
 from energylens.db.layout import StoreLayout
+from energylens.db.limits import Limits, default_memory
 from energylens.db.parquet import ROW_GROUP, TableWriter
 from energylens.db.provenance import SaeInfo
 from energylens.db.sources import in_place, pattern_of
@@ -24,8 +25,10 @@ from energylens.queries.catalog import named_queries
 
 TOP_CONTEXTS = 20
 """Contexts kept for each feature."""
-RANGE_CODES = 10_000_000
+RANGE_CODES = 4_000_000
 """Codes of the features worked on at once: bounds memory."""
+MEMORY = 3 * 2**29
+"""Bytes that DuckDB may hold, where there is more; what needs more goes to the scratch folder."""
 
 _SQL = files("energylens.ingest.index") / "sql"
 _BATCH_ROWS = ROW_GROUP * 8
@@ -36,13 +39,13 @@ class Scratch:
 
     def __init__(self, store: Path, run_id: str) -> None:
         self._run_id = run_id
-        self._store = open_store(store)
+        self._store = open_store(store, Limits(memory=min(MEMORY, default_memory())))
         self.con = self._store.cursor()
         run = StoreLayout(store).run(run_id).root
         for left in run.glob(".scratch-*"):  # of a process that was killed: one indexes at a time
             shutil.rmtree(left, ignore_errors=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=run))
-        self.con.execute("SET temp_directory = ?", [str(self._folder)])
+        self.folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=run))
+        self.con.execute("SET temp_directory = ?", [str(self.folder)])
         self.con.execute(_sql("tokens"), {"run_id": run_id})
         self.con.execute(_sql("texts"), {"run_id": run_id})
 
@@ -52,7 +55,8 @@ class Scratch:
         found = self.con.execute(
             "SELECT token_index, text_id FROM run_tokens WHERE NOT is_masked ORDER BY token_index"
         ).fetchnumpy()
-        _, texts = np.unique(np.asarray(found["text_id"]), return_inverse=True)
+        text_ids = np.asarray(found["text_id"])  # in order, as tokens come text by text
+        texts = np.cumsum(np.diff(text_ids, prepend=text_ids[:1]) != 0, dtype=np.int32)
         return np.asarray(found["token_index"]), texts
 
     def __enter__(self) -> "Scratch":
@@ -60,7 +64,7 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         self._store.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, writer: IndexWriter, sae: SaeInfo, norms: list[float] | None) -> None:
         """Write every statistic of one SAE; `norms` are its decoder norms, None where unknown."""
@@ -84,6 +88,7 @@ class Scratch:
                 self._copy(contexts, "top_contexts", {**names, "k": TOP_CONTEXTS})
                 self._copy(features, "features", {**names, **bounds})
         con.unregister("decoder_norms")
+        con.execute("DROP TABLE IF EXISTS part")
         self._specialists(writer, sae)
 
     def _specialists(self, writer: IndexWriter, sae: SaeInfo) -> None:

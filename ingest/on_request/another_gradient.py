@@ -126,20 +126,19 @@ def resample_features(
             store, run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
         ) as dense:
             g = dense.of(features)
-            both = _sums(panel, dense, run.n_ctx)[1].both if "shift" in tests else None
-            directions = dense.directions[features]
+            means = None
+            if "shift" in tests:
+                means = _means(panel, _sums(panel, dense, run.n_ctx)[1], dense.directions[features])
     columns: dict[str, object] = {"feature_id": features}
+    text = panel.text_of(slice(None))
     if "spearman" in tests:
         columns["spearman"] = spearman(z, g)
     if "text" in tests:
-        first = np.unique(panel.text, return_index=True)[1]
-        place = (panel.window - first[panel.token_text]) * run.n_ctx + panel.position
-        found = permute_texts(z, g, panel.token_text, place, n_draws)
+        place = (panel.window - panel.first_windows[text]) * run.n_ctx + panel.position
+        found = permute_texts(z, g, text, place, n_draws)
         columns |= {"p_text": found.p, "n_texts_moved": [found.n_texts] * len(features)}
-    if both is not None:
-        centred = g + both.window[panel.window] @ directions.T
-        centred += both.position[panel.position] @ directions.T
-        columns["p_shift"] = shift_windows(z, centred, panel.window, panel.token_text, n_draws).p
+    if means is not None:
+        columns["p_shift"] = shift_windows(z, g + means, panel.window, text, n_draws).p
     return pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None))
 
 
@@ -188,17 +187,17 @@ def _load(store: Path, run: RunInfo, sae: SaeInfo, variant: Variant) -> Loaded:
 
 def _sums(panel: Panel, dense: Dense, n_ctx: int) -> tuple[Totals, Effects]:
     n_categories, d = len(panel.categories) + 1, dense.a.shape[1]
-    of_token = panel.category[panel.token_text] % n_categories
+    of_token = panel.category[panel.text_of(slice(None))] % n_categories
     windows = np.zeros((panel.n_windows, d))
     positions = np.zeros((n_ctx, d))
     by_category, squares = np.zeros((n_categories, d)), np.zeros((n_categories, d, d))
-    with_x = np.zeros((panel.covariates.shape[1], d))
+    with_x = np.zeros((panel.covariates(slice(0, 0)).shape[1], d))
     for first in range(0, len(dense.a), _ROWS):
         part = slice(first, first + _ROWS)
         a = np.asarray(dense.a[part], dtype=np.float64)
         np.add.at(windows, panel.window[part], a)
         np.add.at(positions, panel.position[part], a)
-        with_x += panel.covariates[part].T @ a
+        with_x += panel.covariates(part).T @ a
         for number in np.unique(of_token[part]):
             own = a[of_token[part] == number]
             by_category[number] += own.sum(axis=0)
@@ -209,7 +208,13 @@ def _sums(panel: Panel, dense: Dense, n_ctx: int) -> tuple[Totals, Effects]:
         gg=np.stack([np.einsum("fd,fd->f", directions @ s, directions) for s in squares]),
         gx=-directions @ with_x.T,
     )
-    return totals, effects_of(panel, windows, positions)
+    return totals, effects_of(panel, [windows], positions, Path(tempfile.gettempdir()))
+
+
+def _means(panel: Panel, effects: Effects, directions: np.ndarray) -> np.ndarray:
+    """[N, k]: means of windows and positions of some directions, to be added to g."""
+    by_window = effects.window.times(directions).T[panel.window]
+    return by_window + (effects.position @ directions.T)[panel.position]
 
 
 def _activations(

@@ -14,6 +14,12 @@ from energylens.ingest.progress import Progress
 from energylens.queries.catalog import open_catalog
 
 
+TABLES_OF_ALL = (
+    "efas", "efas_categories", "coactivation", "feature_matches", "feature_codes", "feature_texts",
+    "top_contexts", "features", "specialists",
+)  # fmt: skip
+
+
 def frame(store: Store, sql: str) -> pl.DataFrame:
     return pl.DataFrame(store.cursor().sql(sql).to_arrow_table())
 
@@ -27,6 +33,12 @@ def test_ranges_chunks_and_blocks_do_not_change_a_number(
 ) -> None:
     for name, small in (
         ("energylens.ingest.index.efas._RANGE_CODES", 100),
+        ("energylens.ingest.index.statistics.RANGE_CODES", 100),
+        ("energylens.ingest.index.panel._ROWS", 7),
+        ("energylens.ingest.index.panel._WINDOWS", 3),
+        ("energylens.ingest.index.panel._BATCH_ROWS", 5),
+        ("energylens.ingest.index.on_disk._NUMBERS", 100),
+        ("energylens.stats.two_way._ROWS", 4),
         ("energylens.queries.matrices.CHUNK_CODES", 300),
         ("energylens.queries.matrices.BLOCK_BYTES", 8_000),
         ("energylens.queries.matrices.SLAB_ROWS", 3),
@@ -40,7 +52,7 @@ def test_ranges_chunks_and_blocks_do_not_change_a_number(
         run_id = store.runs[0].info.run_id
     build_indexes(copy, Progress(), run_id)
     with open_catalog(copy) as mine, open_catalog(rich_path) as its:
-        for table in ("efas", "efas_categories", "coactivation", "feature_matches"):
+        for table in TABLES_OF_ALL:
             order = ", ".join(TABLES[table].key)
             one, two = (frame(s, f"SELECT * FROM {table} ORDER BY {order}") for s in (mine, its))
             assert len(one) == len(two) > 20, table

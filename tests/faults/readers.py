@@ -1,0 +1,176 @@
+"""Many processes read a store while another ingests and indexes it, a shard at a time.
+
+    python -m tests.faults.readers FOLDER [--readers 20] [--texts 60]
+
+Each reader opens the store again and again, and beside it keeps one open that it refreshes. Every
+answer must be that of a whole store: tables agree with one another, no count goes down, nothing is
+an error. When the writer is done all readers must see the same, and it is what a store holds that
+nobody read meanwhile.
+"""
+
+import argparse
+import faulthandler
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from energylens.db.store import Store
+from energylens.db.verify import verify_store
+from energylens.errors import StoreError
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.queries.catalog import open_catalog
+from tests.conftest import N_CTX
+from tests.faults.commands import build_stage
+from tests.faults.drive import contents, ended, started
+
+COUNTS = """
+SELECT
+    (SELECT count(*) FROM tokens) AS tokens,
+    (SELECT count(*) FROM contexts) AS contexts,
+    (SELECT count(*) FROM codes) AS codes,
+    (SELECT count(*) FROM energies) AS energies,
+    (SELECT count(*) FROM feature_codes) AS feature_codes
+"""
+DISAGREE = {
+    "contexts with other tokens than they say": """
+        SELECT count(*) FROM contexts AS c FULL JOIN (
+            SELECT t.context_id, count(*) AS n FROM tokens AS t GROUP BY 1
+        ) AS t ON t.context_id = c.context_id WHERE t.n IS DISTINCT FROM c.n_tokens""",
+    "codes without a token": "SELECT count(*) FROM codes ANTI JOIN tokens USING (token_index)",
+    "tokens without energies of each layer": """
+        SELECT count(*) FROM tokens AS t FULL JOIN (
+            SELECT e.token_index, count(*) AS n FROM energies AS e GROUP BY 1
+        ) AS e ON e.token_index = t.token_index WHERE e.n IS DISTINCT FROM 4""",
+    "codes of the index that no shard has": """
+        SELECT count(*) FROM feature_codes ANTI JOIN codes USING (token_index, feature_id)""",
+    "features that are not as active as the index has codes": """
+        SELECT count(*) FROM features AS f FULL JOIN (
+            SELECT c.feature_id, count(*) AS n FROM feature_codes AS c GROUP BY 1
+        ) AS c ON c.feature_id = f.feature_id
+        WHERE coalesce(c.n, 0) <> coalesce(f.n_active_unmasked, 0)""",
+}
+"""What must be 0 in every store that is whole, however much of it there is."""
+
+
+def build_loaded(folder: Path, n_texts: int) -> Loaded:
+    """A model with its SAE over so many texts, each of them about a shard."""
+    stage = build_stage(folder, started, ended)
+    texts = folder / "more.jsonl"
+    words = [
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "mat",
+        "and",
+        "a",
+        "dog",
+        "barks",
+        "back",
+        "all",
+        "night",
+    ]
+    rows = [" ".join(words[i % 7 : i % 7 + 6]) for i in range(n_texts)]
+    texts.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    return load(
+        IngestConfig(
+            model=str(stage.folder / "model"), texts=str(texts), saes=(str(stage.folder / "sae"),),
+            n_ctx=N_CTX, accept_gate=True, run_id="r",
+        )
+    )  # fmt: skip
+
+
+def write(store: Path, loaded: Loaded, every: int) -> None:
+    """Ingest a shard at a time, and make the index anew after so many."""
+    faulthandler.cancel_dump_traceback_later()
+    prepared = prepare(store, loaded)
+    n = prepared.run.n_shards
+    for number in range(n):
+        ingest(prepared, Part(number, n), Progress())
+        if (number + 1) % every == 0:
+            build_indexes(store, Progress(), n_flips=9)
+    build_indexes(store, Progress(), n_flips=9)
+    (store.parent / "done").touch()
+
+
+def look(store: Store, before: dict[str, int]) -> dict[str, int]:
+    """The counts of a store, which agree with one another and are not below those before."""
+    con = store.cursor()
+    found = con.sql(COUNTS)
+    counts = dict(zip(found.columns, found.fetchall()[0], strict=True))
+    for name, n in counts.items():
+        assert n >= before.get(name, 0), f"{name} went down from {before[name]} to {n}"
+    for what, query in DISAGREE.items():
+        wrong = con.execute(query).fetchall()[0][0]
+        assert not wrong, f"{wrong} {what}, with {counts}"
+    return counts
+
+
+def read(path: Path, report: Path) -> None:
+    """Look at a store until its writer is done, then once more; what was seen."""
+    faulthandler.cancel_dump_traceback_later()
+    kept, seen, of_kept, answers, is_last = None, {}, {}, 0, False
+    while not is_last:
+        is_last = (path.parent / "done").exists()
+        try:
+            kept = kept or open_catalog(path)
+        except StoreError as error:  # it has not been begun
+            assert "there is no store" in str(error) and not seen, error
+            continue
+        kept.refresh()
+        of_kept = look(kept, of_kept)
+        with open_catalog(path) as opened:
+            seen = look(opened, seen)
+        answers += 2
+    assert seen == of_kept, "a store that is refreshed shows what one opened anew does"
+    report.write_text(json.dumps({"answers": answers, "counts": seen}))
+
+
+def drive(folder: Path, n_readers: int, n_texts: int, every: int) -> dict[str, Any]:
+    """How often readers looked, and what they saw in the end.
+
+    Raises:
+        AssertionError: a reader or the writer failed, or the store is not what it should be.
+    """
+    loaded = build_loaded(folder, n_texts)
+    alone, store = folder / "alone" / "x.lens", folder / "read" / "x.lens"
+    reports = [folder / f"reader-{i}.json" for i in range(n_readers)]
+    for path in (alone, store):
+        path.parent.mkdir()
+    assert ended(started(lambda: write(alone, loaded, n_texts))) == 0
+    readers = [started(lambda r=report: read(store, r)) for report in reports]
+    writer = ended(started(lambda: write(store, loaded, every)))
+    codes = [ended(child) for child in readers]
+    assert [writer, *codes] == [0] * (n_readers + 1), "see what they wrote above"
+    assert verify_store(store) == []
+    one, other = contents(alone), contents(store)
+    assert {n: len(rows) for n, rows in one.items()} == {n: len(r) for n, r in other.items()}
+    for table in ("tokens", "codes", "energies", "feature_codes"):
+        assert one[table] == other[table], table
+    found = [json.loads(report.read_text()) for report in reports]
+    assert len({json.dumps(each["counts"]) for each in found}) == 1
+    return {
+        "readers": n_readers, "answers": sum(each["answers"] for each in found),
+        "shards": loaded.plan.n_shards, "counts": found[0]["counts"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("folder", type=Path)
+    asked.add_argument("--readers", type=int, default=20)
+    asked.add_argument("--texts", type=int, default=60)
+    asked.add_argument("--every", type=int, default=2, help="shards from one index to the next")
+    given = asked.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    found = drive(given.folder, given.readers, given.texts, given.every)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
