@@ -14,9 +14,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-# Every fault at every place of every long command, in turn; hours.
+# Every fault at every place of every long command, in turn, and twenty readers beside a writer; hours.
 soak: $(INSTALLED)
 	mkdir -p runs-local/soak
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.readers runs-local/soak/readers
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.drive runs-local/soak all
 
 check: lint types layers
@@ -37,6 +38,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.coactivation
 	$(BIN)/python -m benchmarks.screens
 	$(BIN)/python -m benchmarks.estimate
+	$(BIN)/python -m benchmarks.scale
 
 findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings

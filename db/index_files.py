@@ -28,7 +28,7 @@ from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
 from energylens.db.table import Table
 from energylens.db.version import raise_format
-from energylens.db.whole import discard, partial_of, sync, writing
+from energylens.db.whole import discard, exchange, partial_of, sync, writing
 
 MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
 """The tables that are measured on request."""
@@ -232,9 +232,10 @@ def _replaced(directory: Path, made_from: tuple[str, ...]) -> Iterator[IndexWrit
         writer = IndexWriter(partial)
         yield writer
         write_manifest(partial, writer.manifest(made_from))
-        if directory.exists():
-            directory.rename(old)
-        partial.rename(directory)
+        if not (directory.exists() and exchange(partial, directory)):
+            if directory.exists():
+                directory.rename(old)
+            partial.rename(directory)
         sync(directory.parent)
     finally:
         with suppress(OSError):  # what stopped us says more

@@ -11,7 +11,7 @@ from energylens.db.derived import INDEX_TABLES
 from energylens.db.explanations import EXPLANATIONS
 from energylens.db.index_files import has_columns, has_old_columns
 from energylens.db.layout import RunLayout, file_name
-from energylens.db.manifest import FileEntry, read_manifest
+from energylens.db.manifest import FileEntry, Manifest, read_manifest
 from energylens.db.notes import NOTES
 from energylens.db.provenance import RunInfo, fill_tables
 from energylens.db.records import RecordError, refuse_link
@@ -141,9 +141,21 @@ def _sae_of(path: Path, names: dict[str, str]) -> str:
     return names[name]
 
 
-def _listed(directory: Path, tables: Collection[str]) -> Iterator[tuple[FileEntry, Path]]:
+def _listed(directory: Path, tables: Collection[str]) -> list[tuple[FileEntry, Path]]:
     """The files of a manifest that hold rows, of the tables that may lie there."""
-    for entry in read_manifest(directory).files:
+    while True:
+        manifest = read_manifest(directory)
+        try:
+            return list(_checked(directory, manifest, tables))
+        except StoreDamagedError:
+            if read_manifest(directory) == manifest:  # else it was replaced while we looked
+                raise
+
+
+def _checked(
+    directory: Path, manifest: Manifest, tables: Collection[str]
+) -> Iterator[tuple[FileEntry, Path]]:
+    for entry in manifest.files:
         path = directory / entry.path
         if entry.table not in tables:
             raise StoreDamagedError(

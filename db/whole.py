@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and what is said where the disk refuses them."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 from energylens.errors import StoreError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_HERE, _SWAP = -100, 2
+"""AT_FDCWD, and RENAME_EXCHANGE of Linux as RENAME_SWAP of macOS."""
 _NO_LEAVE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -92,6 +95,18 @@ def write_whole(path: Path, text: str) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two directories in one step, so that there is no moment without either;
+    false where the system or the file system cannot."""
+    libc = ctypes.CDLL(None)
+    names = (os.fsencode(one), os.fsencode(other))
+    if hasattr(libc, "renameat2"):
+        return bool(libc.renameat2(_HERE, names[0], _HERE, names[1], _SWAP) == 0)
+    if hasattr(libc, "renamex_np"):  # macOS
+        return bool(libc.renamex_np(*names, _SWAP) == 0)
+    return False
 
 
 def sync(path: Path) -> None:

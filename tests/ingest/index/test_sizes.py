@@ -13,7 +13,6 @@ from energylens.ingest.index.build import build_indexes
 from energylens.ingest.progress import Progress
 from energylens.queries.catalog import open_catalog
 
-
 TABLES_OF_ALL = (
     "efas", "efas_categories", "coactivation", "feature_matches", "feature_codes", "feature_texts",
     "top_contexts", "features", "specialists",
