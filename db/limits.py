@@ -60,9 +60,10 @@ def parse_memory(text: str) -> int:
     return n_bytes
 
 
-def spill_bytes() -> int:
-    """What queries may write to temporary files: half of the free disk there."""
-    return shutil.disk_usage(tempfile.gettempdir()).free // 2
+def spill_bytes(folder: Path | None = None) -> int:
+    """What queries may write to temporary files, in the system's folder for them or in another:
+    half of the free disk there."""
+    return shutil.disk_usage(folder or tempfile.gettempdir()).free // 2
 
 
 def resident_bytes() -> int | None:

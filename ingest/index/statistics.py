@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from energylens.db.index_files import IndexWriter
 from energylens.db.layout import StoreLayout
-from energylens.db.limits import Limits, default_memory
+from energylens.db.limits import Limits, default_memory, spill_bytes
 from energylens.db.parquet import ROW_GROUP, TableWriter
 from energylens.db.provenance import SaeInfo
 from energylens.db.sources import in_place, pattern_of
@@ -29,6 +29,8 @@ RANGE_CODES = 4_000_000
 """Codes of the features worked on at once: bounds memory."""
 MEMORY = 3 * 2**29
 """Bytes that DuckDB may hold, where there is more; what needs more goes to the scratch folder."""
+_THREAD = 1 << 27
+"""Bytes that a thread of it needs at least."""
 
 _SQL = files("energylens.ingest.index") / "sql"
 _BATCH_ROWS = ROW_GROUP * 8
@@ -46,6 +48,9 @@ class Scratch:
             shutil.rmtree(left, ignore_errors=True)
         self.folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=run))
         self.con.execute("SET temp_directory = ?", [str(self.folder)])
+        self.con.execute(f"SET max_temp_directory_size = '{spill_bytes(self.folder)}B'")
+        (threads,) = self.con.execute("SELECT current_setting('threads')").fetchall()[0]
+        self.con.execute(f"SET threads = {min(threads, MEMORY // _THREAD)}")
         self.con.execute(_sql("tokens"), {"run_id": run_id})
         self.con.execute(_sql("texts"), {"run_id": run_id})
 
