@@ -87,7 +87,7 @@ def test_the_spread_is_what_is_left_within_strata() -> None:
 def test_a_count_that_is_just_what_chance_gives_has_its_own_share_in_p() -> None:
     place = np.arange(640) % 10
     on = np.stack([place < 5, (place > 2) & (place < 8)], axis=1)
-    strata = stratify(sparse.csr_matrix(on.astype(np.float32)), np.arange(640) // 10)
+    strata = stratified(on, np.arange(640) // 10)
     assert strata.counts.tolist() == [[5.0] * 64] * 2
     chances = convolved(np.full(64, 5), np.full(64, 5), np.full(64, 10))
     found = p_shared(np.full(1, 160.0), np.array([0]), np.array([1]), strata)
