@@ -235,6 +235,13 @@ def test_coactivation_equals_numpy(
             np.testing.assert_allclose(own, sorted(known, reverse=True)[:50], atol=1e-6)
 
 
+def test_sharing_is_not_tested_over_few_texts(store: Store) -> None:
+    rows = frame(store, "SELECT p, q FROM coactivation")
+    assert len(rows) > 100 and rows.fill_null(np.nan).select(pl.all().is_nan().all()).row(0) == (
+        True, True,
+    )  # fmt: skip
+
+
 def test_any_pair_is_counted_on_demand(
     rich: Store, rich_run: str, texts: pl.DataFrame, z: dict[str, np.ndarray]
 ) -> None:

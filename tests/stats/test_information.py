@@ -132,6 +132,35 @@ def test_omega_squared_is_the_textbooks_and_near_zero_by_chance() -> None:
     assert np.isnan(omega_squared(np.ones(500), A))
 
 
+def beyond_the_token(weight: np.ndarray, on: np.ndarray, vocab: np.ndarray) -> float:
+    """Weight of the tokens on a path less what layers give that know nothing of each other but the
+    token."""
+    total = float(weight @ on.all(axis=1))
+    for own in (vocab == v for v in np.unique(vocab)):
+        n = weight[own].sum()
+        total -= n * np.prod(weight[own] @ on[own] / n)
+    return total
+
+
+def test_the_t_of_a_path_is_its_excess_over_what_texts_move_it_by() -> None:
+    """By numerical derivatives: how the excess moves with the weight of each text."""
+    generator = np.random.default_rng(8)
+    text, vocab = np.repeat(np.arange(20), 40), generator.integers(0, 4, 800)
+    choices = (vocab[:, None] + generator.integers(0, 2, (800, 2))) % 2
+    circuits = list(find_circuits(Walks(choices, text, vocab, np.full((800, 2), np.nan)), 2, 9))
+    assert len(circuits) == 4
+    for circuit in circuits:
+        on = choices == circuit.choices
+        moved = np.array([
+            [beyond_the_token(1 + h * (text == j), on, vocab) for h in (1e-4, -1e-4)]
+            for j in range(20)
+        ])  # fmt: skip
+        slopes = (moved[:, 0] - moved[:, 1]) / 2e-4
+        t = beyond_the_token(np.ones(800), on, vocab) / np.sqrt(np.square(slopes).sum())
+        assert circuit.t == pytest.approx(t, rel=1e-4)
+        assert circuit.p == pytest.approx(2 * stats.t.sf(abs(t), 19), rel=1e-3)
+
+
 def test_circuits_are_counted_by_hand() -> None:
     generator = np.random.default_rng(2)
     choices = generator.integers(0, 2, (2000, 3))

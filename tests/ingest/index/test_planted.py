@@ -195,6 +195,16 @@ def test_a_planted_circuit_is_found_and_lexical_routing_is_not_taken_for_one(bui
         assert (
             t[1] > 3 and t[2] is None and t[3] is None
         )  # thirty tokens in ten texts are the least
+        rows = frame(store, "FROM routing_features WHERE layer = 1 AND t IS NOT NULL ORDER BY p")
+        for row in rows.iter_rows(named=True):
+            on = (world.z[VALID, row["feature_id"]] != 0).astype(float)
+            goes = (world.choices[VALID, 1] == row["choice_id"]).astype(float)
+            by_text = np.bincount(WINDOW[VALID], (on - on.mean()) * (goes - goes.mean()))
+            expected = by_text.sum() / np.sqrt(np.square(by_text).sum())
+            assert row["t"] == pytest.approx(expected, rel=1e-6)
+        scaled = rows["p"].to_numpy() * F * 4 / np.arange(1, len(rows) + 1)  # all pairs were tried
+        q = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
+        np.testing.assert_allclose(rows["q"], q, rtol=1e-6)
         tells = anchor_specialization(store, RUN).filter(pl.col("label") == "token")
         assert tells["adjusted"].to_numpy().min() > 0.1 and tells["p"].to_numpy().max() < 0.01
 

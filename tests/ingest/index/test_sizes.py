@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from energylens.db.schema import TABLES
 from energylens.db.store import Store
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.index.ranges import feature_ranges
 from energylens.ingest.progress import Progress
 from energylens.queries.catalog import open_catalog
 
@@ -60,3 +62,14 @@ def test_ranges_chunks_and_blocks_do_not_change_a_number(
                     np.testing.assert_allclose(
                         column(one, name), column(two, name), rtol=1e-4, atol=1e-6, err_msg=name
                     )
+
+
+def test_ranges_of_features_hold_as_many_codes_as_they_may() -> None:
+    con = duckdb.connect()
+    con.execute(
+        "CREATE VIEW sorted_codes AS SELECT unnest([0, 0, 0, 1, 1, 3, 3, 3, 3, 3, 3]) AS feature_id"
+    )
+    assert list(feature_ranges(con, 6, 5, 9)) == [(0, 3), (3, 4), (4, 6)]
+    assert list(feature_ranges(con, 6, 4, 9)) == [(0, 1), (1, 3), (3, 4), (4, 6)]
+    assert list(feature_ranges(con, 6, 99, 2)) == [(0, 2), (2, 4), (4, 6)]
+    con.close()
