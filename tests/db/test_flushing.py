@@ -16,7 +16,7 @@ from energylens.db.schema import TABLES
 from energylens.db.shards import write_shard
 from energylens.db.sums import replace_listed, wrong_with
 from energylens.db.version import create_store
-from energylens.db.whole import write_whole
+from energylens.db.whole import exchange, write_whole
 
 
 @dataclass
@@ -90,16 +90,29 @@ def test_a_shard_appears_with_all_its_files_on_the_disk(disk: Disk, tmp_path: Pa
     assert listed < disk.place("flush", partial) < appears < disk.place("flush", "shards")
 
 
-def test_an_index_is_set_aside_until_the_new_one_is_there(disk: Disk, tmp_path: Path) -> None:
+@pytest.mark.parametrize("can_swap", [True, False])
+def test_an_index_gives_way_to_a_new_one_that_is_on_the_disk(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_swap: bool
+) -> None:
+    """Where names cannot be swapped, the old one is set aside."""
+
+    def swapped(one: Path, other: Path) -> bool:
+        disk.asked.append(("swap", disk.name(one), disk.name(other)))
+        return can_swap and exchange(one, other)
+
+    monkeypatch.setattr(index_files, "exchange", swapped)
     create_store(tmp_path / "x.lens")
     run = RunLayout(tmp_path / "x.lens/runs/r")
     for _ in range(2):
         with replace_index(run) as writer, writer.table("features", "s") as out:
             out.write(one_row("features"))
     home = "x.lens/runs/r"
-    aside = disk.place("move", f"{home}/index", f"{home}/.index.old")
-    appears = disk.place("move", f"{home}/.index.partial", f"{home}/index")
-    assert disk.place("flush", f"{home}/.index.partial/features/s.parquet") < aside < appears
+    appears = swap = disk.place("swap", f"{home}/.index.partial", f"{home}/index")
+    if not can_swap:
+        aside = disk.place("move", f"{home}/index", f"{home}/.index.old")
+        appears = disk.place("move", f"{home}/.index.partial", f"{home}/index")
+        assert swap < aside < appears
+    assert disk.place("flush", f"{home}/.index.partial/features/s.parquet") < swap
     assert appears < disk.place("flush", home)
     assert not (run.root / ".index.old").exists() and index_state(run) == "fresh"
 

@@ -47,7 +47,7 @@ async def test_a_ranking_is_filtered_sorted_and_opened(
         await d.press("enter")
         assert table(d, "ranking").has_focus and "t > 0" in d.text, "the filter stays in view"
         await d.press("right", "s")
-        highest = left.sort("efas", descending=True)["feature_id"].to_list()
+        highest = left.sort("within", descending=True)["feature_id"].to_list()
         assert table(d, "ranking").n_rows == len(left)
         await d.press("enter")
         screen = d.app.screen
@@ -62,7 +62,7 @@ async def test_a_ranking_is_filtered_sorted_and_opened(
         await d.press("escape")
         assert table(d, "ranking").n_rows == len(ranking)
         assert not any(line.startswith(" /") for line in d.lines)
-        whole = ranking.sort("efas", descending=True)["feature_id"][0]
+        whole = ranking.sort("within", descending=True)["feature_id"][0]
         assert table(d, "ranking").source.row(0)[0] == whole, "and its order"  # type: ignore[union-attr]
 
 
