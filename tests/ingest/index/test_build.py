@@ -150,6 +150,16 @@ def test_feature_order_holds_the_same_codes_sorted(store_path: Path) -> None:
         assert frame.equals(frame.sort("feature_id", "token_index"))
 
 
+def test_twenty_contexts_of_a_feature_are_kept(rich_path: Path) -> None:
+    with open_store(rich_path) as store:
+        con = store.cursor()
+        kept = "SELECT feature_id, count(*) AS n FROM top_contexts WHERE sae_id = 'two' GROUP BY 1"
+        there = "SELECT feature_id, n_texts FROM features WHERE sae_id = 'two' AND n_texts > 20"
+        counts = dict(con.sql(kept).fetchall())
+        busy = [feature_id for feature_id, _ in con.sql(there).fetchall()]
+    assert len(busy) > 3 and {counts[feature_id] for feature_id in busy} == {20}
+
+
 def test_small_ranges_of_features_change_nothing(
     store_path: Path, config: IngestConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
