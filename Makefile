@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test soak check lint types layers bench findings reproduce-routing screens lock clean
+.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -19,6 +19,10 @@ soak: $(INSTALLED)
 	mkdir -p runs-local/soak
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.readers runs-local/soak/readers
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.drive runs-local/soak all
+
+# Every p, q and interval over simulated runs without a signal and with one; half an hour, resumable.
+nulls: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.nulls.drive runs-local/nulls
 
 check: lint types layers
 

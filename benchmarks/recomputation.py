@@ -82,13 +82,13 @@ def effects(path: Path, run_id: str) -> Iterator[str]:
     summary = [
         {
             "energy": energy, "features": group, "prediction": name, "n": found.n,
-            "correlation": interval(found.correlation), "slope": interval(found.slope),
+            "correlation": found.correlation, "slope": interval(found.slope),
             "same_sign": interval(found.sign_agreement),
             "relative_error": interval(found.relative_error),
         }
         for energy, group, name, found in agreements(rows)
     ]  # fmt: skip
-    yield "## The same, as agreement (95 % of a bootstrap over features)\n"
+    yield "## The same, as agreement (95 % intervals over features)\n"
     yield table(pl.DataFrame(summary))
 
 

@@ -238,7 +238,7 @@ FEATURE_EFFECTS = Table(
     ),
 )
 
-_INTERVAL = "bound of its 95 % interval by a bootstrap over features"
+_BY_LEAVING_OUT = "by leaving out one feature at a time; NULL with fewer than 30"
 EFFECT_AGREEMENTS = Table(
     "effect_agreements",
     "How the predictions of feature_effects fit what was measured, over features. NULL where there "
@@ -252,18 +252,27 @@ EFFECT_AGREEMENTS = Table(
         Column("features", pa.string(), "sampled, rate-matched or all"),
         Column("prediction", pa.string(), "trapezoid, first_order, gauss_newton or efas"),
         Column("n", pa.int64(), "features compared"),
+        Column(
+            "correlation",
+            pa.float64(),
+            "Pearson correlation of predicted and measured; no interval of it holds where effects "
+            "are as skewed as these",
+        ),
         *(
             column
-            for name, doc in (
-                ("correlation", "Pearson correlation of predicted and measured"),
-                ("slope", "of measured on predicted, through zero"),
-                ("sign_agreement", "share of features whose sign is foretold"),
-                ("relative_error", "summed absolute errors over summed absolute measured values"),
+            for name, doc, how in (
+                ("slope", "of measured on predicted, through zero", _BY_LEAVING_OUT),
+                ("sign_agreement", "share of features whose sign is foretold", "an exact one"),
+                (
+                    "relative_error",
+                    "summed absolute errors over summed absolute measured values",
+                    _BY_LEAVING_OUT,
+                ),
             )
             for column in (
                 Column(name, pa.float64(), doc),
-                Column(f"{name}_low", pa.float64(), f"lower {_INTERVAL}"),
-                Column(f"{name}_high", pa.float64(), f"upper {_INTERVAL}"),
+                Column(f"{name}_low", pa.float64(), f"lower bound of its 95 % interval, {how}"),
+                Column(f"{name}_high", pa.float64(), f"upper bound of its 95 % interval, {how}"),
             )
         ),
     ),

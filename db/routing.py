@@ -195,6 +195,7 @@ ROUTING_FEATURES = Table(
     ),
 )
 
+_CLUSTERED = "clustered by text; NULL where its texts are worth fewer than 20 of equal size"
 ENERGY_PERMUTATIONS = Table(
     "energy_permutations",
     "What a router does when the energy it sees is that of another token. Made on request by "
@@ -216,7 +217,7 @@ ENERGY_PERMUTATIONS = Table(
             )
             for column in (
                 Column(name, pa.float64(), doc),
-                *_bounds(name, "clustered by text; NULL with fewer than 10"),
+                *_bounds(name, _CLUSTERED),
             )
         ),
     ),
@@ -237,7 +238,7 @@ ANCHOR_ABLATIONS = Table(
         *(
             column
             for name, doc, how in (
-                ("own", "change at its own tokens; NULL where it has none", "clustered by text"),
+                ("own", "change at its own tokens; NULL where it has none", _CLUSTERED),
                 ("others", "change at the others, which it reaches by way of them", "likewise"),
                 (
                     "difference",

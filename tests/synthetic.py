@@ -1,6 +1,8 @@
 """Stores written from arrays, so that what they should show is known."""
 
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,32 +25,135 @@ from energylens.lens.saes import load_saes
 J, T, D, F = 80, 64, 24, 400
 RUN, SAE = "synthetic", "planted"
 CATEGORIES = ("a", "b", "c", "d")
+PIECES = ("x", " x", "12", "!", "\n")
+"""Of tokens, by vocabulary id: each of another class."""
+_QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+_BUNDLED = (12, 26, 62, 130, 260)
+"""Tokens of the bundled texts at those quantiles."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How texts come: how many and how long, into which contexts cut, in which categories."""
+
+    name: str = "even"
+    n_texts: int = J
+    lengths: str = "even"
+    """even: T tokens each; bundled: as those of the bundled texts; lognormal: a long tail."""
+    n_ctx: int = T
+    shares: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    """Of the texts in each category."""
+    is_sorted: bool = False
+    """Categories hold texts of like length: the shortest are all of the first."""
+
+    def draw(self, seed: int) -> "Places":
+        """Texts of this kind."""
+        generator = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
+        if self.lengths == "even":
+            length = np.full(self.n_texts, T)
+        elif self.lengths == "bundled":
+            length = np.interp(generator.random(self.n_texts), _QUANTILES, _BUNDLED).astype(int)
+        else:
+            length = (
+                np.exp(generator.normal(np.log(45), 0.9, self.n_texts)).clip(4, 900).astype(int)
+            )
+        bounds = np.cumsum(self.shares) * self.n_texts
+        order = np.argsort(length, kind="stable") if self.is_sorted else np.arange(self.n_texts)
+        category = np.empty(self.n_texts, dtype=np.int64)
+        category[order] = np.searchsorted(bounds - 1e-9, np.arange(self.n_texts), side="right")
+        if not self.is_sorted:
+            category = generator.permutation(category)
+        return Places(length, self.n_ctx, category)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where N tokens stand, text by text."""
+
+    length: np.ndarray
+    """Tokens of each text."""
+    n_ctx: int
+    category: np.ndarray
+    """Of each text; -1 for none."""
+
+    @property
+    def n_texts(self) -> int:
+        return len(self.length)
+
+    @property
+    def n_windows(self) -> int:
+        return len(self.text_of_window)
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.length.sum())
+
+    @cached_property
+    def text(self) -> np.ndarray:
+        return np.repeat(np.arange(self.n_texts), self.length)
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """Of each token in its text."""
+        return np.arange(self.n_tokens) - np.repeat(
+            np.cumsum(self.length) - self.length, self.length
+        )
+
+    @property
+    def position(self) -> np.ndarray:
+        return self.place % self.n_ctx
+
+    @cached_property
+    def text_of_window(self) -> np.ndarray:
+        return np.repeat(np.arange(self.n_texts), -(-self.length // self.n_ctx))
+
+    @cached_property
+    def window(self) -> np.ndarray:
+        return np.cumsum(self.position == 0) - 1
+
+    @property
+    def valid(self) -> np.ndarray:
+        """The first token of a window is masked."""
+        return self.position > 0
+
+
+EVEN = Places(np.full(J, T), T, np.arange(J) % 4)
+WINDOW, POSITION, VALID = EVEN.window, EVEN.position, EVEN.valid
 
 
 @dataclass
 class World:
-    """Arrays over J windows of T tokens, window by window; one text a window."""
+    """Arrays over N tokens, text by text."""
 
     z: np.ndarray
-    """[J * T, F]."""
+    """[N, features]."""
     a: np.ndarray
-    """[J * T, D]: dE/dh."""
+    """[N, D]: dE/dh."""
     directions: np.ndarray
-    category: np.ndarray = field(default_factory=lambda: np.arange(J) % 4)
-    """Of each window; -1 for none."""
+    places: Places = EVEN
     vocab_id: np.ndarray = field(default_factory=lambda: np.arange(J * T) * 7919 % 50)
+    energy: np.ndarray | None = None
     choices: np.ndarray | None = None
-    """[J * T, L]: first choices of as many routers."""
+    """[N, L]: first choices of as many routers."""
+    sure: np.ndarray | float = 3.0
+    """[N, L]: by how much a choice's logit exceeds the others'."""
     n_choices: int = 4
 
     @property
     def g(self) -> np.ndarray:
         return -self.a @ self.directions.T
 
+    @property
+    def category(self) -> np.ndarray:
+        return self.places.category
 
-WINDOW, POSITION = np.repeat(np.arange(J), T), np.tile(np.arange(T), J)
-VALID = POSITION > 0
-"""The first token of a window is masked."""
+    @property
+    def energies(self) -> np.ndarray:
+        """Of the next token."""
+        if self.energy is not None:
+            return self.energy.astype(np.float32)
+        drawn = np.random.default_rng(9).gamma(2.0, 1.0, self.places.n_tokens)
+        return drawn.astype(np.float32)
 
 
 def autoregressive(generator: np.random.Generator, phi: float, width: int) -> np.ndarray:
@@ -82,7 +187,7 @@ def unrelated(kind: str, seed: int = 0) -> World:
         z.reshape(J * T, F).astype(np.float32).astype(np.float64),
         a.reshape(J * T, D),
         directions.astype(np.float32).astype(np.float64),
-        category=generator.permutation(J) % 4,
+        replace(EVEN, category=generator.permutation(J) % 4),
     )
 
 
@@ -100,80 +205,81 @@ def plant_efas(world: World, strength: float, n: int = 20) -> World:
 def write_world(path: Path, world: World, model: Path) -> Path:
     """A store of one run and one SAE, with its index; `model` is a model of width D."""
     known = SAEMetadata(hook_name="blocks.1.hook_resid_post")
-    sae = StandardSAE(StandardSAEConfig(d_in=D, d_sae=F, metadata=known))
+    sae = StandardSAE(StandardSAEConfig(d_in=D, d_sae=len(world.directions), metadata=known))
     with torch.no_grad():
         sae.W_dec.copy_(torch.from_numpy(world.directions))
     sae.save_model(path.parent / f"{path.stem}-sae" / SAE)
-    create_store(path)
-    layout = StoreLayout(path).run(RUN)
-    layout.root.mkdir(parents=True)
     (loaded,) = load_saes([str(path.parent / f"{path.stem}-sae" / SAE)])
-    info = SaeInfo(
-        sae_id=SAE, source=loaded.source, release=None, hook_name=loaded.hook_name, layer=1,
-        stream="residual", architecture="standard", d_in=D, d_sae=F,
-        weights_sha256=loaded.weights_sha256, normalize_activations="none", centring=False,
-        folded=False, neuronpedia_id=None, declared_l0=None, l0=float((world.z != 0).sum(1).mean()),
-    )  # fmt: skip
     known_model = load_model(str(model))
-    run = RunInfo(
-        run_id=RUN,
-        kind="corpus",
-        created="",
+    run = run_of(
+        world,
         model=str(model),
-        model_class="",
-        model_revision=None,
         model_sha256=known_model.weights_sha256,
         tokenizer_sha256=tokenizer_sha256(known_model.tokenizer),
-        texts="",
-        texts_sha256="",
-        n_texts=J,
-        n_contexts=J,
-        n_tokens=J * T,
-        n_ctx=T,
-        prepend_bos=False,
-        n_layers=3,
-        d_model=D,
-        d_vocab=300,
-        dtype="float32",
-        loader="",
-        hooks=[loaded.hook_name],
-        efas=["lens"],
-        n_shards=1,
-        saes=[info],
     )
-    write_run(layout.run_json, run)
-    tables = _tables(world)
-    with write_shard(layout, 0, tuple(tables)) as writer:
-        for name, rows in tables.items():
-            writer.write(name, rows)
+    (info,) = run.saes
+    info = replace(info, source=loaded.source, weights_sha256=loaded.weights_sha256)
+    create_store(path)
+    write_shards(path, world, replace(run, saes=[info]))
     build_indexes(path, Progress(), n_flips=999)
     return path
 
 
-def _tables(world: World) -> dict[str, pa.Table]:
-    n = J * T
-    generator = np.random.default_rng(9)
-    energy = generator.gamma(2.0, 1.0, n).astype(np.float32)
+def run_of(world: World, run_id: str = RUN, **changes: str) -> RunInfo:
+    """The record of a run over a world, as if a model had been measured."""
+    places, d_sae = world.places, len(world.directions)
+    info = SaeInfo(
+        sae_id=SAE, source="", release=None, hook_name="blocks.1.hook_resid_post", layer=1,
+        stream="residual", architecture="standard", d_in=D, d_sae=d_sae, weights_sha256="",
+        normalize_activations="none", centring=False, folded=False, neuronpedia_id=None,
+        declared_l0=None, l0=float((world.z != 0).sum(1).mean()),
+    )  # fmt: skip
+    run = RunInfo(
+        run_id=run_id, kind="corpus", created="", model="", model_class="", model_revision=None,
+        model_sha256="", tokenizer_sha256="", texts="", texts_sha256="", n_texts=places.n_texts,
+        n_contexts=places.n_windows, n_tokens=places.n_tokens, n_ctx=places.n_ctx,
+        prepend_bos=False, n_layers=3, d_model=D, d_vocab=300, dtype="float32", loader="",
+        hooks=[info.hook_name], efas=["lens"], n_shards=1, saes=[info],
+    )  # fmt: skip
+    return replace(run, **changes)
+
+
+def write_shards(store: Path, world: World, run: RunInfo) -> None:
+    """A run with its one shard, without an index."""
+    layout = StoreLayout(store).run(run.run_id)
+    layout.root.mkdir(parents=True)
+    write_run(layout.run_json, run)
+    tables = tables_of(world, run.run_id)
+    with write_shard(layout, 0, tuple(tables)) as writer:
+        for name, rows in tables.items():
+            writer.write(name, rows)
+
+
+def tables_of(world: World, run_id: str = RUN) -> dict[str, pa.Table]:
+    places, energy = world.places, world.energies
+    n, n_texts, n_windows = places.n_tokens, places.n_texts, places.n_windows
     names = [CATEGORIES[c] if c >= 0 else None for c in world.category]
     token, feature = np.nonzero(world.z)
     g = world.g
     nulls = {c.name: pa.nulls(len(token), c.type) for c in GRADIENTS_OF_CODES}
     tables = {
         "texts": _rows(
-            J, text_id=np.arange(J), category=pa.array(names, pa.string()),
-            source=pa.nulls(J, pa.string()), text=["x"] * J, sha256=[""] * J,
-            n_tokens=np.full(J, T),
+            n_texts, text_id=np.arange(n_texts), category=pa.array(names, pa.string()),
+            source=pa.nulls(n_texts, pa.string()), text=["x" * k for k in places.length],
+            sha256=[str(j) for j in range(n_texts)], n_tokens=places.length,
         ),
         "contexts": _rows(
-            J, context_id=np.arange(J), text_id=np.arange(J), part=np.zeros(J, np.int32),
-            n_tokens=np.full(J, T),
+            n_windows, context_id=np.arange(n_windows), text_id=places.text_of_window,
+            part=(places.place // places.n_ctx)[places.position == 0],
+            n_tokens=np.bincount(places.window),
         ),
         "tokens": _rows(
-            n, token_index=np.arange(n), context_id=WINDOW, pos=POSITION, vocab_id=world.vocab_id,
-            token=["x"] * n, token_bytes=[b"x"] * n, char_start=np.zeros(n, np.int32),
-            char_end=np.ones(n, np.int32), is_special=np.zeros(n, bool),
-            norm_ratio=np.ones(n, np.float32), energy=energy, entropy=energy,
-            confidence=np.full(n, 0.5), rank=np.zeros(n, np.int32),
+            n, token_index=np.arange(n), context_id=places.window, pos=places.position,
+            vocab_id=world.vocab_id, token_bytes=[b"x"] * n,
+            token=[PIECES[v % len(PIECES)] for v in world.vocab_id],
+            char_start=np.zeros(n, np.int32), char_end=np.ones(n, np.int32),
+            is_special=np.zeros(n, bool), norm_ratio=np.ones(n, np.float32), energy=energy,
+            entropy=energy, confidence=np.full(n, 0.5), rank=np.zeros(n, np.int32),
             log_frequency=np.log(1.0 + world.vocab_id),
         ),
         "codes": _rows(
@@ -184,41 +290,49 @@ def _tables(world: World) -> dict[str, pa.Table]:
     }  # fmt: skip
     if world.choices is not None:
         tables |= _routing(world, world.choices, energy)
-    return tables
+    return {name: _of_run(run_id, rows) for name, rows in tables.items()}
 
 
 def _gradients(world: World, g: np.ndarray, energy: np.ndarray) -> dict[str, pa.Table]:
-    a = np.where(VALID[:, None], world.a, 0.0).reshape(J, T, D)
-    places = [(h, t) for h in (0, 1) for t in range(1, T)]
-    half = np.arange(J) % 2
+    places, d_sae = world.places, len(world.directions)
+    valid, window, position = places.valid, places.window, places.position
+    half = window % 2
+    place = half * places.n_ctx + position
+    kept = np.unique(place[valid])
+    a = np.where(valid[:, None], world.a, 0.0)
+    by_window, by_place = (
+        np.stack([np.bincount(by, column) for column in a.T], axis=1) for by in (window, place)
+    )
     covariates = {
-        "sum_pos_g": POSITION.astype(float),
+        "sum_pos_g": position.astype(float),
         "sum_frequency_g": np.log(1.0 + world.vocab_id).astype(np.float32).astype(float),
         "sum_energy_g": energy,
     }
     sums = []
     for number in np.unique(world.category):
-        own = VALID & (world.category[WINDOW] == number)
+        own = valid & (world.category[places.text] == number)
+        name = CATEGORIES[number] if number >= 0 else None
         sums.append(
             _rows(
-                F, sae_id=[SAE] * F, variant=["lens"] * F, shard=np.zeros(F, np.int32),
-                category=pa.array([CATEGORIES[number] if number >= 0 else None] * F, pa.string()),
-                feature_id=np.arange(F), n_tokens=np.full(F, own.sum()), sum_g=g[own].sum(0),
+                d_sae, sae_id=[SAE] * d_sae, variant=["lens"] * d_sae,
+                shard=np.zeros(d_sae, np.int32), feature_id=np.arange(d_sae),
+                category=pa.array([name] * d_sae, pa.string()),
+                n_tokens=np.full(d_sae, own.sum()), sum_g=g[own].sum(0),
                 sum_gg=np.square(g[own]).sum(0),
                 **{name: x[own] @ g[own] for name, x in covariates.items()},
             )
         )  # fmt: skip
-    m = len(places)
+    j, m = places.n_windows, len(kept)
     return {
         "gradient_contexts": _rows(
-            J, sae_id=[SAE] * J, variant=["lens"] * J, context_id=np.arange(J),
-            n_tokens=np.full(J, T - 1), sum_gradient=list(a.sum(axis=1)),
+            j, sae_id=[SAE] * j, variant=["lens"] * j, context_id=np.arange(j),
+            n_tokens=np.bincount(window, valid).astype(np.int32), sum_gradient=list(by_window),
         ),
         "gradient_positions": _rows(
             m, sae_id=[SAE] * m, variant=["lens"] * m, shard=np.zeros(m, np.int32),
-            half=[h for h, _ in places], pos=[t for _, t in places],
-            n_tokens=[int((half == h).sum()) for h, _ in places],
-            sum_gradient=[a[half == h, t].sum(axis=0) for h, t in places],
+            half=kept // places.n_ctx, pos=kept % places.n_ctx,
+            n_tokens=np.bincount(place, valid).astype(np.int32)[kept],
+            sum_gradient=list(by_place[kept]),
         ),
         "gradient_sums": pa.concat_tables(sums),
     }  # fmt: skip
@@ -227,9 +341,10 @@ def _gradients(world: World, g: np.ndarray, energy: np.ndarray) -> dict[str, pa.
 def _routing(world: World, choices: np.ndarray, energy: np.ndarray) -> dict[str, pa.Table]:
     n, n_layers = choices.shape
     routes, tokens = [], []
+    sure = np.broadcast_to(world.sure, choices.shape)
     for layer in range(n_layers):
         name = [f"blocks.{layer}.router"] * n
-        logits = 3.0 * np.eye(world.n_choices, dtype=np.float32)[choices[:, layer]]
+        logits = np.eye(world.n_choices, dtype=np.float32)[choices[:, layer]] * sure[:, layer, None]
         p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         common = {"router": name, "layer": np.full(n, layer), "token_index": np.arange(n)}
         routes.append(
@@ -239,11 +354,18 @@ def _routing(world: World, choices: np.ndarray, energy: np.ndarray) -> dict[str,
         tokens.append(
             _rows(n, **common, logits=list(logits), entropy=-(p * np.log(p)).sum(axis=1),
                   margin=p.max(axis=1) - np.sort(p, axis=1)[:, -2],
-                  seen_energy=pa.nulls(n, pa.float32()), energy_in=energy + 1.0, energy_out=energy,
+                  seen_energy=pa.nulls(n, pa.float32()), energy_in=1.5 * energy + 1.0,
+                  energy_out=energy,
                   write_norm=pa.nulls(n, pa.float32()), solver_steps=pa.nulls(n, pa.int16()))
         )  # fmt: skip
     return {"routing": pa.concat_tables(routes), "routing_tokens": pa.concat_tables(tokens)}
 
 
 def _rows(n: int, **columns: object) -> pa.Table:
-    return pa.table({"run_id": [RUN] * n, **columns})
+    found = pa.table(columns)
+    assert len(found) == n, "a column of another length"
+    return found
+
+
+def _of_run(run_id: str, rows: pa.Table) -> pa.Table:
+    return rows.add_column(0, "run_id", pa.array([run_id] * len(rows)))

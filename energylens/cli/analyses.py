@@ -136,7 +136,7 @@ def causality(
             "energy": energy,
             "features": group,
             "n": found.n,
-            "correlation": _interval(found.correlation),
+            "correlation": found.correlation,
             "slope": _interval(found.slope),
             "same sign": _interval(found.sign_agreement),
             "relative error": _interval(found.relative_error),
@@ -145,7 +145,7 @@ def causality(
         if prediction == BEST
     ]
     typer.echo(
-        f"\nmeasured against the {BEST}; in brackets 95 % of a bootstrap over features. First "
+        f"\nmeasured against the {BEST}; in brackets 95 % intervals over features. First "
         "order, Gauss-Newton and EFAS: the table effect_agreements"
     )
     print_frame(pl.DataFrame(summary), form)

@@ -12,6 +12,9 @@ N_GROUPS = 20
 MIN_TEXTS = 10
 """Texts that a test or an interval needs; with fewer there is none: scores of a text are skewed and
 differ in size, and a t of so few is not to be trusted."""
+MIN_ALIKE = 20
+"""Texts of equal size that the interval of a mean must be worth (Kish, 1965): with fewer, means of
+skewed numbers missed theirs in up to 14 of 100 simulations."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,19 @@ class Interval:
 
 
 def clustered_mean(values: Float[np.ndarray, " n"], text: Int[np.ndarray, " n"]) -> Interval:
-    """Mean over tokens, with the standard error of a ratio of sums over texts (Cochran, 1977,
-    6.4) and Student's t over texts."""
+    """Mean over tokens, its standard error by leaving out one text at a time (CR3; MacKinnon and
+    White, 1985), and Student's t over as many texts as there would be of equal size."""
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
     _, index = np.unique(text, return_inverse=True)
-    counts, mean = np.bincount(index), float(values.mean())
-    n = len(counts)
-    if n < MIN_TEXTS:
+    counts, mean, size = np.bincount(index), float(values.mean()), len(values)
+    alike = size**2 / float(np.square(counts, dtype=np.float64).sum())
+    if alike < MIN_ALIKE:
         return Interval(mean, np.nan, np.nan)
-    rest = np.bincount(index, values) - mean * counts
-    error = np.sqrt(np.square(rest).sum() * n / (n - 1)) / len(values)
-    return _around(mean, float(error), n - 1)
+    n = len(counts)
+    rest = (np.bincount(index, values) - mean * counts) / (1 - counts / size)
+    error = np.sqrt(np.square(rest).sum() * (n - 1) / n) / size
+    return _around(mean, float(error), alike - 1)
 
 
 def jackknife(
@@ -63,9 +67,9 @@ def delete_a_group(whole: float, left: Float[np.ndarray, " n_groups"]) -> Interv
     """The interval of a figure from its values with each group left out."""
     n = len(left)
     error = np.sqrt((n - 1) / n * np.square(left - left.mean()).sum())
-    return _around(whole, float(error), n - 1)
+    return _around(whole, float(error), n - 1.0)
 
 
-def _around(value: float, error: float, degrees: int) -> Interval:
+def _around(value: float, error: float, degrees: float) -> Interval:
     reach = float(stats.t.ppf(0.975, degrees)) * error
     return Interval(value, value - reach, value + reach)

@@ -215,4 +215,6 @@ def _clusters(columns: _Rows, is_dense: np.ndarray) -> _Rows:
 
 def _named(run: RunInfo, sae: SaeInfo, unit: str, columns: _Rows) -> pa.Table:
     n = len(columns["feature_id"])
-    return pa.table({**constants(n, run_id=run.run_id, sae_id=sae.sae_id, unit=unit), **columns})
+    names = constants(n, run_id=run.run_id, sae_id=sae.sae_id, unit=unit)
+    tests = {name: pa.array(x, mask=np.isnan(x)) for name, x in columns.items() if name in "pq"}
+    return pa.table({**names, **columns, **tests})

@@ -153,7 +153,8 @@ def _agreement_rows(effects: pl.DataFrame, run_id: str, sae_id: str) -> pl.DataF
             "prediction": prediction,
             "n": found.n,
         }
-        for name in ("correlation", "slope", "sign_agreement", "relative_error"):
+        row["correlation"] = found.correlation
+        for name in ("slope", "sign_agreement", "relative_error"):
             value, low, high = getattr(found, name)
             row |= {name: value, f"{name}_low": low, f"{name}_high": high}
         rows.append(row)

@@ -114,14 +114,17 @@ def test_agreement_of_a_perfect_and_of_an_unrelated_prediction() -> None:
     generator = np.random.default_rng(0)
     measured = generator.normal(size=60)
     perfect = agreement(measured, measured)
-    assert perfect.correlation[0] == pytest.approx(1.0)
+    assert perfect.correlation == pytest.approx(1.0)
     assert perfect.slope == pytest.approx((1.0, 1.0, 1.0))
-    assert perfect.sign_agreement == (1.0, 1.0, 1.0)
-    assert perfect.relative_error == (0.0, 0.0, 0.0)
+    assert perfect.sign_agreement == pytest.approx((1.0, 0.025 ** (1 / 60), 1.0))
+    assert perfect.relative_error[0] == 0.0 and np.isnan(perfect.relative_error[1])
     covered = 0
     for _ in range(40):
-        found = agreement(generator.normal(size=60), generator.normal(size=60), n_draws=200)
-        covered += found.correlation[1] <= 0 <= found.correlation[2]
+        found = agreement(generator.normal(size=60), generator.normal(size=60))
+        covered += found.slope[1] <= 0 <= found.slope[2]
     assert covered >= 33
     assert np.isnan(agreement(measured, measured, same_units=False).slope).all()
-    assert np.isnan(agreement(measured[:2], measured[:2]).correlation).all()
+    assert np.isnan(agreement(measured[:2], measured[:2]).correlation)
+    few = agreement(measured[:29], measured[:29] + 1.0)
+    assert np.isfinite(few.slope[0]) and np.isnan(few.slope[1:]).all()
+    assert np.isfinite(few.sign_agreement).all()
