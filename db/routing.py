@@ -79,7 +79,11 @@ ROUTING_METRICS = Table(
         Column("word", pa.string(), "efficiency, specialization, energy, or origin"),
         Column("metric", pa.string(), "its name"),
         Column("value", pa.float64(), "the figure"),
-        *_bounds("value", "by leaving out groups of texts; NULL with fewer than 10"),
+        *_bounds(
+            "value",
+            "by leaving out groups of texts; NULL with fewer than 10, and for information given "
+            "the token, whose bias depends on how much there is",
+        ),
         Column("baseline", pa.float64(), "the same for a router that sends tokens anywhere"),
     ),
 )

@@ -89,25 +89,18 @@ def information_interval(
     label: Int[np.ndarray, " n"],
     text: Int[np.ndarray, " n"],
     found: Information,
-    given: Int[np.ndarray, " n"] | None = None,
 ) -> Interval:
     """Interval of the adjusted information by leaving out groups of texts.
 
     The null's mean is taken as known: it moves far less than the information does.
     """
-    if given is not None:
-        label = _pair(given, label)
     group, n_groups = groups_of(text)
     if n_groups < MIN_TEXTS:
         return Interval(found.adjusted, np.nan, np.nan)
-
-    def without(y: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n_groups"]:
-        parts = (_entropies_without(x, group, n_groups) for x in (choice, y, _pair(choice, y)))
-        of_choice, of_label, of_both = parts
-        return of_choice + of_label - of_both
-
-    left = without(label)
-    return delete_a_group(found.adjusted, left if given is None else left - without(given))
+    of_choice, of_label, of_both = (
+        _entropies_without(x, group, n_groups) for x in (choice, label, _pair(choice, label))
+    )
+    return delete_a_group(found.adjusted, of_choice + of_label - of_both)
 
 
 def _entropies_without(

@@ -66,8 +66,8 @@ def planted(memory: Memory, layout: Layout, seed: int, truth: Truth) -> Tally:
 
 
 def truth_of(memory: Memory, layout: Layout, is_planted: bool) -> Truth:
-    """Every figure over a thousand texts: what intervals should hold."""
-    many = Layout(layout.name, 1000, layout.lengths, layout.n_ctx, layout.shares)
+    """Every figure over three thousand texts: what intervals should hold."""
+    many = Layout(layout.name, 3000, layout.lengths, layout.n_ctx, layout.shares)
     simulated = world(many, 10_000, is_planted=is_planted, with_routing=True)
     memory.fill({RUN: simulated})
     routing = read_routing(memory.con, RUN)

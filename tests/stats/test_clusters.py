@@ -64,14 +64,3 @@ def test_the_interval_of_information_holds_the_truth_and_excludes_nothing() -> N
         held += interval.low <= truth <= interval.high
         above += interval.low > 0
     assert held >= 52 and above == 60
-
-
-def test_information_given_a_label_is_left_out_group_by_group() -> None:
-    generator = np.random.default_rng(4)
-    text, given = np.repeat(np.arange(30), 20), generator.integers(0, 3, 600)
-    label = generator.integers(0, 2, 600)
-    choice = (label + given) % 2
-    found = informed(choice, label, rotated(choice, label, text), 20, given=given)
-    interval = information_interval(choice, label, text, found, given)
-    assert interval.low < found.adjusted < interval.high
-    assert interval.low > 0.5, "given the other, the label is all there is to know"
