@@ -189,7 +189,7 @@ def _effects(store: Path, sae: str) -> dict[str, Any]:
         return {"none": str(error)}
     return {
         f"{energy} {name}": {"n": found.n, "error": found.relative_error[0],
-                             "correlation": found.correlation[0]}
+                             "correlation": found.correlation}
         for energy, group, name, found in agreements(rows)
         if group == "all"
     }  # fmt: skip
