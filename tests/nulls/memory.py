@@ -2,6 +2,7 @@
 statistic of the index by the functions that the index calls, so that hundreds of simulated runs
 take seconds."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from tests.synthetic import World, run_of, tables_of
 Frames = dict[str, pl.DataFrame]
 
 
+_FOLDER = Path(tempfile.gettempdir())
+"""Of the nameless files of EFAS."""
 _WRITTEN = {
     "efas": ("efas", "efas_categories"),
     "specialists": ("specialists",),
@@ -135,7 +138,7 @@ class Memory(Store):
         if "specialists" in parts:
             self._specialists(writer, run, names)
         if "efas" in parts:
-            write_efas(con, writer, run, sae, world.directions, n_flips)
+            write_efas(con, writer, run, sae, world.directions, _FOLDER, n_flips)
         if "coactivation" in parts:
             found = con.execute(
                 "SELECT token_index, text_id FROM run_tokens WHERE NOT is_masked "

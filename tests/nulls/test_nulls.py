@@ -171,9 +171,9 @@ def rejected(tallies: Iterable[Tally], key: str) -> float:
 def test_clusters_of_contexts_are_seen_to_be_wrong(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_context = panel._TOKENS.replace(" c.text_id,", " c.context_id AS text_id,")
-    assert by_context != panel._TOKENS
-    monkeypatch.setattr(panel, "_TOKENS", by_context)
+    by_context = panel._TEXTS.replace(" c.text_id,", " c.context_id AS text_id,")
+    assert by_context != panel._TEXTS
+    monkeypatch.setattr(panel, "_TEXTS", by_context)
     tallies = [index.unrelated(memory, LOGNORMAL, seed, "plain") for seed in range(3)]
     assert rejected(tallies, "efas.p_efas|null") > 0.1
 

@@ -51,7 +51,6 @@ def test_ten_texts_are_enough_and_nine_are_not(n: int, is_enough: bool) -> None:
     choice, label = generator.integers(0, 2, (2, len(text)))
     told = Information(0.1, 0.0, 1.0, 0.5)
     for found in (
-        clustered_mean(x, text).low,
         jackknife(lambda kept: np.array([x[kept].mean()]), text)[0].low,
         t_of_sums(x.reshape(1, n, 4).sum(axis=2), np.array([True]))[0][0],
         information_interval(choice, label, text, told).low,
@@ -63,6 +62,16 @@ def test_ten_texts_are_enough_and_nine_are_not(n: int, is_enough: bool) -> None:
         shift_windows(x[:, None], y[:, None], text, text, 9).p[0],
     ):
         assert np.isfinite(found) == is_enough
+
+
+@pytest.mark.parametrize(("n", "is_enough"), [(20, True), (19, False)])
+def test_the_interval_of_a_mean_asks_for_twenty_texts_of_equal_size(
+    n: int, is_enough: bool
+) -> None:
+    x = np.random.default_rng(0).standard_normal(4 * n)
+    assert np.isfinite(clustered_mean(x, np.repeat(np.arange(n), 4)).low) == is_enough
+    unlike = np.repeat(np.arange(n), np.where(np.arange(n) % 2, 7, 1))
+    assert np.isnan(clustered_mean(x[: len(unlike)], unlike[: len(x)]).low)
 
 
 def test_information_that_no_draw_reaches_has_the_least_p_and_what_all_reach_has_one() -> None:
