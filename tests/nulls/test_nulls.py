@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from energylens.ingest.index import panel, routing
+from energylens.ingest.index import coactivation, panel, routing
 from energylens.queries.catalog import call, named_queries
-from energylens.stats import text_overlap
 from tests.nulls import index, runs, simulations
 from tests.nulls.columns import (
     NO_TEST,
@@ -181,7 +180,7 @@ def test_clusters_of_contexts_are_seen_to_be_wrong(
 def test_lengths_left_out_are_seen_to_be_wrong(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_overlap, "strata_of", lambda n: np.zeros(len(n), dtype=np.int64))
+    monkeypatch.setattr(coactivation, "strata_of", lambda n: np.zeros(len(n), dtype=np.int64))
     tallies = [index.unrelated(memory, LOGNORMAL, seed, "plain") for seed in range(2)]
     assert rejected(tallies, "coactivation.p|null") > 0.1
 
