@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ from energylens.queries.coactivation import coactive_pairs
 from energylens.queries.efas import efas_by_layer
 from energylens.queries.energies import energy_by_layer
 from energylens.queries.specialists import specialist_matrix
-from energylens.training.sae import SaeTrainingConfig, save_sae, train_on
+from energylens.training.saes.config import SaeTrainingConfig
+from energylens.training.saes.finish import save_saes
+from energylens.training.saes.loop import Report, train_saes
+from energylens.training.saes.source import KeptSource
 
 TEXTS = "builtin:categories"
 VARIANTS = ("lens", "total", "calibration")
@@ -87,14 +90,38 @@ def hooks_of(model: LanguageModel) -> tuple[str, str]:
     return model.resid_post(early), model.resid_post(late)
 
 
+class Silence:
+    """Nobody looks on."""
+
+    def begin(self) -> None:
+        pass
+
+    def phase(self, name: str, done: int, total: int, unit: str) -> None:
+        pass
+
+    def step(self, report: Callable[[], Report]) -> None:
+        pass
+
+    def record(self, report: Report) -> None:
+        pass
+
+
 def train(model: LanguageModel, folder: Path) -> tuple[str, ...]:
-    """An SAE for each hook; where they lie."""
+    """An SAE for each hook on passes over all tokens, mixed anew in each; where they lie."""
     hooks = hooks_of(model)
-    config = SaeTrainingConfig(hooks, D_SAE, K, STEPS * BATCH, N_CTX, BATCH)
     seen = read(model, hooks)
-    for hook, sae in train_on(_mixed(seen), model, config, lambda _: None).items():
-        save_sae(sae, folder / hook)
-    return tuple(str(folder / hook) for hook in hooks)
+    n = len(seen[hooks[0]])
+    config = SaeTrainingConfig(
+        hooks, d_sae=D_SAE, k=K, n_tokens=STEPS * BATCH, batch_size=BATCH, block_tokens=n
+    )
+    facts = {
+        "model_name": model.source,
+        "context_size": N_CTX,
+        "prepend_bos": model.bos_id is not None,
+    }
+    source = KeptSource(lambda _, hook: seen[hook].numpy(), 1, n, hooks, config.seed, facts)
+    trained = train_saes(source, config, folder / "checkpoint.safetensors", Silence())
+    return tuple(str(one.folder) for one in save_saes(trained, folder, facts, float16=False))
 
 
 def read(model: LanguageModel, hooks: tuple[str, ...]) -> dict[str, Float[Tensor, "n d_model"]]:
@@ -112,17 +139,6 @@ def read(model: LanguageModel, hooks: tuple[str, ...]) -> dict[str, Float[Tensor
             for hook in hooks:
                 found[hook].append(cache[hook][0, kept].float())
     return {hook: torch.cat(rows) for hook, rows in found.items()}
-
-
-def _mixed(seen: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The whole first, then batches of every pass over it in another order."""
-    yield dict(seen)
-    generator = torch.Generator().manual_seed(0)
-    n = len(next(iter(seen.values())))
-    while True:
-        order = torch.randperm(n, generator=generator)
-        for start in range(0, n - BATCH + 1, BATCH):
-            yield {hook: rows[order[start : start + BATCH]] for hook, rows in seen.items()}
 
 
 def measure(weights: Weights, folder: Path) -> dict[str, Any]:

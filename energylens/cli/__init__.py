@@ -16,6 +16,7 @@ from energylens.cli import (
     programs,
     recompute,
     routing,
+    saes,
     signals,
     sql,
     stores,
@@ -123,6 +124,7 @@ app.command()(interact.attribute)
 app.command()(interact.steer)
 app.command()(programs.worker)
 app.add_typer(train.app, name="train")
+app.add_typer(saes.app, name="saes")
 app.command()(programs.doctor)
 
 

@@ -10,6 +10,7 @@ import typer
 from energylens.cli.arguments import JsonOption, StoreArgument
 from energylens.cli.extras import need_models
 from energylens.cli.names import chosen_run
+from energylens.errors import UsageError
 
 if TYPE_CHECKING:
     from energylens.ingest.estimate import Estimate
@@ -58,6 +59,13 @@ def ingest(
         bool | None,
         typer.Option("--bos/--no-bos", help="Begin contexts with BOS; as the SAEs by default."),
     ] = None,
+    coder: Annotated[
+        str | None,
+        typer.Option(
+            help="omp:K: codes by orthogonal matching pursuit over each SAE's dictionary too, at "
+            "most K a token; alone: SAE@omp:K as --sae."
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     batch_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens in a forward pass: speed and memory, never rows.")
@@ -90,7 +98,7 @@ def ingest(
     config = IngestConfig(
         model=model,
         texts=texts,
-        saes=tuple(sae or ()),
+        saes=_with_coder(sae or [], coder),
         hooks=tuple(hook or ()),
         energies=energies,
         keep=tuple(part.strip() for part in keep.split(",") if part.strip()),
@@ -174,6 +182,19 @@ def _forecast(found: "Estimate") -> str:
         f"memory  {size(found.peak_memory)}\n"
         f"from a trial on {found.trial_tokens:,} tokens; nothing was stored"
     )
+
+
+def _with_coder(saes: list[str], coder: str | None) -> tuple[str, ...]:
+    """The SAEs, and each of them again with the coder."""
+    if coder is None:
+        return tuple(saes)
+    from energylens.lens.omp import CODER
+
+    if not saes:
+        raise UsageError("--coder needs a dictionary: give --sae")
+    if not CODER.fullmatch(coder):
+        raise UsageError(f"--coder takes omp:K with K from 1 on, as omp:32; not '{coder}'")
+    return (*saes, *(f"{sae}@{coder}" for sae in saes))
 
 
 def _variants(efas: str | None) -> tuple[str, ...] | None:

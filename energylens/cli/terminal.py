@@ -3,10 +3,11 @@
 import codecs
 import io
 import re
+import shutil
 import sys
 from typing import TextIO
 
-from energylens.queries.display import visible_lines
+from energylens.queries.display import visible, visible_lines
 
 _AGAIN = re.compile(r"\r(?:\x1b\[2K)?")
 """How a line of progress begins that is drawn over the one before."""
@@ -21,7 +22,21 @@ class Terminal(io.TextIOWrapper):
 
     _is_line_open = False
 
+    _n_drawn = 0
+    """Lines of a table that nothing was written after."""
+
+    def draw(self, lines: list[str]) -> None:
+        """Lines in the place of those that were drawn last, cut to the terminal's width and height;
+        what was written before them is out of reach."""
+        size = shutil.get_terminal_size()
+        shown = [visible(line)[: size.columns - 1] for line in lines[: size.lines - 1]]
+        back = f"\x1b[{self._n_drawn}A" if self._n_drawn else ""
+        super().write(back + "".join(f"\r\x1b[2K{line}\n" for line in shown) + "\x1b[J")
+        self.flush()
+        self._n_drawn, self._is_line_open = len(shown), False
+
     def write(self, text: str, /) -> int:
+        self._n_drawn = 0
         again = _AGAIN.match(text)
         rest = text[again.end() :] if again else text
         start = again[0] if again and self._is_line_open else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from energylens.choices import one_of
+from energylens.cli import train_saes
 from energylens.cli.extras import need_models
 from energylens.cli.sql import FormatOption, checked_format
 from energylens.errors import TrainingError, UsageError
@@ -123,34 +124,7 @@ def mesanet(
     _keep(train(config, ids, checkpoint, watch, device, begin_with=first), out)
 
 
-@app.command()
-def sae(
-    out: Annotated[Path, typer.Argument(help="Directory; each SAE gets a folder in it.")],
-    model: Annotated[str, typer.Option(help="A directory, a hub name, or builtin:...")],
-    texts: Annotated[str, typer.Option(help="Texts, as for `energylens ingest`.")],
-    hook: Annotated[list[str], typer.Option(help="Hook to train on; may be repeated.")],
-    d_sae: Annotated[int, typer.Option(help="Features of each SAE.")] = 1024,
-    k: Annotated[float, typer.Option(help="Features active a token.")] = 32.0,
-    n_tokens: Annotated[int, typer.Option(help="Budget of tokens to train on.")] = 2_000_000,
-    n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
-    seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
-    float16: Annotated[bool, typer.Option("--float16", help="Store in half the size.")] = False,
-) -> None:
-    """Train an SAE for each hook, all in one pass over the texts."""
-    need_models()
-    from energylens.cli.training_log import TrainingLog
-    from energylens.lens.models import load_model
-    from energylens.training.corpus import pack
-    from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
-
-    loaded = load_model(model)
-    ids = pack(loaded.tokenizer, _shuffled(texts, seed))
-    config = SaeTrainingConfig(
-        hook_names=tuple(hook), d_sae=d_sae, k=k, n_tokens=n_tokens, n_ctx=n_ctx, seed=seed
-    )
-    for name, trained in train_saes(loaded, ids, config, TrainingLog().report).items():
-        save_sae(trained, out / name, float16)
-    typer.echo(f"the SAEs are in {out}", err=True)
+app.command()(train_saes.sae)
 
 
 @app.command()

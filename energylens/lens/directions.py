@@ -65,3 +65,14 @@ def neighbours(
         cosine[torch.arange(len(own)), own] = -torch.inf
         best = cosine.topk(k)
         yield first, best.indices, best.values
+
+
+@torch.no_grad()
+def mean_max_cosine(one: Float[Tensor, "n d_out"], other: Float[Tensor, "m d_out"]) -> float:
+    """For each direction of `one` the largest cosine with a direction of `other`, on average: 1
+    where `other` has them all. It is not the same the other way round."""
+    there = other / other.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    here = one / one.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    rows = max(1, _CHUNK_NUMBERS // len(there))
+    best = [(part @ there.T).max(1).values for part in here.split(rows)]
+    return float(torch.cat(best).double().mean())

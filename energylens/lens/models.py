@@ -4,6 +4,7 @@ import copy
 import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -216,6 +217,32 @@ def run_hooks(
             )
     stopped = stop_at_layer is not None
     return (None if stopped else logits), {name: cache[name] for name in names}
+
+
+class _ReadError(Exception):
+    """Ends a pass whose later parts nobody needs."""
+
+
+def read_hooks(
+    model: LanguageModel, ids: Int[Tensor, "batch pos"], hook_names: Iterable[str]
+) -> dict[str, Tensor]:
+    """The activation at each hook for contexts without padding, and nothing else: the pass ends
+    at the last of them, so that no later block runs and no logits are made."""
+    names = tuple(dict.fromkeys(hook_names))
+    found: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[..., None]:
+        def keep(value: Tensor, hook: Any) -> None:
+            found[name] = value.detach()
+            if len(found) == len(names):
+                raise _ReadError
+
+        return keep
+
+    hooks: list[Any] = [(name, keeper(name)) for name in names]
+    with torch.no_grad(), suppress(_ReadError):
+        model.bridge.run_with_hooks(ids, attention_mask=torch.ones_like(ids), fwd_hooks=hooks)
+    return found
 
 
 def sha256_of(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from energylens.builtin import builtin_path
 from energylens.errors import SaeError
 from energylens.lens.checkpoints import reason_of
 from energylens.lens.models import sha256_of
+from energylens.lens.omp import CODER, Pursuit
 from energylens.lens.sae_config import check_header, read_config, read_declared
 
 _LAYER = re.compile(r"blocks\.(\d+)\.")
@@ -43,7 +44,8 @@ class Sae:
     source: str
     release: str | None
     """Release in the sae-lens registry; None for a local SAE."""
-    module: SAE[Any]
+    module: Any
+    """An SAE of sae-lens, or a Pursuit, which answers as one."""
     hook_name: str
     target_hook: str
     """What its output is compared with: `hook_name`, but for a transcoder the hook it predicts."""
@@ -184,7 +186,8 @@ def is_centred(hook_name: str) -> bool:
 
 
 def load_saes(sources: list[str]) -> list[Sae]:
-    """Load SAEs; a `builtin:` name may stand for several. Two may have the same id.
+    """Load SAEs; a `builtin:` name may stand for several. Two may have the same id. Codes of
+    one that ends in `@omp:K` are those of a pursuit over its dictionary.
 
     Raises:
         SaeError: one cannot be found or read.
@@ -193,6 +196,10 @@ def load_saes(sources: list[str]) -> list[Sae]:
 
 
 def _load(source: str) -> list[Sae]:
+    plain, _, coder = source.rpartition("@")
+    found = CODER.fullmatch(coder)
+    if plain and found:
+        return [_pursued(sae, int(found[1])) for sae in _load(plain)]
     if source.startswith("builtin:"):
         return [_from_disk(folder, source) for folder in _bundled(source)]
     path = Path(source)
@@ -208,6 +215,17 @@ def _load(source: str) -> list[Sae]:
     if source.startswith((".", "/", "~")):
         raise SaeError(f"there is no SAE at '{source}'")
     return [_from_registry(source)]
+
+
+def _pursued(sae: Sae, k: int) -> Sae:
+    """The same dictionary with codes by orthogonal matching pursuit."""
+    return replace(
+        sae,
+        sae_id=f"{sae.sae_id}-omp{k}",
+        source=f"{sae.source}@omp:{k}",
+        module=Pursuit(sae.module, k, sae.source),
+        declared_l0=None,
+    )
 
 
 def _bundled(source: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,15 @@ from energylens.errors import TrainingError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+OTHER = "repeat them, or give another output directory"
 
-class Checkpoint:
-    """The file of one training; it knows the settings and the texts it belongs to."""
 
-    def __init__(self, path: Path, config: "DataclassInstance", ids: Int[np.ndarray, " n"]) -> None:
-        self.path, self._config = path, json.dumps(asdict(config))
-        self._texts = hashlib.sha256(ids.tobytes()).hexdigest()
+class StateFile:
+    """A file of tensors and words that appears whole or not at all, and knows the settings it
+    belongs to."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self._config = path, json.dumps(settings)
         self._saved: int | None = None
 
     def last_good(self) -> str:
@@ -33,17 +36,13 @@ class Checkpoint:
             return "there is no checkpoint yet"
         return f"the checkpoint '{self.path}' of step {self._saved} is the last good one"
 
-    def save(self, model: nn.Module, optimizer: torch.optim.AdamW, step: int) -> None:
+    def write(self, tensors: dict[str, Tensor], words: Mapping[str, str], step: int) -> None:
         """Write the state after `step` steps; a crash leaves the file before it.
 
         Raises:
             TrainingError: it cannot be written.
         """
-        tensors = {f"model.{n}": p.detach().contiguous() for n, p in _weights(model).items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                tensors[f"optimizer.{index}.{key}"] = value.detach().contiguous()
-        metadata = {"step": str(step), "config": self._config, "texts": self._texts}
+        metadata = {"step": str(step), "config": self._config, **words}
         partial = self.path.with_suffix(".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,13 +56,12 @@ class Checkpoint:
             ) from error
         self._saved = step
 
-    def load(self, model: nn.Module, optimizer: torch.optim.AdamW) -> int:
-        """Take the file's state over; the steps it has taken.
+    def read(self) -> tuple[dict[str, Tensor], dict[str, str], int]:
+        """The tensors, the words and the steps taken.
 
         Raises:
-            TrainingError: it cannot be read, or belongs to another training.
+            TrainingError: it cannot be read, or belongs to a training with other settings.
         """
-        other = "repeat them, or give another output directory"
         try:
             with safe_open(self.path, "pt") as file:
                 metadata: dict[str, str] = file.metadata() or {}
@@ -75,10 +73,37 @@ class Checkpoint:
         if metadata.get("config") != self._config:
             raise TrainingError(
                 f"the checkpoint '{self.path}' was made with other settings: "
-                f"{_difference(metadata.get('config', '{}'), self._config)}; {other}"
+                f"{difference(metadata.get('config', '{}'), self._config)}; {OTHER}"
             )
+        self._saved = int(metadata["step"])
+        return tensors, metadata, self._saved
+
+
+class Checkpoint(StateFile):
+    """The file of one language model's training; it knows the texts it belongs to."""
+
+    def __init__(self, path: Path, config: "DataclassInstance", ids: Int[np.ndarray, " n"]) -> None:
+        super().__init__(path, asdict(config))
+        self._texts = hashlib.sha256(ids.tobytes()).hexdigest()
+
+    def save(self, model: nn.Module, optimizer: torch.optim.AdamW, step: int) -> None:
+        """Write the state after `step` steps.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        tensors = {f"model.{n}": p.detach().contiguous() for n, p in _weights(model).items()}
+        self.write(tensors | moments(optimizer), {"texts": self._texts}, step)
+
+    def load(self, model: nn.Module, optimizer: torch.optim.AdamW) -> int:
+        """Take the file's state over; the steps it has taken.
+
+        Raises:
+            TrainingError: it cannot be read, or belongs to another training.
+        """
+        tensors, metadata, step = self.read()
         if metadata.get("texts") != self._texts:
-            raise TrainingError(f"the checkpoint '{self.path}' was made from other texts; {other}")
+            raise TrainingError(f"the checkpoint '{self.path}' was made from other texts; {OTHER}")
         for name, weights in _weights(model).items():
             found = tensors.get(f"model.{name}")
             if found is None or found.shape != weights.shape:
@@ -89,21 +114,34 @@ class Checkpoint:
                 )
             with torch.no_grad():
                 weights.copy_(found)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self._saved = int(metadata["step"])
-        return self._saved
+        load_moments(optimizer, tensors)
+        return step
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's running state by name."""
+    return {
+        f"optimizer.{index}.{key}": value.detach().contiguous()
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Take over what `moments` gave; other names are passed over."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _difference(theirs: str, ours: str) -> str:
+def difference(theirs: str, ours: str) -> str:
     """Settings that differ, as `name theirs, not ours`."""
     try:
         before, now = (_flat(json.loads(text)) for text in (theirs, ours))

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from energylens.db.change import change_run
+from energylens.db.kept import kept_hooks
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.leftovers import clean_store
 from energylens.db.provenance import RunInfo, SaeInfo
@@ -73,7 +74,7 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
         raise UsageError(f"--keep knows {' and '.join(KEEP)}, not '{what}'")
     with open_store(store) as opened:
         run = opened.run(run_id).info
-        if hook in _kept(opened, run, what):
+        if hook in kept_hooks(opened, run_id, _TABLES[what][0]):
             clean_store(store)  # one that was killed at its last step may have left something
             if not opened.layout.catalog.exists():
                 write_catalog(store)
@@ -125,7 +126,7 @@ def add_sae(
         known = _of(run, sae)
         if known is not None and _codes(known.sae_id) not in run.additions:
             return known.sae_id, 0
-        if sae.hook_name not in _kept(opened, run, "activations"):
+        if sae.hook_name not in kept_hooks(opened, run_id, "activations"):
             raise UsageError(
                 f"the run '{run_id}' keeps no activations at '{sae.hook_name}'; first: energylens "
                 f"recompute {store} {run_id} --keep activations --hook {sae.hook_name}"
@@ -195,22 +196,6 @@ def _begin(layout: RunLayout, name: str) -> dict[int, int]:
         if (layout.shard(shard) / "manifest.json").exists()
         and not (layout.shard(number) / "manifest.json").exists()
     }
-
-
-def _kept(store: Store, run: RunInfo, what: str) -> set[str]:
-    """Hooks whose vectors every shard of the run holds."""
-    table = _TABLES[what][0]
-    found = store.cursor().execute(
-        f"SELECT hook_name, count(*) FROM {table} WHERE run_id = $run GROUP BY hook_name",  # noqa: S608
-        {"run": run.run_id},
-    )
-    counts = dict(found.fetchall())
-    (n,) = (
-        store.cursor()
-        .execute("SELECT count(*) FROM tokens WHERE run_id = $run", {"run": run.run_id})
-        .fetchall()[0]
-    )
-    return {hook for hook, count in counts.items() if count == n}
 
 
 def _only(saes: list[Sae], source: str) -> Sae:
@@ -313,7 +298,8 @@ def _encode_shard(
 
 def _slopes(store: Store, run: RunInfo, sae: Sae) -> Callable[..., pa.Array | None]:
     """g = -dE/dz of the lens at codes, where the run keeps gradients at the SAE's hook."""
-    stored = writes_to_stream(sae.hook_name) and sae.hook_name in _kept(store, run, "gradients")
+    kept = kept_hooks(store, run.run_id, "energy_gradients")
+    stored = writes_to_stream(sae.hook_name) and sae.hook_name in kept
 
     def at(
         index: np.ndarray, x: torch.Tensor, token: torch.Tensor, feature: torch.Tensor

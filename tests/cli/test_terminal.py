@@ -1,5 +1,6 @@
 """On a terminal control characters of data are shown; into pipes they go as they are."""
 
+import io
 import json
 import os
 import pty
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from energylens.cli.terminal import guard
+from energylens.cli.terminal import Terminal, guard
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\u2066\x08\x00c"
 SQL_TEXT = "'a' || chr(27) || ']0;x' || chr(7) || chr(155) || '2J' || chr(8238) || chr(8) || 'z'"
@@ -93,3 +94,30 @@ def test_only_an_open_line_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> No
         sys.stderr.close()
         monkeypatch.undo()
     assert _read_all(end).replace("\r\n", "\n") == "one\r\x1b[2Ktwo\nthree␍␛[2Kfour\n"
+
+
+def test_a_table_is_drawn_over_itself_and_over_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("LINES", "4")
+    raw = io.BytesIO()
+    terminal = Terminal(raw, "utf-8", newline="")
+
+    def sent() -> str:
+        terminal.flush()
+        found = raw.getvalue().decode()
+        raw.seek(0)
+        raw.truncate()
+        return found
+
+    terminal.draw(["one", "two" * 20, HOSTILE, "too many"])
+    first = sent()
+    assert first.count("\n") == 3 and "too many" not in first and "two" * 6 + "t\n" in first
+    assert first.count("\x1b") == 4, "three lines cleared, and what is below"
+    terminal.draw(["three"])
+    assert sent() == "\x1b[3A\r\x1b[2Kthree\n\x1b[J"
+    terminal.write("said\n")
+    sent()
+    terminal.draw(["four"])
+    assert sent() == "\r\x1b[2Kfour\n\x1b[J", "what was said is out of reach"

@@ -11,15 +11,11 @@ import pytest
 import torch
 
 from energylens.errors import TrainingError
-from energylens.lens.energy import lens_energies
-from energylens.lens.models import LanguageModel, run_hooks
-from energylens.lens.saes import load_saes
 from energylens.training import checkpoint as checkpoints
 from energylens.training import language_model
 from energylens.training.corpus import Windows, pack
 from energylens.training.language_model import LanguageModelConfig, next_token_loss, train
 from energylens.training.loop import Progress, Watch
-from energylens.training.sae import SaeTrainingConfig, save_sae, train_saes
 from tests.conftest import VOCAB
 
 CONFIG = LanguageModelConfig(
@@ -196,30 +192,3 @@ def test_every_window_of_a_pass_is_read_once() -> None:
     windows = Windows(np.arange(100, dtype=np.int32), n_ctx=7, batch_size=2, seed=3)
     seen = torch.cat([windows.batch(s) for s in range(windows.steps_per_pass)]).flatten()
     assert len(seen.unique()) == len(seen)
-
-
-def test_trained_saes_reconstruct_and_load(gpt2: LanguageModel, tmp_path: Path) -> None:
-    ids = np.random.default_rng(0).integers(1, VOCAB, 4000).astype(np.int32)
-    hook = "blocks.1.hook_resid_post"
-    config = SaeTrainingConfig(
-        hook_names=(hook,), d_sae=64, k=8.0, n_tokens=60_000, n_ctx=16, batch_size=256,
-        learning_rate=3e-3,
-    )  # fmt: skip
-    trained = train_saes(gpt2, ids, config, quiet)[hook]
-    save_sae(trained, tmp_path / hook)
-    save_sae(trained, tmp_path / "half", float16=True)
-    (sae,), (half,) = load_saes([str(tmp_path / hook)]), load_saes([str(tmp_path / "half")])
-    sizes = [(tmp_path / n / "sae_weights.safetensors").stat().st_size for n in (hook, "half")]
-    assert sizes[1] < 0.6 * sizes[0] and half.W_dec.dtype == torch.float32
-    torch.testing.assert_close(half.W_dec, sae.W_dec, rtol=1e-3, atol=1e-4)
-    assert (sae.hook_name, sae.declared_l0, sae.prepend_bos) == (hook, 8, True)
-    batch = Windows(ids, 16, 64, seed=1).batch(0)
-    _, cache = run_hooks(gpt2, batch, torch.ones_like(batch), [hook])
-    x = cache[hook][:, 1:].flatten(0, 1)
-    with torch.no_grad():
-        error = (sae.reconstruct(x[None])[0] - x).square().sum()
-        l0 = (sae.encode(x[None])[0] != 0).sum(-1).float().mean()
-    fvu = error / (x - x.mean(0)).square().sum()
-    assert fvu < 0.5
-    assert 4 <= l0 <= 16
-    assert lens_energies(gpt2.readout, x[:4], torch.arange(4)).energy.isfinite().all()

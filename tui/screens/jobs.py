@@ -1,6 +1,7 @@
 """Jobs: what the worker has been asked, how far it is, and its log."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -12,6 +13,8 @@ from energylens.db.progress import Writing, writings
 from energylens.queries.display import clock, visible
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
+from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.modals.training import TrainingCurves
 from energylens.tui.sources import string_rows
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -39,6 +42,7 @@ class JobsScreen(LensScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "cancel", "Cancel", id="jobs.cancel", tooltip="Stop the job"),
+        Binding("t", "training", "Training", id="jobs.training", tooltip="Curves of a training"),
     ]
     HELP = """# Jobs
 
@@ -46,7 +50,8 @@ What the worker was asked: prompts, interventions, steering, recomputation, inde
 the job under the cursor; what it has finished stays. The worker is a process of its own: the
 program stays usable while it works, and it is started again if it dies. Below stand ingests and
 indexes that other processes of this machine write into the store; those are stopped where they run,
-and **R** reads in what they have finished.
+and **R** reads in what they have finished. **t** shows the curves of a training of SAEs, from the
+directory that `energylens train sae` writes into, also while it trains.
 """
 
     def compose(self) -> ComposeResult:
@@ -127,6 +132,22 @@ and **R** reads in what they have finished.
             self.notify("no job runs under the cursor", markup=False)
         else:
             self.workspace.jobs.cancel(job)
+
+    def action_training(self) -> None:
+        """Ask for a training's directory, and show its curves."""
+
+        def chosen(place: str | None) -> None:
+            if place and place.strip():
+                self._training = place.strip()
+                self.app.push_screen(TrainingCurves(Path(place.strip()).expanduser()))
+
+        self.app.push_screen(
+            AskLine("a training's directory", self._training, "as given to energylens train sae"),
+            chosen,
+        )
+
+    _training = ""
+    """The directory that was asked for last."""
 
 
 def _row(job: Job) -> tuple[str, ...]:

@@ -1,0 +1,197 @@
+"""`energylens train sae` as a person types it: what it makes, what it says, what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from energylens.db.claim import claim
+from energylens.ingest.plan import IngestConfig
+from tests.cli.test_cli import app, run, runner
+from tests.conftest import make_store
+
+HOOK = "blocks.1.hook_resid_post"
+SIZES = [
+    "--hook", HOOK, "--d-sae", "32", "--batch", "64", "--n-tokens", "4000",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "t.jsonl"
+    rows = ({"text": f"the cat number {n} sat on mat {n * n}"} for n in range(200))
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(gpt2_dir: Path, texts: Path) -> list[Any]:
+    return ["--model", gpt2_dir, "--texts", texts, "--n-ctx", "16"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, source: list[Any], texts: Path) -> Path:
+    """A sweep of two, with the gate at its end."""
+    out = tmp_path_factory.mktemp("out") / "saes"
+    result = run(
+        "train", "sae", out, *source, *SIZES, "--sweep", "k=4,8", "--heldout", texts, "--json"
+    )
+    (out.parent / "stdout").write_text(result.stdout)
+    (out.parent / "stderr").write_text(result.stderr)
+    return out
+
+
+def test_a_sweep_is_measured_by_the_gate_and_ingested(
+    finished: Path, gpt2_dir: Path, texts: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (finished.parent / "stdout").read_text().splitlines()]
+    assert [row["sae"] for row in rows] == [f"{HOOK},k=4", f"{HOOK},k=8"]
+    assert [row["gate"] for row in rows] == ["passed", "passed"]
+    assert rows[0]["l0"] == pytest.approx(4, abs=0.05) and all(r["is_on_frontier"] for r in rows)
+    store = tmp_path / "x.lens"
+    run("ingest", store, "--model", gpt2_dir, "--sae", finished, "--texts", texts)
+    said = json.loads(run("info", store, "--json").stdout)
+    for row, sae in zip(rows, said["info"]["saes"], strict=True):
+        assert sae["fvu"] == pytest.approx(row["heldout_fvu"], abs=1e-4)
+        metadata = json.loads((finished / row["sae"] / "cfg.json").read_text())["metadata"]
+        assert metadata["heldout"]["heldout_fvu"] == pytest.approx(sae["fvu"])
+        assert metadata["model_sha256"] == said["info"]["model_sha256"]
+        assert metadata["context_size"] == 16 and metadata["declared_l0"] in (4, 8)
+
+
+def test_it_says_how_it_goes_from_the_first_moment(finished: Path) -> None:
+    lines = (finished.parent / "stderr").read_text().splitlines()
+    said = [json.loads(line) for line in lines]
+    assert said[0] == {"message": "loading what trains SAEs"}
+    phases = [line["phase"] for line in said if "phase" in line]
+    assert phases.index("tokenizing") < phases.index("first activations")
+    assert all("per_second" in line for line in said if "phase" in line)
+    last = next(line for line in reversed(said) if "step" in line)
+    assert last["step"] == last["n_steps"] == 62 and last["seconds_to_go"] == 0
+    assert {"loss", "parts", "l0", "fvu", "dead_share"} <= last["figures"][0].keys()
+
+
+def test_figures_are_kept_every_fifty_steps(finished: Path) -> None:
+    rows = pl.read_parquet(finished / "metrics.parquet")
+    assert rows.columns == ["step", "n_tokens", "sae", "metric", "value"]
+    assert rows["step"].unique().sort().to_list() == [50, 62]
+    assert set(rows["metric"]) >= {"loss", "mse_loss", "l0", "fvu", "dead_share"}
+    assert rows["sae"].n_unique() == 2
+    assert not (finished / "checkpoint.safetensors").exists()
+
+
+def test_a_finished_training_is_not_done_again_and_not_overwritten(
+    finished: Path, source: list[Any], tmp_path: Path
+) -> None:
+    def files() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+
+    before = files()
+    again = run("train", "sae", finished, *source, *SIZES, "--sweep", "k=4,8")
+    assert "is finished already; nothing is done" in again.stderr
+    other = run("train", "sae", finished, *source, *SIZES, "--seed", "3", code=1)
+    assert "with other settings" in other.stderr and "seed 0, not 3" in other.stderr
+    assert files() == before
+    (tmp_path / "mine.txt").write_text("mine")
+    foreign = run("train", "sae", tmp_path, *source, *SIZES, code=2)
+    assert "holds other files (mine.txt)" in foreign.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_two_trainings_into_one_directory_are_refused(source: list[Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with claim(out / ".lock", "it", "wait"):
+        said = run("train", "sae", out, *source, *SIZES, code=1).stderr
+    assert "is being written by process" in said and "give another directory" in said
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_that_was_stopped_goes_on_to_the_same_weights(
+    how: signal.Signals, source: list[Any], tmp_path: Path
+) -> None:
+    words = [*source, *SIZES, "--n-tokens", "64000", "--k", "4"]
+    script = (
+        "import sys, time\n"
+        "from energylens.training.saes import loop\n"
+        "loop._SAVE_EVERY = 40\n"
+        "from energylens.cli import main\n"
+        "main()\n"
+    )
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, "train", "sae", str(cut), *map(str, words)],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while not (cut / "checkpoint.safetensors").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(how)
+    assert child.wait() == (-how if how is signal.SIGKILL else 130)
+    assert (cut / "training.json").exists() and not (cut / HOOK).exists()
+    run("train", "sae", cut, *words)
+    run("train", "sae", whole, *words)
+    name = f"{HOOK}/sae_weights.safetensors"
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    steps = pl.read_parquet(cut / "metrics.parquet")["step"].unique().sort().to_list()
+    assert steps == [*range(50, 1000, 50), 1000]
+
+
+def test_a_store_that_keeps_activations_is_trained_on(
+    gpt2_dir: Path, texts: Path, tmp_path: Path
+) -> None:
+    store, out = tmp_path / "x.lens", tmp_path / "out"
+    run_id = make_store(
+        store,
+        IngestConfig(
+            model=str(gpt2_dir), texts=str(texts), hooks=(HOOK,), keep=("activations",),
+            energies="none",
+        ),
+    )  # fmt: skip
+    words = ["--store", store, *SIZES, "--k", "8"]
+    run("train", "sae", out, *words, "--heldout", texts)
+    metadata = json.loads((out / HOOK / "cfg.json").read_text())["metadata"]
+    assert metadata["run"] == run_id and metadata["heldout"]["heldout_fvu"] < 0.5
+    assert metadata["heldout"]["gate"] == "passed"
+    other = run("train", "sae", tmp_path / "no", "--store", store, "--hook", "blocks.0.x", code=2)
+    assert f"keeps no activations at 'blocks.0.x'; it keeps those at {HOOK}; to" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give --model and --texts, or --store"),
+        (("--model", "builtin:llama"), "give --model and --texts, or --store"),
+        (("--model", "builtin:llama", "--texts", "x", "--run", "r"), "give --store too"),
+        (("--store", "x", "--texts", "y"), "leave out --texts and --n-ctx"),
+        (("--store", "NONE", "--hook", HOOK), "NONE"),
+        (("--model", "m", "--texts", "t", "--hook", HOOK, "--set", "k"), "--set takes NAME=VALUE"),
+        (("--model", "m", "--texts", "t", "--hook", HOOK, "--sweep", "k=a"), "'a' is no number"),
+        (("--model", "m", "--texts", "t", "--hook", HOOK, "--dtype", "x"), "--dtype takes auto"),
+        (("--model", "m", "--texts", "t", "--hook", HOOK, "--arch", "topkk"), "did you mean"),
+        (("--model", "m", "--texts", "t", "--hook", HOOK, "--heldout", "/no"), "/no"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = runner.invoke(app, ["train", "sae", str(out), *arguments])
+    assert result.exit_code in (1, 2) and said in result.stderr
+    assert not out.exists()
+
+
+def test_a_matter_of_a_hook_leaves_no_directory(source: list[Any], tmp_path: Path) -> None:
+    words = [*source, "--hook", "blocks.7.hook_resid_post"]
+    said = run("train", "sae", tmp_path / "out", *words, code=2).stderr
+    assert "has no hook 'blocks.7.hook_resid_post'" in said
+    wide = [*source, *SIZES, "--arch", "matryoshka_batchtopk"]
+    assert "matryoshka_widths" in run("train", "sae", tmp_path / "out", *wide, code=2).stderr
+    assert not (tmp_path / "out").exists()
