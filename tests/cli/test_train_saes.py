@@ -19,7 +19,7 @@ from tests.conftest import make_store
 
 HOOK = "blocks.1.hook_resid_post"
 SIZES = [
-    "--hook", HOOK, "--d-sae", "32", "--batch", "64", "--n-tokens", "4000",
+    "--hook", HOOK, "--d-sae", "32", "--batch", "64", "--n-tokens", "12000", "--lr", "0.005",
 ]  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, source: list[Any], texts:
     """A sweep of two, with the gate at its end."""
     out = tmp_path_factory.mktemp("out") / "saes"
     result = run(
-        "train", "sae", out, *source, *SIZES, "--sweep", "k=4,8", "--heldout", texts, "--json"
+        "train", "sae", out, *source, *SIZES, "--sweep", "k=8,16", "--heldout", texts, "--json"
     )
     (out.parent / "stdout").write_text(result.stdout)
     (out.parent / "stderr").write_text(result.stderr)
@@ -52,9 +52,9 @@ def test_a_sweep_is_measured_by_the_gate_and_ingested(
     finished: Path, gpt2_dir: Path, texts: Path, tmp_path: Path
 ) -> None:
     rows = [json.loads(line) for line in (finished.parent / "stdout").read_text().splitlines()]
-    assert [row["sae"] for row in rows] == [f"{HOOK},k=4", f"{HOOK},k=8"]
+    assert [row["sae"] for row in rows] == [f"{HOOK},k=8", f"{HOOK},k=16"]
     assert [row["gate"] for row in rows] == ["passed", "passed"]
-    assert rows[0]["l0"] == pytest.approx(4, abs=0.05) and all(r["is_on_frontier"] for r in rows)
+    assert rows[0]["l0"] == pytest.approx(8, abs=0.05) and all(r["is_on_frontier"] for r in rows)
     store = tmp_path / "x.lens"
     run("ingest", store, "--model", gpt2_dir, "--sae", finished, "--texts", texts)
     said = json.loads(run("info", store, "--json").stdout)
@@ -63,7 +63,7 @@ def test_a_sweep_is_measured_by_the_gate_and_ingested(
         metadata = json.loads((finished / row["sae"] / "cfg.json").read_text())["metadata"]
         assert metadata["heldout"]["heldout_fvu"] == pytest.approx(sae["fvu"])
         assert metadata["model_sha256"] == said["info"]["model_sha256"]
-        assert metadata["context_size"] == 16 and metadata["declared_l0"] in (4, 8)
+        assert metadata["context_size"] == 16 and metadata["declared_l0"] in (8, 16)
 
 
 def test_it_says_how_it_goes_from_the_first_moment(finished: Path) -> None:
@@ -74,14 +74,14 @@ def test_it_says_how_it_goes_from_the_first_moment(finished: Path) -> None:
     assert phases.index("tokenizing") < phases.index("first activations")
     assert all("per_second" in line for line in said if "phase" in line)
     last = next(line for line in reversed(said) if "step" in line)
-    assert last["step"] == last["n_steps"] == 62 and last["seconds_to_go"] == 0
+    assert last["step"] == last["n_steps"] == 187 and last["seconds_to_go"] == 0
     assert {"loss", "parts", "l0", "fvu", "dead_share"} <= last["figures"][0].keys()
 
 
 def test_figures_are_kept_every_fifty_steps(finished: Path) -> None:
     rows = pl.read_parquet(finished / "metrics.parquet")
     assert rows.columns == ["step", "n_tokens", "sae", "metric", "value"]
-    assert rows["step"].unique().sort().to_list() == [50, 62]
+    assert rows["step"].unique().sort().to_list() == [50, 100, 150, 187]
     assert set(rows["metric"]) >= {"loss", "mse_loss", "l0", "fvu", "dead_share"}
     assert rows["sae"].n_unique() == 2
     assert not (finished / "checkpoint.safetensors").exists()
@@ -94,7 +94,7 @@ def test_a_finished_training_is_not_done_again_and_not_overwritten(
         return {str(p): p.read_bytes() for p in finished.rglob("*") if p.is_file()}
 
     before = files()
-    again = run("train", "sae", finished, *source, *SIZES, "--sweep", "k=4,8")
+    again = run("train", "sae", finished, *source, *SIZES, "--sweep", "k=8,16")
     assert "is finished already; nothing is done" in again.stderr
     other = run("train", "sae", finished, *source, *SIZES, "--seed", "3", code=1)
     assert "with other settings" in other.stderr and "seed 0, not 3" in other.stderr
