@@ -40,7 +40,7 @@ async def test_curves_are_drawn_and_drawn_anew(drive: Open, size: str, tmp_path:
         lines = driver.lines
         assert any("step 8" in line for line in lines)
         place = next(n for n, line in enumerate(lines) if "first" in line)
-        assert "100 to 12.5" in lines[place] and "200 to 25" in lines[place + 2]
+        assert "100.0 to 12.500" in lines[place] and "200.0 to 25.000" in lines[place + 2]
         # second / step on one scale from 12.5 to 200, by hand: eighths of (200/s - 12.5) / 187.5
         assert "█▄▃▂▂▁▁▁" in lines[place + 3]
         write(tmp_path, range(1, 21))
