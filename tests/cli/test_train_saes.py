@@ -56,7 +56,10 @@ def test_a_sweep_is_measured_by_the_gate_and_ingested(
     store = tmp_path / "x.lens"
     run("ingest", store, "--model", gpt2_dir, "--sae", finished, "--texts", texts)
     said = json.loads(run("info", store, "--json").stdout)
-    for row, sae in zip(rows, said["info"]["saes"], strict=True):
+    stored = {sae["sae_id"]: sae for sae in said["info"]["saes"]}
+    assert len(stored) == len(rows)
+    for row in rows:
+        sae = stored[row["sae"]]
         assert sae["fvu"] == pytest.approx(row["heldout_fvu"], abs=1e-4)
         metadata = json.loads((finished / row["sae"] / "cfg.json").read_text())["metadata"]
         assert metadata["heldout"]["heldout_fvu"] == pytest.approx(sae["fvu"])
