@@ -21,7 +21,7 @@ def test_codes_are_those_of_scikit_learn(k: int, monkeypatch: pytest.MonkeyPatch
     directions = generator.normal(size=(96, 24)) * generator.uniform(0.2, 3, size=(96, 1))
     x = generator.normal(size=(256, 24))
     unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    theirs = linear_model.orthogonal_mp(unit.T, x.T, n_nonzero_coefs=k).T
+    theirs = np.asarray(linear_model.orthogonal_mp(unit.T, x.T, n_nonzero_coefs=k)).T
     ours = pursue(torch.from_numpy(x).float(), torch.from_numpy(directions).float(), k).numpy()
     assert (np.count_nonzero(ours, axis=1) == k).all()
     np.testing.assert_allclose(
@@ -56,9 +56,14 @@ def test_a_dictionary_answers_as_an_sae(saes_dir: Path) -> None:
     theirs = linear_model.orthogonal_mp(
         W_dec.T, (x.numpy() - b_dec).reshape(-1, D_MODEL).T, n_nonzero_coefs=3
     )
-    np.testing.assert_allclose(codes.reshape(14, -1).numpy(), theirs.T, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
-        sae.reconstruct(x).reshape(14, -1).numpy(), theirs.T @ W_dec + b_dec, rtol=1e-4, atol=1e-4
+        codes.reshape(14, -1).numpy(), np.asarray(theirs).T, rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        sae.reconstruct(x).reshape(14, -1).numpy(),
+        np.asarray(theirs).T @ W_dec + b_dec,
+        rtol=1e-4,
+        atol=1e-4,
     )
     assert [one.sae_id for one in load_saes([f"{saes_dir}@omp:2"])] == ["mlp-omp2", "resid-omp2"]
     with pytest.raises(SaeError, match=r"omp:99 asks for more directions a token .* 24 at most"):
