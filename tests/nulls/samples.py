@@ -32,9 +32,12 @@ def _router() -> Router:
 
 def effects(layout: Layout, seed: int) -> Tally:
     """Ten of `_effects`: they cost next to nothing."""
-    found = [_effects(layout, 10 * seed + i) for i in range(10)]
+    return _summed([_effects(layout, 10 * seed + i) for i in range(10)])
+
+
+def _summed(tallies: list[Tally]) -> Tally:
     whole = Tally()
-    for tally in found:
+    for tally in tallies:
         for key, (n, hits) in tally.counts.items():
             column, what = key.split("|")
             whole.add(column, what, n, hits)
@@ -97,6 +100,11 @@ def _truth() -> dict[str, float]:
 
 
 def fits(_: Layout, seed: int) -> Tally:
+    """Five of `_fits`."""
+    return _summed([_fits(5 * seed + i) for i in range(5)])
+
+
+def _fits(seed: int) -> Tally:
     """`effect_agreements` over features drawn anew."""
     generator = np.random.default_rng([seed, 6])
     tally = Tally()

@@ -32,10 +32,10 @@ from tests.synthetic import RUN, SAE, Layout
 
 LEAST_COVERED, MOST_REJECTED = 0.93, 0.06
 SEEDS = {
-    "features": 6, "features, profile": 2, "features, covariates": 2, "features, planted": 2,
-    "effects": 6, "fits": 20, "resampled": 4, "resampled, planted": 1, "routers": 3,
-    "routers, lexical": 3, "routers, blind": 2, "routers, planted": 1, "runs, same texts": 3,
-    "runs, other texts": 3, "runs, same texts, planted": 1, "runs, other texts, planted": 1,
+    "features": 5, "features, profile": 2, "features, covariates": 2, "features, planted": 2,
+    "effects": 5, "fits": 4, "resampled": 3, "resampled, planted": 1, "routers": 2,
+    "routers, lexical": 2, "routers, blind": 2, "routers, planted": 1, "runs, same texts": 2,
+    "runs, other texts": 2, "runs, same texts, planted": 1, "runs, other texts, planted": 1,
 }  # fmt: skip
 """Runs of each simulation, all on the hardest layout it has. Of the figures of routers only
 informations that are none are held against their intervals: the others' truth takes too long."""
