@@ -202,7 +202,7 @@ def plant_efas(world: World, strength: float, n: int = 20) -> World:
     return world
 
 
-def write_world(path: Path, world: World, model: Path) -> Path:
+def write_world(path: Path, world: World, model: Path, run_id: str = RUN) -> Path:
     """A store of one run and one SAE, with its index; `model` is a model of width D."""
     known = SAEMetadata(hook_name="blocks.1.hook_resid_post")
     sae = StandardSAE(StandardSAEConfig(d_in=D, d_sae=len(world.directions), metadata=known))
@@ -213,6 +213,7 @@ def write_world(path: Path, world: World, model: Path) -> Path:
     known_model = load_model(str(model))
     run = run_of(
         world,
+        run_id,
         model=str(model),
         model_sha256=known_model.weights_sha256,
         tokenizer_sha256=tokenizer_sha256(known_model.tokenizer),

@@ -216,18 +216,17 @@ def test_specialists_of_other_texts_are_compared_by_fishers_test(pair: Store) ->
 
 
 def test_specialists_of_the_same_texts_are_compared_text_by_text(
-    tmp_path: Path, gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gpt2_dir: Path
 ) -> None:
     """Twelve texts are strong in one run; in the other two of them, two more at just a quarter of
     the strongest text, and one below."""
     levels = {"synthetic": [4.0] * 12, "other": [4.0, 4.0, 1.0, 1.0, 0.9]}
     for run, strength in levels.items():
-        monkeypatch.setattr("tests.synthetic.RUN", run)
         world = unrelated("iid")
         world.z[:] = 0
         for window, level in zip(np.flatnonzero(world.category == 0), strength, strict=False):
             world.z[window * T : window * T + T, :2] = level
-        write_world(tmp_path / "two.lens", world, gpt2_dir)
+        write_world(tmp_path / "two.lens", world, gpt2_dir, run)
     with open_catalog(tmp_path / "two.lens") as store:
         found = compare_runs(store, "synthetic", "other").specialists
         assert (
