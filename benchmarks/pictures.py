@@ -14,6 +14,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from energylens.cli.heads import heads
 from energylens.cli.programs import demo
 from energylens.db.store import confine
 from energylens.queries.catalog import open_catalog
@@ -53,6 +54,9 @@ PICTURES = {
     "compare": Picture((*_MATH, "equals_sign", "down", "equals_sign")),
     "routing": Picture(("6", "down", "enter")),
     "circuits": Picture(("6", "t", "enter")),
+    "heads": Picture(("0", "down", "right")),
+    "head": Picture(("0", "tab", "enter", "tab", "down")),
+    "attention": Picture(("0", "tab", "enter", "tab", "enter", "wait")),
     "energy": Picture(("7", "enter", "n")),
     "hardest": Picture(("7", "v")),
     "energy-layers": Picture(("7", "v", "v")),
@@ -73,6 +77,7 @@ def main() -> None:
     path = Path(given[0]) if given else Path(tempfile.mkdtemp()) / "demo.lens"
     if not path.exists():
         demo(path, no_tui=True)
+        heads(path)
     TARGET.mkdir(parents=True, exist_ok=True)
     for name in given[1:] or PICTURES:
         for size in SIZES:

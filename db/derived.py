@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from energylens.db.analyses import ANALYSES
+from energylens.db.heads import HEAD_TABLES
 from energylens.db.table import (
     ACTIVATION,
     FEATURE,
@@ -142,4 +143,6 @@ INDEX_TABLES = (
     FEATURE_NEIGHBOURS,
     *ANALYSES,
 )
-"""Every derived table."""
+"""Every derived table. An index that was made when they had other columns is stale."""
+LATER_TABLES = (*INDEX_TABLES, *HEAD_TABLES)
+"""Every table made after the ingest."""

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from energylens.db.claim import PATIENCE, claim
 from energylens.db.derived import INDEX_TABLES
+from energylens.db.heads import HEAD_TABLES
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import (
     FileEntry,
@@ -30,7 +31,10 @@ from energylens.db.table import Table
 from energylens.db.version import raise_format
 from energylens.db.whole import discard, exchange, partial_of, sync, writing
 
-MEASURED = ("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations")
+MEASURED = (
+    *("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations"),
+    *(table.name for table in HEAD_TABLES),
+)
 """The tables that are measured on request."""
 _VECTORS = {"activations", "energy_gradients"}
 
@@ -56,13 +60,18 @@ class IndexWriter:
 
     def keep(self, old: Path, entry: FileEntry) -> None:
         """Take over a file of a directory that is being replaced, as it is."""
-        path = self.directory / entry.path
-        path.parent.mkdir(exist_ok=True)
+        path = self.place(entry)
         try:
             path.hardlink_to(old / entry.path)
         except OSError:  # a file system without links
             shutil.copy2(old / entry.path, path)
+
+    def place(self, entry: FileEntry) -> Path:
+        """Where the copy of another directory's file is to be put before the block ends."""
+        path = self.directory / entry.path
+        path.parent.mkdir(exist_ok=True)
         self._files.append((path, entry.table, entry.rows))
+        return path
 
     def path(self, name: str, sae_id: str | None) -> Path:
         """Where the file of one table of one SAE, or of the run, lies while the index is made."""
@@ -177,24 +186,44 @@ def add_measured(
 def set_apart(run: RunLayout) -> None:
     """Move what was measured on request out of the index, where stores made before version 0.2
     have it. Until the index is replaced it lies in both; readers take it from its new place."""
-    old = [entry for entry in _entries(run.index) if entry.table in MEASURED]
-    new = {entry.path for entry in _entries(run.measured)}
-    if any(entry.path not in new for entry in old):
+    if any(directory == run.index for directory, _ in measured_files(run)):
         with _measured(run) as writer:
-            _keep_others(writer, run.measured, (), None)
-            there = {entry.path for entry in _entries(run.measured)}
-            for entry in old:
-                if entry.path not in there:
-                    writer.keep(run.index, entry)
+            for directory, entry in measured_files(run):
+                writer.keep(directory, entry)
+
+
+def measured_files(run: RunLayout) -> list[tuple[Path, FileEntry]]:
+    """Everything that was measured on request, with the directory it lies in."""
+    new = _entries(run.measured)
+    there = {entry.path for entry in new}
+    old = [e for e in _entries(run.index) if e.table in MEASURED and e.path not in there]
+    return [(run.measured, entry) for entry in new] + [(run.index, entry) for entry in old]
+
+
+def check_measurable(run: RunLayout) -> None:
+    """Make sure that tables can be written, before passes of a model are spent on them.
+
+    Raises:
+        StoreBusyError: another process writes them just now, and has for long.
+        StoreError: the run cannot be written to.
+    """
+    with _claimed(run):
+        pass
 
 
 @contextmanager
-def _measured(run: RunLayout) -> Iterator[IndexWriter]:
+def _claimed(run: RunLayout) -> Iterator[None]:
     what = f"what was measured on '{run.root.name}'"
     with (
         writing(f"{what} at '{run.root}'"),
         claim(measured_lock(run), what, "try again", PATIENCE),
     ):
+        yield
+
+
+@contextmanager
+def _measured(run: RunLayout) -> Iterator[IndexWriter]:
+    with _claimed(run):
         raise_format(run.root.parents[1])
         put_back(run.measured)
         with _replaced(run.measured, ()) as writer:

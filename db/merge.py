@@ -9,9 +9,10 @@ from typing import BinaryIO
 
 from energylens.db.change import change_run, create_run
 from energylens.db.explanations import merge_explanations
+from energylens.db.index_files import add_measured, measured_files
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.leftovers import clean_store
-from energylens.db.manifest import FileEntry, damaged, read_manifest
+from energylens.db.manifest import damaged, read_manifest
 from energylens.db.notes import merge_notes
 from energylens.db.provenance import RunInfo, SaeInfo, read_run
 from energylens.db.same import first_difference
@@ -25,8 +26,8 @@ _PIECE = 1 << 20
 
 
 def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
-    """Copy runs, with what was added to them, and complete shards that `target` lacks; new shards
-    by run id.
+    """Copy runs, with what was added to them and measured on them, and complete shards that
+    `target` lacks; new shards by run id.
 
     Raises:
         StoreError: a source is no store, two stores hold different runs, SAEs or shards under one
@@ -69,6 +70,7 @@ class _Merge:
         for shard in self.source.complete_shards():
             number = _renumbered(int(shard.name), theirs, ours)
             n += number is not None and self._copy(shard, number)
+        self._take_measured()
         merge_notes(self.source, self.target)
         merge_explanations(self.source, self.target)
         return n
@@ -87,6 +89,15 @@ class _Merge:
         additions = dict.fromkeys([*run.additions, *theirs.additions])
         return replace(run, saes=list(known.values()), additions=list(additions))
 
+    def _take_measured(self) -> None:
+        """Copy what was measured on request where the target has nothing of it."""
+        there = {entry.path for _, entry in measured_files(self.target)}
+        new = [(d, entry) for d, entry in measured_files(self.source) if entry.path not in there]
+        if new:
+            with add_measured(self.target, ()) as writer:
+                for directory, entry in new:
+                    _copy_file(directory / entry.path, entry.sha256, writer.place(entry))
+
     def _copy(self, shard: Path, number: int) -> bool:
         """Copy a shard, or make sure that the target has the same; whether it was copied."""
         final = self.target.shard(number)
@@ -100,23 +111,23 @@ class _Merge:
             return False
         with new_shard(self.target, number) as partial:
             for entry in read_manifest(shard).files:
-                _copy_file(shard, entry, partial)
+                _copy_file(shard / entry.path, entry.sha256, partial / entry.path)
             shutil.copyfile(shard / "manifest.json", partial / "manifest.json")
             sync(partial / "manifest.json")
             sync(partial)
         return True
 
 
-def _copy_file(shard: Path, entry: FileEntry, partial: Path) -> None:
+def _copy_file(path: Path, sha256: str, to: Path) -> None:
     """Copy a file and make sure that what was read is what its manifest says."""
-    path, digest = shard / entry.path, hashlib.sha256()
-    with _opened(path) as source, (partial / entry.path).open("xb") as copy:
+    digest = hashlib.sha256()
+    with _opened(path) as source, to.open("xb") as copy:
         while piece := _read(source, path):
             digest.update(piece)
             copy.write(piece)
         copy.flush()
         os.fsync(copy.fileno())
-    if digest.hexdigest() != entry.sha256:
+    if digest.hexdigest() != sha256:
         raise damaged(path, "it is not what its manifest says")
 
 

@@ -6,7 +6,7 @@ The documentation strings here are the only ones: they become `COMMENT ON` in th
 
 import pyarrow as pa
 
-from energylens.db.derived import INDEX_TABLES
+from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
 from energylens.db.notes import NOTES
 from energylens.db.table import (
@@ -378,21 +378,11 @@ ROUTING_TOKENS = Table(
 )
 RUN_TABLES = (RUNS, SAES)
 SHARD_TABLES = (
-    TEXTS,
-    CONTEXTS,
-    TOKENS,
-    CODES,
-    ENERGIES,
-    ACTIVATIONS,
-    ENERGY_GRADIENTS,
-    GRADIENT_CONTEXTS,
-    GRADIENT_POSITIONS,
-    GRADIENT_SUMS,
-    ROUTING,
-    ROUTING_TOKENS,
+    *(TEXTS, CONTEXTS, TOKENS, CODES, ENERGIES, ACTIVATIONS, ENERGY_GRADIENTS),
+    *(GRADIENT_CONTEXTS, GRADIENT_POSITIONS, GRADIENT_SUMS, ROUTING, ROUTING_TOKENS),
 )
 TABLES = {
-    table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *INDEX_TABLES, NOTES, EXPLANATIONS)
+    table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *LATER_TABLES, NOTES, EXPLANATIONS)
 }
 """Every table of a store, by name."""
 

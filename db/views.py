@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from energylens.db.derived import INDEX_TABLES
+from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
 from energylens.db.index_files import has_columns, has_old_columns
 from energylens.db.layout import RunLayout, file_name
@@ -50,7 +50,7 @@ def fill_views(
     for table in SHARD_TABLES:
         _replace(con, table, _select(table, files[table.name], source))
     parts = _index_files(listed)
-    for table in INDEX_TABLES:
+    for table in LATER_TABLES:
         _replace(con, table, _select_index(table, parts[table.name], source))
     for table, places in (
         (NOTES, [layout.notes for layout, _ in listed]),
@@ -108,7 +108,7 @@ def _shard_files(runs: list[RunLayout]) -> dict[str, list[Path]]:
 
 def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_IndexFile]]:
     """For each derived table, its files with the run and the SAE they are of."""
-    files: dict[str, list[_IndexFile]] = {table.name: [] for table in INDEX_TABLES}
+    files: dict[str, list[_IndexFile]] = {table.name: [] for table in LATER_TABLES}
     for layout, info in runs:
         names = {file_name(sae.sae_id): sae.sae_id for sae in info.saes}
         apart: set[str] = set()

@@ -67,6 +67,28 @@ class AttributionRequest:
 
 
 @dataclass(frozen=True)
+class AttentionRequest:
+    """All attention of one head in a context of the run, or in a text: one of the two is given."""
+
+    layer: int
+    head: int
+    context_id: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class SourcesRequest:
+    """Which tokens made a feature of an attention-output SAE fire, in a context or a text."""
+
+    sae_id: str
+    feature_id: int
+    position: int = -1
+    """Where it is active; negative counts from the end."""
+    context_id: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
 class SteeringRequest:
     """Generate text with a feature held or added, at several strengths."""
 
@@ -287,6 +309,30 @@ class AttributionResult:
     agreement: dict[str, float | None]
     """Spearman correlation over the ablated features, by pair of measures."""
     curve: Curve
+
+
+@dataclass(frozen=True)
+class AttentionResult:
+    """Answer to an AttentionRequest."""
+
+    kind: str
+    """attention; or mesa, shares of absolute weights, an analogue."""
+    tokens: list[str]
+    pattern: list[list[float]]
+    """For each token, its attention to every token up to itself."""
+
+
+@dataclass(frozen=True)
+class SourcesResult:
+    """Answer to a SourcesRequest."""
+
+    tokens: list[str]
+    """Up to the position."""
+    activation: float
+    rest: float
+    """What is no token's: biases of the SAE and of the heads."""
+    shares: list[list[float]]
+    """What each token gave, by head; with the rest they sum to the activation."""
 
 
 @dataclass(frozen=True)

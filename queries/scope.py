@@ -15,6 +15,12 @@ from energylens.queries.names import check_number, find_run, find_sae, no_such, 
 UNITS = ("token", "text")
 """What co-activation is counted by."""
 
+SCORES = (
+    *("induction", "previous_token", "duplicate_token", "self_token", "first_token"),
+    *("copying", "matching", "entropy", "distance", "output_norm"),
+)
+"""What heads are ranked by."""
+
 
 class Scope:
     """The values of one call, and the runs and SAEs they have turned out to name."""
@@ -122,6 +128,19 @@ def _layer(scope: Scope, name: str) -> None:
     scope.values[name] = layer
 
 
+def _head(scope: Scope, name: str) -> None:
+    row = scope.reader.cursor().execute(
+        "SELECT max(head) FROM heads WHERE run_id = $run", {"run": scope.run.run_id}
+    )
+    (last,) = row.fetchone() or (None,)
+    if last is not None:
+        _number(scope, name, "head", last + 1, f"a block of the run '{scope.run.run_id}'")
+
+
+def _score(scope: Scope, name: str) -> None:
+    _word(scope, name, "heads have no score", SCORES)
+
+
 def _category(scope: Scope, name: str) -> None:
     given = scope.values.get(name)
     if given is None:
@@ -175,6 +194,8 @@ LOOKED_UP: dict[str, Callable[[Scope, str], None]] = {
     "at_token": _token,
     "at_layer": _layer,
     "from_layer": _layer,
+    "at_head": _head,
+    "by_score": _score,
     "in_category": _category,
     "of_variant": _variant,
     "by_unit": _unit,

@@ -311,11 +311,23 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
 
 
 def write_effects(path: Path) -> None:
-    """Rows of the effects of routing, which are measured on MesaNets alone."""
+    """A row of each table of routing's effects, which are measured on MesaNets alone, and of
+    heads, which take a pass over the texts."""
     layout = StoreLayout(path).runs()[0]
     rows = {
         "energy_permutations": {"router": "all", "layer": None},
         "anchor_ablations": {"router": "blocks.0.mlp.gate", "layer": 0, "choice_id": 1},
+        "heads": {"layer": 0, "head": 1, "kind": "attention", "copying_random_975": 0.5},
+        "head_pairs": {"layer": 0, "head": 1, "rank": 0, "token_index": 3, "source_index": 2},
+        "skip_trigrams": {
+            "layer": 0,
+            "head": 1,
+            "source": "a",
+            "destination": "b",
+            "out_token": "c",
+        },
+        "bigrams": {"rank": 0, "token": "a", "next_token": "b"},
+        "head_compositions": {"how": "K", "layer": 0, "head": 1, "to_layer": 1, "to_head": 0},
     }
     with add_measured(layout, tuple(rows)) as writer:
         for name, known in rows.items():

@@ -32,11 +32,12 @@ from energylens.tui.modals.help import HelpModal
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
 from energylens.tui.navigation import go_to
 from energylens.tui.notices import Failed
-from energylens.tui.places import Open, Prompt
+from energylens.tui.places import Heads, Open, Prompt
 from energylens.tui.screens.coactivation import CoactivationScreen
 from energylens.tui.screens.efas import EfasScreen
 from energylens.tui.screens.energy import EnergyScreen
 from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.heads import HeadsScreen
 from energylens.tui.screens.jobs import JobsScreen
 from energylens.tui.screens.overview import OverviewScreen
 from energylens.tui.screens.routing import RoutingScreen
@@ -92,6 +93,7 @@ class LensApp(App[None]):
         Binding("7", "switch_mode('energy')", "Energy", show=False, id="view.energy"),
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("9", "switch_mode('jobs')", "Jobs", show=False, id="view.jobs"),
+        Binding("0", "heads", "Heads", show=False, id="app.heads", tooltip="Attention heads"),
         Binding("p", "prompt", "Prompt", show=False, id="app.prompt", tooltip="Run a text"),
         Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
         Binding("colon", "jump", "Jump", show=False, id="app.jump", tooltip="Go anywhere by name"),
@@ -149,6 +151,16 @@ class LensApp(App[None]):
             self.notify("this store has no run with an SAE to read a text with", markup=False)
         else:
             self.post_message(Open(Prompt(selection)))
+
+    def action_heads(self) -> None:
+        """Show the attention heads of the run in view."""
+        selection, runs = self.workspace.selection, self.workspace.store.runs
+        corpora = [state.info.run_id for state in runs if state.info.base_run is None]
+        run = selection.run if selection else next(iter(corpora), None)
+        if run is None:
+            self.notify("this store has no run yet; make one with: energylens ingest")
+        elif not isinstance(self.screen, HeadsScreen):
+            self.post_message(Open(Heads(run)))
 
     @on(Open)
     async def _open(self, event: Open) -> None:

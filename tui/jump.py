@@ -5,7 +5,7 @@ features, specialists, sql ...   a view, by its name, its first letters or its k
 text 12                          a text of its run, token by token
 sae blocks.2                     another SAE, by a part of its name
 starred, notes, labels           features with a star, with a note, with an explanation
-prompt, compute, reread ...      what their keys do
+prompt, heads, compute ...       what their keys do
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from energylens.tui.widgets.view_bar import VIEWS
 FILTERS = {"starred": "is_starred=yes", "notes": 'note~"."', "labels": 'label~"."'}
 ACTIONS = {
     "prompt": "app.prompt",
+    "heads": "app.heads",
     "compute": "screen.recompute",
     "export": "screen.export",
     "reread": "screen.read_again",

@@ -4,11 +4,15 @@ from textual.app import App
 from textual.screen import Screen
 
 from energylens.tui.places import (
+    Attention,
     FeatureInList,
     FeatureTexts,
     FilteredFeatures,
+    Heads,
     Lab,
     Landscape,
+    OneHead,
+    Origins,
     Place,
     Prompt,
     Pushed,
@@ -18,14 +22,18 @@ from energylens.tui.places import (
     TwoSaes,
     WholeText,
 )
+from energylens.tui.screens.attention import AttentionScreen
 from energylens.tui.screens.compare_features import CompareFeaturesScreen
 from energylens.tui.screens.compare_runs import CompareRunsScreen
 from energylens.tui.screens.compare_saes import CompareSaesScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.feature_texts import FeatureTextsScreen
 from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.head import HeadScreen
+from energylens.tui.screens.heads import HeadsScreen
 from energylens.tui.screens.lab import LabScreen
 from energylens.tui.screens.landscape import LandscapeScreen
+from energylens.tui.screens.origins import OriginsScreen
 from energylens.tui.screens.prompt import PromptScreen
 from energylens.tui.screens.steering import SteeringScreen
 from energylens.tui.screens.text import TextScreen
@@ -65,3 +73,11 @@ def _screen_of(place: Pushed) -> Screen[None]:
             return CompareSaesScreen(place)
         case TwoRuns():
             return CompareRunsScreen(place)
+        case Heads():
+            return HeadsScreen(place)
+        case OneHead():
+            return HeadScreen(place)
+        case Attention():
+            return AttentionScreen(place)
+        case Origins():
+            return OriginsScreen(place)

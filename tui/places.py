@@ -98,6 +98,42 @@ class TwoRuns:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """Every attention head of a run's model."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class OneHead:
+    """One of them."""
+
+    run: str
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Attention:
+    """All attention of a head in one context."""
+
+    of: OneHead
+    context_id: int
+    destination: int
+    source: int
+    """Positions in the context that are looked at first."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What made a feature of an attention-output SAE fire at a token."""
+
+    feature: FeaturePlace
+    context_id: int
+    pos: int
+
+
+@dataclass(frozen=True)
 class FilteredFeatures:
     """The features of the SAE in view that a filter leaves."""
 
@@ -115,6 +151,10 @@ Pushed = (
     | TwoFeatures
     | TwoSaes
     | TwoRuns
+    | Heads
+    | OneHead
+    | Attention
+    | Origins
 )
 """Places shown over the one they are opened from."""
 Place = Pushed | FilteredFeatures

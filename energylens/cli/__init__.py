@@ -11,6 +11,8 @@ import energylens
 from energylens.cli import (
     analyses,
     explain,
+    export,
+    heads,
     ingest,
     interact,
     programs,
@@ -117,14 +119,17 @@ app.command()(analyses.compare)
 app.command()(analyses.efas)
 app.command()(analyses.causality)
 app.command()(routing.routing)
+app.command()(heads.heads)
 app.command()(recompute.recompute)
 app.command()(interact.prompt)
 app.command()(interact.intervene)
 app.command()(interact.attribute)
+app.command()(interact.sources)
 app.command()(interact.steer)
 app.command()(programs.worker)
 app.add_typer(train.app, name="train")
 app.add_typer(saes.app, name="saes")
+app.add_typer(export.app, name="export")
 app.command()(programs.doctor)
 
 

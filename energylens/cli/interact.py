@@ -1,4 +1,4 @@
-"""`energylens prompt`, `intervene`, `attribute` and `steer`: recomputation by command."""
+"""`energylens prompt`, `intervene`, `attribute`, `sources`, `steer`: recomputation by command."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +108,30 @@ def attribute(
         return explain(reopened, asked, progress)
 
     _answer(store, run, as_json, answer, print_attribution)
+
+
+def sources(
+    store: StoreArgument,
+    words: RunAndTextArgument,
+    feature: Annotated[int, typer.Option(help="The feature that fired.")],
+    sae: SaeOption = "",
+    at: Annotated[int, typer.Option(help="Where it fired; -1 is the last token.")] = -1,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the tokens that made a feature of an attention-output SAE fire, and the heads that
+    carried them: direct feature attribution through each head's values and output."""
+    from energylens.cli.readings import print_sources
+    from energylens.protocol import SourcesRequest
+
+    run, text = run_and_text(store, words)
+
+    def answer(reopened: "Reopened", progress: "Progress"):
+        from energylens.ingest.on_request.attention import sources as take_apart
+
+        asked = SourcesRequest(_sae(reopened, sae), feature, at, text=_text(text))
+        return take_apart(reopened, asked, progress)
+
+    _answer(store, run, as_json, answer, print_sources)
 
 
 def steer(

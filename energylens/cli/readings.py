@@ -1,4 +1,4 @@
-"""Print what a prompt, an intervention, an attribution or a steering gave."""
+"""Print what a prompt, an intervention, an attribution, sources or a steering gave."""
 
 import polars as pl
 import typer
@@ -9,6 +9,7 @@ from energylens.protocol import (
     InterventionResult,
     PromptResult,
     Reading,
+    SourcesResult,
     SteeringResult,
 )
 from energylens.queries.display import number, visible, visible_token
@@ -130,6 +131,25 @@ def print_attribution(found: AttributionResult) -> None:
             }
         ),
         Format.table,
+    )
+
+
+def print_sources(found: SourcesResult) -> None:
+    """What each token gave to the activation, through all heads and through the one that gave
+    most."""
+    by_token = list(zip(*found.shares, strict=True))
+    heads = [max(range(len(column)), key=lambda h: abs(column[h])) for column in by_token]
+    rows = {
+        "pos": list(range(len(found.tokens))),
+        "token": [visible_token(token) for token in found.tokens],
+        "gave": [number(sum(column), 4) for column in by_token],
+        "most by head": heads,
+        "which gave": [number(c[h], 4) for c, h in zip(by_token, heads, strict=True)],
+    }
+    print_frame(pl.DataFrame(rows), Format.table)
+    typer.echo(
+        f"\nactivation {number(found.activation, 4)}, of which {number(found.rest, 4)} is no "
+        "token's: biases"
     )
 
 

@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from energylens.mesanet.config import MesaNetConfig
-from energylens.mesanet.solver import MesaInputs, MesaState, mesa_chunked, mesa_step
+from energylens.mesanet.solver import (
+    MesaInputs,
+    MesaState,
+    mesa_chunked,
+    mesa_step,
+    mesa_weights,
+)
 
 
 @dataclass
@@ -49,6 +55,15 @@ class MesaNetCache:
             layer.tail, layer.keys, layer.values = map(pick, (layer.tail, layer.keys, layer.values))
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """What each head makes of each position: `out = weights @ values`, before the head's norm."""
+
+    weights: Float[Tensor, "batch heads pos pos"]
+    """Of a mesa head they may be negative, and do not sum to one."""
+    values: Float[Tensor, "batch heads pos d_head"]
+
+
 class MesaMixer(nn.Module):
     """Queries, keys and values through a short causal convolution, one solve a token and head.
 
@@ -86,6 +101,14 @@ class MesaMixer(nn.Module):
         cache.state = found.state
         mixed = self.norm(found.out.to(x.dtype)).transpose(1, 2).flatten(2)
         return self.out(mixed), found.steps.amax(dim=1)
+
+    def mixing(
+        self, x: Float[Tensor, "batch pos d_model"], mask: Bool[Tensor, "batch pos"]
+    ) -> Mixing:
+        """The weights of earlier positions in what each head puts out, without a cache."""
+        inputs = self._inputs(x, mask, MixerCache())
+        weights = mesa_weights(inputs, self.config.solver_steps, self.config.solver_tolerance)
+        return Mixing(weights, inputs.v)
 
     def _inputs(self, x: Tensor, mask: Tensor, cache: MixerCache) -> MesaInputs:
         projected = self.qkv(x) * mask[..., None]
@@ -132,21 +155,40 @@ class AttentionMixer(nn.Module):
         seen: Bool[Tensor, "batch whole"],
     ) -> Float[Tensor, "batch pos d_model"]:
         """The mix; `seen` marks the real tokens of the cache and of x together."""
+        q, k, v = self._turned(x, seen)
+        if cache.keys is not None and cache.values is not None:
+            k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
+        cache.keys, cache.values = k, v
+        mixed = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=_allowed(q.shape[2], seen)
+        )
+        return self.out(self.norm(mixed).transpose(1, 2).flatten(2))
+
+    def mixing(
+        self, x: Float[Tensor, "batch pos d_model"], mask: Bool[Tensor, "batch pos"]
+    ) -> Mixing:
+        """The attention of every head, without a cache."""
+        q, k, v = self._turned(x, mask)
+        scores = (q @ k.mT).float() / self.d_head**0.5
+        allowed = _allowed(x.shape[1], mask)
+        return Mixing(scores.masked_fill(~allowed, -torch.inf).softmax(-1), v.float())
+
+    def _turned(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x, its queries and keys turned to where they stand."""
         q, k, v = (
             part.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
             for part in self.qkv(x).chunk(3, dim=-1)
         )
         place = (seen.long().cumsum(1) - 1).clamp_min(0)[:, -x.shape[1] :]
-        q, k = _rotate(q, place), _rotate(k, place)
-        if cache.keys is not None and cache.values is not None:
-            k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
-        cache.keys, cache.values = k, v
-        n, m = q.shape[2], k.shape[2]
-        causal = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
-        allowed = causal & seen[:, None, None, :]
-        allowed = allowed | torch.eye(m, dtype=torch.bool, device=x.device)[m - n :]
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-        return self.out(self.norm(mixed).transpose(1, 2).flatten(2))
+        return _rotate(q, place), _rotate(k, place), v
+
+
+def _allowed(n: int, seen: Bool[Tensor, "batch whole"]) -> Bool[Tensor, "batch 1 n whole"]:
+    """What the last n positions see: real tokens before them, and themselves."""
+    m = seen.shape[1]
+    causal = torch.ones(n, m, dtype=torch.bool, device=seen.device).tril(m - n)
+    itself = torch.eye(m, dtype=torch.bool, device=seen.device)[m - n :]
+    return (causal & seen[:, None, None, :]) | itself
 
 
 def _rotate(

@@ -107,6 +107,24 @@ def mesa_chunked(
     )
 
 
+def mesa_weights(
+    inputs: MesaInputs, max_steps: int, tolerance: float = 0.0
+) -> Float[Tensor, "batch heads pos pos"]:
+    """What the value at each earlier position counts at each position: o_t = sum_s w_ts v_s, with
+    w_ts = k_s^T (H_t + Lambda)^{-1} q_t, decayed and weighted by beta. For looking, at the cost of
+    a square of positions."""
+    beta, decay = inputs.beta[:, :, None], inputs.log_gamma.cumsum(-1)[:, :, None]
+    inside = _within_chunk(beta, decay)[:, :, 0]
+    ridge = inputs.ridge[None, :, None]
+
+    def matvec(x: Tensor) -> Tensor:
+        return ((x @ inputs.k.mT) * inside) @ inputs.k + ridge * x
+
+    with torch.no_grad():
+        solved, _ = conjugate_gradients(matvec, inputs.q, max_steps, tolerance)
+        return (solved @ inputs.k.mT) * inside
+
+
 def mesa_step(
     inputs: MesaInputs, state: MesaState, max_steps: int, tolerance: float = 0.0
 ) -> MesaOutput:

@@ -18,12 +18,12 @@ from energylens.errors import UsageError
 from energylens.ingest.corpus import Context, Corpus
 from energylens.ingest.measure import Instruments, Measured, measure
 from energylens.ingest.names import is_same
+from energylens.ingest.on_request.labels import Labels
 from energylens.ingest.plan import IngestConfig, Loaded, assemble
 from energylens.ingest.plan_file import planned
 from energylens.ingest.texts import Text
 from energylens.lens.interventions import Intervention
 from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
-from energylens.lens.pieces import vocabulary_labels
 from energylens.lens.routers import find_routers
 from energylens.lens.saes import Sae, load_saes
 from energylens.queries.names import find_sae
@@ -85,11 +85,11 @@ class Reopened:
 
     def label(self, vocab_id: int) -> str:
         """How an entry of the vocabulary reads."""
-        return self._labels[vocab_id] if vocab_id < len(self._labels) else f"#{vocab_id}"
+        return self._labels[vocab_id]
 
     @cached_property
-    def _labels(self) -> list[str]:
-        return vocabulary_labels(self.model.tokenizer)
+    def _labels(self) -> Labels:
+        return Labels(self.model)
 
 
 def reopen(store: Path, run_id: str) -> Reopened:

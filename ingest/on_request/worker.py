@@ -22,6 +22,7 @@ from energylens.errors import EnergyLensError, UsageError
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.additions import add_vectors
 from energylens.ingest.on_request.another_gradient import add_variant
+from energylens.ingest.on_request.attention import attention, sources
 from energylens.ingest.on_request.attribute import attribute
 from energylens.ingest.on_request.causality import measure_effects
 from energylens.ingest.on_request.intervene import intervene
@@ -32,6 +33,7 @@ from energylens.ingest.progress import Progress
 from energylens.protocol import (
     MOST_BYTES,
     VERSION,
+    AttentionRequest,
     AttributionRequest,
     CausalityRequest,
     DoneResult,
@@ -41,6 +43,7 @@ from energylens.protocol import (
     LoadResult,
     ProgressReport,
     PromptRequest,
+    SourcesRequest,
     SteeringRequest,
     VectorsRequest,
 )
@@ -59,6 +62,8 @@ _METHODS: dict[str, tuple[type, Callable[[Reopened, Any, Progress], Any]]] = {
     ),
     "attribute": (AttributionRequest, attribute),
     "steer": (SteeringRequest, steer),
+    "attention": (AttentionRequest, attention),
+    "sources": (SourcesRequest, sources),
 }
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from energylens.db.index_files import add_measured
 from energylens.db.layout import StoreLayout
 from energylens.db.manifest import Machine, entry_of, read_manifest, write_manifest
 from energylens.db.merge import merge_stores
@@ -184,3 +185,40 @@ def test_a_flipped_bit_is_not_taken_for_another_machine(pair: tuple[Path, Path])
     flip(shard(pair[1]) / "tokens.parquet")
     with pytest.raises(StoreDamagedError, match=f"'{shard(pair[1])}/tokens.parquet' is damaged"):
         merge_stores(pair[0], [pair[1]])
+
+
+def test_what_was_measured_on_request_comes_along(rich_path: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.lens"
+    merge_stores(new, [rich_path])
+    measured = StoreLayout(rich_path).runs()[0].measured
+    copied = StoreLayout(new).runs()[0].measured
+    files = sorted(path.relative_to(measured) for path in measured.rglob("*.parquet"))
+    assert (
+        len(files) >= 7
+        and sorted(p.relative_to(copied) for p in copied.rglob("*.parquet")) == files
+    )
+    for file in files:
+        assert (copied / file).read_bytes() == (measured / file).read_bytes()
+        assert not (copied / file).samefile(measured / file)
+    before = read_manifest(copied)
+    merge_stores(new, [rich_path])
+    assert read_manifest(copied) == before
+
+
+def test_what_the_target_measured_stays(rich_path: Path, tmp_path: Path) -> None:
+    first, second = (Path(shutil.copytree(rich_path, tmp_path / f"{n}.lens")) for n in "ab")
+    own = StoreLayout(first).runs()[0].measured
+    with add_measured(StoreLayout(first).runs()[0], ("bigrams",)):
+        pass  # it has none of these
+    heads = (own / "heads" / "run.parquet").read_bytes()
+    theirs = StoreLayout(second).runs()[0].measured
+    flip(theirs / "heads" / "run.parquet")
+    merge_stores(first, [second])
+    assert (own / "heads" / "run.parquet").read_bytes() == heads
+    assert (own / "bigrams" / "run.parquet").exists()
+    with add_measured(StoreLayout(first).runs()[0], ("bigrams",)):
+        pass
+    flip(theirs / "bigrams" / "run.parquet")
+    with pytest.raises(StoreDamagedError, match=r"bigrams/run\.parquet' is damaged"):
+        merge_stores(first, [second])
+    assert not (own / "bigrams").exists() and (own / "heads" / "run.parquet").exists()

@@ -22,12 +22,13 @@ PLAIN = {
 RIGHT = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
     "pattern": "cat", "in_text": 1, "in_category": "a", "from_layer": 0, "of_choices": [0],
+    "at_head": 1,
 }  # fmt: skip
 WRONG: dict[str, Any] = {
     "run": "mixtrl", "other_run": "mixtrl", "sae": "tow", "in_sae": "tow", "other_sae": "tow",
     "partner_sae": "tow", "feature": 48, "partner": -1, "in_text": 40, "in_context": 10_000,
     "at_token": 10**9, "in_category": "c", "from_layer": 2, "at_layer": -2, "of_variant": "lense",
-    "by_unit": "tokens",
+    "by_unit": "tokens", "at_head": 9, "by_score": "inducing",
 }  # fmt: skip
 
 

@@ -28,6 +28,8 @@ VIEWS = {
     "SQL": ("8",),
     "Jobs": ("9",),
     "Prompt": ("p", "escape"),
+    "Heads": ("0",),
+    "A head": ("0", "enter"),
 }
 SPELLED = {
     "esc": "escape",

@@ -21,7 +21,7 @@ from energylens.tui.feature_facts import Shown, facts, more_facts, read
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.notices import copy
-from energylens.tui.places import FeatureInList, FeatureTexts, Lab
+from energylens.tui.places import FeatureInList, FeatureTexts, Lab, Origins
 from energylens.tui.state import FeaturePlace
 from energylens.tui.widgets.histogram import Histogram
 from energylens.tui.widgets.key_bar import KeyBar
@@ -33,6 +33,8 @@ FIRST_CONTEXTS = 5
 MORE_CONTEXTS = 15
 """Contexts drawn at once, and how many `m` adds: each costs time to lay out."""
 N_INTERVALS = 5
+_OF_ATTENTION = (".attn.hook_z", ".hook_attn_out")
+"""Hooks whose values are sums over heads and tokens."""
 
 
 class FeatureScreen(MarkingScreen, MaskingScreen):
@@ -47,6 +49,9 @@ class FeatureScreen(MarkingScreen, MaskingScreen):
         Binding("pageup", "page(-1)", "Page", show=False, id="feature.page_up"),
         Binding("a", "lab", "Ablate", id="feature.lab", tooltip="Run a text without it"),
         Binding("t", "texts", "Texts", id="feature.texts", tooltip="Every text, by category"),
+        Binding(
+            "w", "origins", "Why", show=False, id="feature.origins", tooltip="Tokens behind it"
+        ),
         Binding("m", "more", "More", show=False, id="feature.more", tooltip="More contexts"),
         Binding(
             "i", "intervals", "Intervals", show=False, id="feature.intervals", tooltip="Weaker ones"
@@ -65,9 +70,10 @@ gives the exact value under the cursor. **page down** and **page up** scroll, **
 the facts beside. **space** shows the whole context, **m** more contexts, **i** samples from all
 strengths, **M** counts masked tokens (special, first ones, sinks) too.
 
-**t** lists every text by category, **a** runs the context without the feature, `*` stars it, **n**
-notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia link,
-**Y** opens it. **[** and **]** go to the features before and after in the list this one came from.
+**t** lists every text by category, **a** runs the context without the feature, **w** shows which
+tokens made it fire under the cursor, where its SAE reads what attention puts out; `*` stars it,
+**n** notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia
+link, **Y** opens it. **[** and **]** go to the features before and after in the list it came from.
 """
 
     def __init__(self, place: FeatureInList) -> None:
@@ -227,6 +233,20 @@ notes something, **=** marks it to hold another one beside it, **y** copies its 
             self.notify("no context to run: p types a text", markup=False)
             return
         self.open_place(Lab(FeaturePlace(self._selection, self._feature_id), chosen.plain))
+
+    def action_origins(self) -> None:
+        """Show which tokens made the feature fire at the one under the cursor."""
+        hook = self._selection.sae.hook_name
+        text = next((text for text in self.query(TokenText) if text.has_focus), None)
+        if text is None or not hook.endswith(_OF_ATTENTION):
+            why = "no token is chosen" if text is None else f"this SAE reads {hook}"
+            self.notify(f"{why}; w explains tokens of what attention puts out", markup=False)
+            return
+        place = FeaturePlace(self._selection, self._feature_id)
+        context_id, pos = divmod(
+            text.token.token_index, self.workspace.store.run(self._selection.run).info.n_ctx
+        )
+        self.open_place(Origins(place, context_id, pos))
 
     def action_texts(self) -> None:
         """List every text with the feature's activation in it."""

@@ -97,12 +97,15 @@ class Heatmap(ScrollView, can_focus=True):
             self.scroll_to(x=0, animate=False)
         elif left < self.scroll_offset.x:
             self.scroll_to(x=left, animate=False)
+        last = self.scroll_offset.y + self.size.height - 2
+        if not self.scroll_offset.y <= row <= last:
+            top = row if row < self.scroll_offset.y else row - self.size.height + 2
+            self.scroll_to(y=top, animate=False)
         self.refresh()
         self.post_message(self.Moved(row, column))
 
     def render_line(self, y: int) -> Strip:
-        y += self.scroll_offset.y
-        strip = self._heading() if y == 0 else self._line(y - 1)
+        strip = self._heading() if y == 0 else self._line(y - 1 + self.scroll_offset.y)
         left = self.scroll_offset.x
         return strip.crop_extend(left, left + self.size.width, self.rich_style)
 
@@ -137,7 +140,7 @@ class Heatmap(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         row = event.y + self.scroll_offset.y - 1
         column = (event.x + self.scroll_offset.x - self._label_width) // self._cell_width
-        if 0 <= row < len(self._rows) and 0 <= column < len(self._columns):
+        if event.y and 0 <= row < len(self._rows) and 0 <= column < len(self._columns):
             chosen = (row, column) == self.cursor and event.chain > 1
             self.move_to(row, column)
             if chosen:

@@ -1,0 +1,1 @@
+"""Circuits of attention: what heads read and write by their weights, and do on texts."""

@@ -1,0 +1,92 @@
+"""All attention of one head in one context, computed by the worker: a heatmap under the tokens."""
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from energylens.errors import EnergyLensError
+from energylens.protocol import AttentionRequest, AttentionResult
+from energylens.queries.display import number, visible_token
+from energylens.tui.kinds.base import LensScreen
+from energylens.tui.places import Attention
+from energylens.tui.widgets.heatmap import HeatCell, Heatmap
+from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.widgets.view_bar import ViewBar
+
+_LEAST = 0.005
+"""Attention below is written as a dot."""
+
+
+class AttentionScreen(LensScreen):
+    """A row for each token that looks, a column for each token looked at."""
+
+    HELP = """# Attention
+
+Each row is a token of the context and shares its attention among itself and the tokens before it,
+which are the columns: numbers are hundredths, a dot is less than half of one. The worker runs the
+context anew; **9** lists what it does, and **esc** goes back to the head. Of a mesa head the
+numbers are shares of absolute weights.
+"""
+
+    def __init__(self, place: Attention) -> None:
+        super().__init__()
+        self._place = place
+        self._found: AttentionResult | None = None
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar("routing")
+        with Vertical(id="attention"):
+            yield Heatmap(label_width=14, cell_width=6, id="attention-map")
+        yield StatusBar(id="status")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one(Heatmap).focus()
+        place = self._place
+        self.query_one(StatusBar).say("reading the context", self._title)
+        request = AttentionRequest(place.of.layer, place.of.head, context_id=place.context_id)
+        self.workspace.jobs.ask(
+            self, f"attention of {self._title}", "attention", place.of.run, request,
+            AttentionResult, self._show, self._failed,
+        )  # fmt: skip
+
+    @property
+    def _title(self) -> str:
+        place = self._place
+        return f"layer {place.of.layer} head {place.of.head} in context {place.context_id}"
+
+    def _failed(self, error: EnergyLensError) -> None:
+        self.query_one(StatusBar).say(str(error))
+
+    def _show(self, found: AttentionResult) -> None:
+        self._found = found
+        n = len(found.tokens)
+        cells = [
+            [_cell(row[s]) if s < len(row) else HeatCell("", None) for s in range(n)]
+            for row in found.pattern
+        ]
+        labels = [visible_token(token) for token in found.tokens]
+        heatmap = self.query_one(Heatmap)
+        heatmap.cursor = (self._place.destination, self._place.source)
+        heatmap.show(labels, labels, cells)
+        # it can scroll as far only once it has been laid out
+        self.call_after_refresh(heatmap.move_to, self._place.destination, self._place.source)
+
+    @on(Heatmap.Moved)
+    def _moved(self, event: Heatmap.Moved) -> None:
+        found = self._found
+        if found is None:
+            return
+        row, tokens = found.pattern[event.row], found.tokens
+        share = number(row[event.column]) if event.column < len(row) else "sees no later token"
+        self.query_one(StatusBar).say(
+            f"{visible_token(tokens[event.row])} at {event.row} to "
+            f"{visible_token(tokens[event.column])} at {event.column}: {share}",
+            self._title,
+            f"{found.kind} head" if found.kind != "attention" else "",
+        )
+
+
+def _cell(share: float) -> HeatCell:
+    return HeatCell("·" if share < _LEAST else f"{share * 100:.0f}", share)
