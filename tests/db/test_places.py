@@ -29,12 +29,18 @@ COUNTED = "SELECT count(*), sum(layer), sum(token_index), min(run_id) FROM energ
 COLUMNS = sorted({c.name for table in TABLES.values() for c in table.columns})
 
 
-@pytest.fixture
-def home(store_path: Path, tmp_path: Path) -> Path:
-    """A store of one's own, with its catalogue file."""
-    path = Path(shutil.copytree(store_path, tmp_path / "home.lens"))
+@pytest.fixture(scope="module")
+def catalogued(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its catalogue file; to be copied."""
+    path = Path(shutil.copytree(store_path, tmp_path_factory.mktemp("catalogued") / "home.lens"))
     write_catalog(path)
     return path
+
+
+@pytest.fixture
+def home(catalogued: Path, tmp_path: Path) -> Path:
+    """A store of one's own, with its catalogue file."""
+    return Path(shutil.copytree(catalogued, tmp_path / "home.lens"))
 
 
 def plain(file: Path | str, sql: str = COUNTED, before: str = "", **options: Any) -> Any:

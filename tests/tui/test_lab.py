@@ -12,7 +12,7 @@ from energylens.tui.screens.lab import LabScreen
 from energylens.tui.screens.prompt import PromptScreen
 from energylens.tui.screens.steering import SteeringScreen
 from energylens.tui.widgets.token_pairs import TokenPairs, signed
-from tests.tui.conftest import Driver, Open
+from tests.tui.conftest import SIZES, Driver, Open
 
 
 @pytest.fixture
@@ -37,18 +37,21 @@ async def open_feature(driver: Driver) -> None:
     assert isinstance(driver.app.screen, FeatureScreen)
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
-async def test_a_feature_is_ablated_added_kept_and_steered_by(
-    drive: Open, size: str, path: Path
-) -> None:
-    async with drive(size, path) as driver:
+EDITED = ("edited", "flipped", "noise", "like", "before", "after", "ablated")
+
+
+async def test_a_feature_is_ablated_added_kept_and_steered_by(drive: Open, path: Path) -> None:
+    async with drive("small", path) as driver:
         await open_feature(driver)
         await driver.press("a")
         assert isinstance(driver.app.screen, LabScreen)
         await worked(driver)
-        for word in ("edited", "flipped", "noise", "like", "before", "after", "ablated"):
-            assert word in driver.text, word
-        assert "first choice changed" in driver.text, "the model routes"
+        for size in ("large", "small"):
+            await driver.pilot.resize_terminal(*SIZES[size])
+            await driver.settle()
+            for word in EDITED:
+                assert word in driver.text, word
+            assert "first choice changed" in driver.text, "the model routes"
         assert driver.app.screen.query_one(TokenPairs)._tokens
         pairs = driver.app.screen.query_one(TokenPairs)
         pairs.show(["word"] * 200, [0.5] * 200)
@@ -71,6 +74,8 @@ async def test_a_feature_is_ablated_added_kept_and_steered_by(
         await driver.press("escape", "escape", "9")
         await driver.until("steer by feature")
         assert "done" in driver.text and "0 running" in driver.text
+        await driver.press("x")
+        await driver.until("no job runs under the cursor")
 
 
 async def test_a_text_is_typed_read_and_compared(drive: Open, path: Path) -> None:
@@ -88,10 +93,12 @@ async def test_a_text_is_typed_read_and_compared(drive: Open, path: Path) -> Non
         await worked(driver)
         await driver.press("enter", "enter")
         assert isinstance(driver.app.screen, FeatureScreen)
-
-
-async def test_a_stored_text_is_run_again(drive: Open, path: Path) -> None:
-    async with drive("small", path) as driver:
+        await driver.press("a")
+        await worked(driver)
+        await driver.press("s", "x")
+        await worked(driver)
+        states = [job.state for job in driver.app.workspace.jobs.listed]
+        assert states[-1] in ("cancelled", "done")  # a small model may have been faster
         await driver.press("7", "t", "p")
         assert isinstance(driver.app.screen, PromptScreen)
         await worked(driver)
@@ -114,19 +121,6 @@ async def test_what_is_missing_is_computed_and_taken_in(drive: Open, path: Path)
         await driver.until("shards were missing")
         state = driver.app.workspace.store.runs[0]
         assert state.info.additions == ["activations blocks.1.hook_mlp_out"]
-
-
-async def test_a_job_is_cancelled(drive: Open, path: Path) -> None:
-    async with drive("small", path) as driver:
-        await open_feature(driver)
-        await driver.press("a")
-        await worked(driver)
-        await driver.press("s", "x")
-        await worked(driver)
-        states = [job.state for job in driver.app.workspace.jobs.listed]
-        assert states[-1] in ("cancelled", "done")  # a small model may have been faster
-        await driver.press("9", "x")
-        await driver.until("no job runs under the cursor")
 
 
 def test_differences_carry_their_sign() -> None:

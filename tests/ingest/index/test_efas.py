@@ -313,7 +313,7 @@ def test_flips_confirm_the_default_and_the_familywise_p_is_larger(dense: Store) 
 def test_shards_and_batches_do_not_change_a_number(
     tmp_path: Path, dense: Store, dense_config: IngestConfig, small_shards: None
 ) -> None:
-    make_store(tmp_path / "s.lens", replace(dense_config, batch_tokens=16))
+    make_store(tmp_path / "s.lens", replace(dense_config, batch_tokens=48))
     with open_catalog(tmp_path / "s.lens") as other:
         assert other.runs[0].n_complete > 3
         for table in ("efas", "efas_categories"):

@@ -33,15 +33,15 @@ def test_ranges_chunks_and_blocks_do_not_change_a_number(
     tmp_path: Path, rich_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, small in (
-        ("energylens.ingest.index.efas._RANGE_CODES", 100),
-        ("energylens.ingest.index.statistics.RANGE_CODES", 100),
+        ("energylens.ingest.index.efas._RANGE_CODES", 1_500),
+        ("energylens.ingest.index.statistics.RANGE_CODES", 1_500),
         ("energylens.ingest.index.panel._ROWS", 7),
         ("energylens.ingest.index.panel._WINDOWS", 3),
         ("energylens.ingest.index.panel._BATCH_ROWS", 5),
-        ("energylens.ingest.index.on_disk._NUMBERS", 100),
+        ("energylens.ingest.index.on_disk._NUMBERS", 1_000),
         ("energylens.stats.two_way._ROWS", 4),
-        ("energylens.queries.matrices.CHUNK_CODES", 300),
-        ("energylens.queries.matrices.BLOCK_BYTES", 8_000),
+        ("energylens.queries.matrices.CHUNK_CODES", 2_000),
+        ("energylens.queries.matrices.BLOCK_BYTES", 16_000),
         ("energylens.queries.matrices.SLAB_ROWS", 3),
         ("energylens.queries.matrices._KEPT_CODES", 0),
         ("energylens.queries.matrices._DENSE_SHARE", 2.0),
