@@ -14,11 +14,18 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-# Every fault at every place of every long command, in turn, and twenty readers beside a writer; hours.
+# Half the HOURS for faults at every place of every long command, half for hostile bytes. The same
+# command again goes on where it stopped. atheris, which leads the bytes by the code they reach, is
+# for Linux only and no dependency.
+HOURS ?= 1
+SOAK := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m
+
 soak: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet "atheris>=3,<4"
 	mkdir -p runs-local/soak
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.readers runs-local/soak/readers
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m tests.faults.drive runs-local/soak all
+	$(SOAK) tests.faults.readers runs-local/soak/readers
+	$(SOAK) tests.faults.drive runs-local/soak/faults all --by-chance 100 --seconds $$(($(HOURS) * 1800))
+	$(SOAK) tests.hostile.fuzz runs-local/soak/fuzz --seconds $$(($(HOURS) * 1800))
 
 # Every p, q and interval over simulated runs without a signal and with one; half an hour, resumable.
 nulls: $(INSTALLED)

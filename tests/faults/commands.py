@@ -8,15 +8,24 @@ from typing import Any
 import torch
 
 import energylens.ingest.corpus
+import energylens.ingest.on_request.causality as causality
 import energylens.ingest.run
+from energylens.cli.train import lm
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.merge import merge_stores
 from energylens.db.notes import Note, write_note
+from energylens.db.store import Store
+from energylens.ingest.explanations import explain
 from energylens.ingest.index.build import build_indexes
-from energylens.ingest.on_request.additions import add_vectors
+from energylens.ingest.on_request.additions import add_sae, add_vectors
+from energylens.ingest.on_request.another_gradient import add_variant
+from energylens.ingest.on_request.prompt import prompt
+from energylens.ingest.on_request.reopen import reopen
 from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
 from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
+from energylens.protocol import PromptRequest
+from energylens.queries.catalog import open_catalog, write_catalog
 from tests.conftest import N_CTX, make_gpt2, make_sae, make_tokenizer
 
 HOOK = "blocks.1.hook_resid_post"
@@ -30,24 +39,49 @@ class Stage:
     loaded: Loaded
 
     @property
+    def disk(self) -> Path:
+        """Where a disk of a size of its own may be mounted."""
+        return self.folder / "disk"
+
+    @property
     def store(self) -> Path:
-        """The store that things happen to."""
-        return self.folder / "x.lens"
+        """The store, or the folder, that things happen to."""
+        return self.disk / "x.lens"
+
+    @property
+    def run(self) -> RunLayout:
+        return StoreLayout(self.store).run("r")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is broken."""
+
+    run: Callable[[Stage], Any]
+    begins_from: str | None = None
+    """The name of a store; None for none."""
+    is_store: bool = True
+    """What it makes is a store."""
 
 
 def build_stage(folder: Path, started: Callable[..., int], ended: Callable[[int], int]) -> Stage:
-    """A model, an SAE, texts, and whole stores to begin from; those are made in forks."""
+    """A model, SAEs, texts, and whole stores to begin from; those are made in forks."""
     torch.set_num_threads(1)
     energylens.ingest.corpus.SHARD_TOKENS = energylens.ingest.run.BLOCK_TOKENS = 12
+    causality.sample = _sampled
+    (folder / "disk").mkdir(parents=True, exist_ok=True)
     model = make_gpt2()
     model.save_pretrained(folder / "model")
     make_tokenizer().save_pretrained(folder / "model")
-    make_sae("standard", HOOK, d_sae=32).save_model(folder / "sae")
+    for name, d_sae in (("sae", 32), ("other", 40)):
+        make_sae("standard", HOOK, d_sae=d_sae).save_model(folder / name)
     (folder / "texts").mkdir(exist_ok=True)
     for number, text in enumerate(
         ("The cat sat on the mat.", "A dog barks back all night.", "1 + 1 = 2")
     ):
         (folder / "texts" / f"{number}.txt").write_text(text)
+    (folder / "long.txt").write_text("The cat sat on the mat. A dog barks all night long. " * 20)
+    (folder / "said.csv").write_text("feature_id,description\n1,animals\n2,numbers\n")
     loaded = load(
         IngestConfig(
             model=str(folder / "model"),
@@ -59,47 +93,103 @@ def build_stage(folder: Path, started: Callable[..., int], ended: Callable[[int]
         )
     )
     stage = Stage(folder, loaded)
-    for name, part in (("whole", Part()), ("odd", Part(0, 2)), ("even", Part(1, 2))):
+    for name, make in _WHOLE.items():
         store = folder / f"{name}.lens"
         if not store.exists():
-            assert ended(started(lambda s=store, p=part: _ingest(stage, s, p))) == 0
+            assert ended(started(lambda s=store, m=make: m(stage, s))) == 0, name
     return stage
+
+
+def _sampled(opened: Store, *_: object) -> list[causality.Sampled]:
+    """Two features that are active: so few tokens have none whose EFAS is significant."""
+    rows = opened.cursor().execute(
+        "SELECT feature_id FROM features WHERE n_active > 0 ORDER BY n_active DESC, feature_id"
+    )
+    (one,), (other,) = rows.fetchmany(2)
+    return [causality.Sampled(one, 0.1, None), causality.Sampled(other, 0.0, one)]
+
+
+def index_of(store: Path) -> None:
+    build_indexes(store, Progress(), n_flips=9)
 
 
 def _ingest(stage: Stage, store: Path, part: Part) -> None:
     ingest(prepare(store, stage.loaded), part, Progress())
 
 
-def _index(store: Path) -> None:
-    build_indexes(store, Progress(), n_flips=9)
+def _indexed(stage: Stage, store: Path) -> None:
+    _ingest(stage, store, Part())
+    index_of(store)
+    write_catalog(store)
+
+
+def _kept(stage: Stage, store: Path) -> None:
+    _ingest(stage, store, Part())
+    add_vectors(store, "r", "activations", HOOK, Progress())
+
+
+_WHOLE: dict[str, Callable[[Stage, Path], None]] = {
+    "whole": lambda stage, store: _ingest(stage, store, Part()),
+    "odd": lambda stage, store: _ingest(stage, store, Part(0, 2)),
+    "even": lambda stage, store: _ingest(stage, store, Part(1, 2)),
+    "indexed": _indexed,
+    "kept": _kept,
+}
+"""Stores to begin from, by name."""
 
 
 def _note(stage: Stage) -> None:
     for feature in range(3):
-        write_note(_run(stage), Note("r", "sae", feature, is_starred=True))
+        write_note(stage.run, Note("r", "sae", feature, is_starred=True))
 
 
-def _run(stage: Stage) -> RunLayout:
-    return StoreLayout(stage.store).run("r")
+def _explain(stage: Stage) -> None:
+    with open_catalog(stage.store) as opened:
+        info = opened.run("r").info
+    explain(stage.run, info, [stage.folder / "said.csv"], "sae", False)
+    write_catalog(stage.store)
 
 
-def _whole(stage: Stage) -> Path:
-    return stage.folder / "whole.lens"
+def _train(stage: Stage) -> None:
+    lm(
+        stage.store,
+        str(stage.folder / "long.txt"),
+        n_tokens=128,
+        vocab_size=300,
+        d_model=32,
+        n_layers=1,
+        n_ctx=8,
+    )
 
 
-COMMANDS: dict[str, tuple[Callable[[Stage], Path | None], Callable[[Stage], Any]]] = {
-    "ingest": (lambda stage: None, lambda stage: _ingest(stage, stage.store, Part())),
-    "index": (_whole, lambda stage: _index(stage.store)),
-    "recompute": (
-        _whole,
-        lambda stage: add_vectors(stage.store, "r", "activations", HOOK, Progress()),
+COMMANDS: dict[str, Command] = {
+    "ingest": Command(lambda stage: _ingest(stage, stage.store, Part())),
+    "index": Command(lambda stage: index_of(stage.store), "whole"),
+    "recompute": Command(
+        lambda stage: add_vectors(stage.store, "r", "activations", HOOK, Progress()), "whole"
     ),
-    "merge": (
-        lambda stage: None,
+    "recompute an SAE": Command(
+        lambda stage: add_sae(stage.store, "r", str(stage.folder / "other"), True, Progress()),
+        "kept",
+    ),
+    "merge": Command(
         lambda stage: merge_stores(
             stage.store, [stage.folder / "odd.lens", stage.folder / "even.lens"]
-        ),
+        )
     ),
-    "notes": (_whole, _note),
+    "efas": Command(
+        lambda stage: add_variant(stage.store, "r", "sae", "own", Progress()), "indexed"
+    ),
+    "causality": Command(
+        lambda stage: causality.measure_effects(stage.store, "r", "sae", 1, 1, 0, Progress()),
+        "indexed",
+    ),
+    "prompt": Command(
+        lambda stage: prompt(reopen(stage.store, "r"), PromptRequest("The cat sat.", keep=True)),
+        "whole",
+    ),
+    "explain": Command(_explain, "whole"),
+    "notes": Command(_note, "whole"),
+    "train": Command(_train, is_store=False),
 }
-"""By name: the store a command begins from, None for none, and what it does."""
+"""By name."""

@@ -1,230 +1,248 @@
 """Break one long command at one place after another, and see that the same command mends it.
 
-    python -m tests.faults.drive FOLDER COMMAND [--most N] [--seed S]
+    python -m tests.faults.drive FOLDER COMMAND [--most N] [--by-chance N] [--seconds S] [--seed S]
 
-A fault is a death without farewell, an interrupt or a full disk at one call that changes the disk,
-a limit on how large a file may grow, or a second process that does the same. After each the command
-runs once more, whole; then every table must be that of a store nothing happened to, `verify` must
-find nothing, and no file may be left over. Each try is a fork of a process that has loaded
-everything and started no thread.
+After each fault of `faults.py` the command runs once more, whole; then every table must be that of
+a store nothing happened to, `verify` must find nothing, and no file may be left over. Each try is a
+fork of a process that has loaded everything and started no thread. FOLDER keeps the counts: with
+--seconds, the same command goes on where the last one ran out of time.
 """
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from energylens.db.derived import INDEX_TABLES
-from energylens.db.schema import TABLES
-from energylens.db.verify import verify_store
-from energylens.errors import EnergyLensError, StoreBusyError
-from energylens.queries.catalog import open_catalog
-from tests.faults.commands import COMMANDS, Stage, build_stage
+from energylens.cli import _said, signals
+from energylens.errors import StoreBusyError
+from tests.faults.commands import COMMANDS, Command, Stage, build_stage
+from tests.faults.compare import check, contents, read_through
+from tests.faults.faults import (
+    BUSY,
+    ENDED,
+    REFUSED,
+    STOPPED,
+    WRONG,
+    Fault,
+    count_calls,
+    faults_of,
+)
 
-CALLS = ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
-LIMITS = (0, 1, 40, 300, 1_000, 3_000, 6_000, 10_000, 20_000, 60_000, 300_000)
-"""Bytes a file may grow to."""
-DEAD, REFUSED, BUSY, STOPPED, WRONG = 9, 10, 11, 12, 13
-CHANGES = {"runs": "created", "notes": "changed"}
-"""Columns that tell the time."""
-
-Fault = Callable[[], None]
-
-
-def on_call(place: int, happens: Callable[[], Any]) -> Fault:
-    """At a place, counted from 1: each call has one before it and one after it."""
-
-    def arm() -> None:
-        seen = -1
-
-        def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                nonlocal seen
-                seen += 2
-                if seen - 1 == place:
-                    happens()
-                result = real(*arguments, **options)
-                if seen == place:
-                    happens()
-                return result
-
-            return call
-
-        for name in CALLS:
-            setattr(os, name, wrapped(getattr(os, name)))
-
-    return arm
+_PAGE = 4096
+_ALL = 1 << 30
+"""Bytes of a disk on which there is room."""
 
 
-def count_calls(report: Path) -> Fault:
-    """No fault: write down how many places there are."""
-
-    def arm() -> None:
-        places = 0
-
-        def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                nonlocal places
-                places += 2
-                report.write_text(str(places))
-                return real(*arguments, **options)
-
-            return call
-
-        for name in CALLS:
-            setattr(os, name, wrapped(getattr(os, name)))
-
-    return arm
-
-
-def die() -> None:
-    os._exit(DEAD)
-
-
-def stop() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def fill() -> None:
-    raise OSError(28, "No space left on device")
-
-
-def limited(n_bytes: int) -> Fault:
-    """The kernel refuses to let any file grow beyond this."""
-
-    def arm() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
-
-    return arm
-
-
-def started(work: Callable[[], Any], fault: Fault | None = None) -> int:
+def started(work: Callable[[], Any], arm: Callable[[], None] = lambda: None) -> int:
     """Run in a fork; its process id."""
     child = os.fork()
     if child:
         return child
-    faulthandler.dump_traceback_later(60, exit=True)
+    faulthandler.dump_traceback_later(300, exit=True)
     code = WRONG
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if fault is not None:
-            fault()
+        signals.listen()
+        arm()
         work()
         code = 0
     except StoreBusyError:
         code = BUSY
-    except EnergyLensError:
-        code = REFUSED
-    except KeyboardInterrupt:
-        code = STOPPED
     except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
+        code = _code_of(error)
     finally:
         os._exit(code)
+
+
+def _code_of(error: BaseException) -> int:
+    """As the command judges it: told to stop, an error with a sentence, or a defect."""
+    if signals.exit_code() is not None or isinstance(error, KeyboardInterrupt):
+        return STOPPED
+    _, said = _said(error)
+    if not said.startswith("unexpected"):
+        sys.stderr.write(f"{said}\n")
+        return REFUSED
+    sys.excepthook(type(error), error, error.__traceback__)
+    return WRONG
 
 
 def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def contents(store: Path) -> dict[str, list[Any]]:
-    """Every row of every table in the order of its key, and the name of every file."""
-    rows: dict[str, list[Any]] = {}
-    with open_catalog(store) as opened:
-        for name, table in TABLES.items():
-            left_out = f" EXCLUDE ({CHANGES[name]})" if name in CHANGES else ""
-            order = ", ".join(table.key)
-            found = opened.cursor().execute(f"SELECT * {left_out} FROM {name} ORDER BY {order}")
-            rows[name] = json.loads(json.dumps(found.fetchall(), default=repr))
-    rows["files"] = sorted(str(path.relative_to(store)) for path in store.rglob("*"))
-    return rows
+class Drive:
+    """One command and its faults."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.stage, self.name = stage, name
+        self.command: Command = COMMANDS[name]
+        self.expected = stage.folder / f"{name}.expected.json"
+        self.can_mount = os.geteuid() == 0 and _can_mount(stage.disk)
+        self.seconds = 0.0
+        self.n_places = self.n_pages = 0
+        self._measure()
+
+    def _measure(self) -> None:
+        """How long it takes, at how many places it can be broken, and what it leaves."""
+        places = self.stage.folder / "places"
+        with self._fresh():
+            room = _used(self.stage.disk)
+            began = time.monotonic()
+            child = started(self._run, count_calls(places))
+            assert ended(child) == 0, f"{self.name} does not even run"
+            self.seconds = time.monotonic() - began
+            self.n_places = int(places.read_text())
+            if self.can_mount:
+                self.n_pages = max(0, _used(self.stage.disk) - room) // _PAGE + 1
+            whole = started(lambda: self.expected.write_text(json.dumps(self._contents())))
+            assert ended(whole) == 0
+
+    def faults(self, by_chance: int, seed: int) -> list[Fault]:
+        """All there are, in an order that is always the same."""
+        by = random.Random(f"{seed} {self.name}")
+        found = list(faults_of(self.n_places, self.n_pages, by_chance, by))
+        by.shuffle(found)
+        return found
+
+    def try_one(self, fault: Fault) -> None:
+        """Raises AssertionError where it was not mended."""
+        done = self.stage.folder / "done"
+        done.unlink(missing_ok=True)
+        with self._fresh():
+            if fault.pages is not None:
+                left = _used(self.stage.disk) + fault.pages * _PAGE
+                _remount(self.stage.disk, f"size={left}")
+            if fault.is_read_only:
+                _remount(self.stage.disk, "ro")
+            writers = [started(self._run, fault.arm) for _ in range(fault.writers)]
+            readers = [started(lambda: self._read(done)) for _ in range(fault.readers)]
+            if fault.number:
+                time.sleep(fault.moment * self.seconds)
+                os.kill(writers[0], fault.number)
+            found = {ended(child) for child in writers}
+            done.touch()
+            read = {ended(child) for child in readers}
+            assert found <= fault.allowed, f"{self.name}, {fault}: ended with {found}"
+            assert read <= ENDED, f"{self.name}, {fault}: a reader ended with {read}"
+            if self.can_mount:
+                _remount(self.stage.disk, f"rw,size={_ALL}")
+            again = ended(started(self._again))
+            assert again == 0, f"{self.name}, {fault}: not mended ({again})"
+
+    def _run(self) -> None:
+        self.command.run(self.stage)
+
+    def _again(self) -> None:
+        self._run()
+        check(self.stage.store, self._contents(), json.loads(self.expected.read_text()))
+
+    def _contents(self) -> dict[str, Any]:
+        return contents(self.stage.store, self.command.is_store)
+
+    def _read(self, done: Path) -> None:
+        if self.command.is_store:
+            read_through(self.stage.store, done, self.command.begins_from is None)
+
+    @contextlib.contextmanager
+    def _fresh(self) -> Iterator[None]:
+        """What the command begins from, on a disk of its own where one can be had."""
+        disk = self.stage.disk
+        if self.can_mount:
+            _mount(disk)
+        try:
+            shutil.rmtree(self.stage.store, ignore_errors=True)
+            if self.command.begins_from:
+                shutil.copytree(
+                    self.stage.folder / f"{self.command.begins_from}.lens", self.stage.store
+                )
+            yield
+        finally:
+            if self.can_mount:
+                subprocess.run(["umount", str(disk)], check=True)
 
 
-def check(store: Path, expected: Path) -> None:
-    problems = verify_store(store)
-    assert not problems, problems
-    wanted, found = json.loads(expected.read_text()), contents(store)
-    derived = {table.name for table in INDEX_TABLES}
-    for name, rows in wanted.items():
-        assert len(rows) == len(found[name]), (
-            f"{name}: {set(map(str, found[name])) ^ set(map(str, rows))}"
-        )
-        for one, two in zip(rows, found[name], strict=True):
-            assert alike(one, two, exactly=name not in derived), f"{name}: {one} was {two}"
+def _mount(disk: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ALL}", "none", str(disk)], check=True)
 
 
-def alike(one: Any, two: Any, exactly: bool) -> bool:
-    """DuckDB's threads add up the numbers of the index in any order."""
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        return all(alike(x, y, exactly) for x, y in zip(one, two, strict=True))
-    if isinstance(one, float) and isinstance(two, float) and not exactly:
-        return math.isclose(one, two, rel_tol=1e-6, abs_tol=1e-9) or repr(one) == repr(two)
-    return repr(one) == repr(two)
+def _can_mount(disk: Path) -> bool:
+    try:
+        _mount(disk)
+        subprocess.run(["umount", str(disk)], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
-def drive(stage: Stage, command: str, most: int | None, seed: int) -> Counter[str]:
-    """Try `most` faults of each kind, or all; how many of each kind there were.
+def _remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+
+def _used(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def drive(
+    stage: Stage,
+    names: list[str],
+    most: int | None = None,
+    by_chance: int = 8,
+    seed: int = 0,
+    until: float = math.inf,
+) -> dict[str, Counter[str]]:
+    """Try `most` faults of each kind of each command, or all, the commands by turns.
 
     Raises:
         AssertionError: one was not mended.
     """
-    before, run = COMMANDS[command]
-    expected, places = stage.folder / "expected.json", stage.folder / "places"
-
-    def fresh() -> Stage:
-        shutil.rmtree(stage.store, ignore_errors=True)
-        if begins_from := before(stage):
-            shutil.copytree(begins_from, stage.store)
-        return stage
-
-    fresh()
-    assert ended(started(lambda: run(stage), count_calls(places))) == 0
-    whole = started(lambda: expected.write_text(json.dumps(contents(stage.store))))
-    assert ended(whole) == 0
-    faults: list[tuple[str, Fault | None, set[int]]] = [
-        (name, on_call(place, happens), codes)
-        for place in range(1, int(places.read_text()) + 1)
-        for name, happens, codes in (
-            ("killed", die, {0, DEAD}),
-            ("stopped", stop, {0, STOPPED}),
-            ("disk full", fill, {0, REFUSED}),
-        )
-    ]
-    faults += [("file limit", limited(n), {0, REFUSED}) for n in LIMITS]
-    faults += [("two writers", None, {0, BUSY, REFUSED})] * 8
-    chosen = faults if most is None else some_of_each(faults, most, random.Random(seed))
-    counts: Counter[str] = Counter()
-    for name, fault, codes in chosen:
-        fresh()
-        first = started(lambda: run(stage), fault)
-        second = started(lambda: run(stage)) if fault is None else None
-        found = {ended(child) for child in (first, second) if child is not None}
-        assert found <= codes, f"{name} {faults.index((name, fault, codes))}: ended with {found}"
-        again = ended(started(lambda: (run(stage), check(stage.store, expected))))
-        assert again == 0, f"{name} {faults.index((name, fault, codes))}: not mended ({again})"
-        counts[name] += 1
+    kept = stage.folder / "counts.json"
+    before = json.loads(kept.read_text()) if kept.exists() else {}
+    counts = {name: Counter(before.get(name, {})) for name in names}
+    drives = {name: Drive(stage, name) for name in names}
+    waiting = {name: drives[name].faults(by_chance, seed) for name in names}
+    if most is not None:
+        waiting = {name: some_of_each(faults, most) for name, faults in waiting.items()}
+    waiting = {name: faults[counts[name].total() :] for name, faults in waiting.items()}
+    while any(waiting.values()) and time.monotonic() < until:
+        for name in names:
+            if waiting[name] and time.monotonic() < until:
+                fault = waiting[name].pop(0)
+                drives[name].try_one(fault)
+                counts[name][fault.kind] += 1
+                kept.write_text(json.dumps(counts, indent=1))
     return counts
 
 
-def some_of_each(
-    faults: list[tuple[str, Fault | None, set[int]]], most: int, by: random.Random
-) -> list[tuple[str, Fault | None, set[int]]]:
-    """So many faults of every kind, taken by chance."""
-    kinds: dict[str, list[tuple[str, Fault | None, set[int]]]] = {}
+def some_of_each(faults: list[Fault], most: int) -> list[Fault]:
+    """So many faults of every kind."""
+    seen: Counter[str] = Counter()
+    chosen = []
     for fault in faults:
-        kinds.setdefault(fault[0], []).append(fault)
-    return [fault for kind in kinds.values() for fault in by.sample(kind, min(most, len(kind)))]
+        seen[fault.kind] += 1
+        if seen[fault.kind] <= most:
+            chosen.append(fault)
+    return chosen
+
+
+def table(counts: dict[str, Counter[str]]) -> str:
+    """The counts for docs/reliability.md."""
+    kinds = sorted({kind for counter in counts.values() for kind in counter})
+    lines = [f"| | {' | '.join(counts)} |", f"|---|{'---|' * len(counts)}"]
+    lines += [f"| {k} | {' | '.join(str(c[k]) for c in counts.values())} |" for k in kinds]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -232,13 +250,15 @@ def main() -> None:
     asked.add_argument("folder", type=Path)
     asked.add_argument("command", choices=[*COMMANDS, "all"])
     asked.add_argument("--most", type=int, help="faults of each kind; all if left out")
+    asked.add_argument("--by-chance", type=int, default=8, help="of each kind without places")
+    asked.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
     asked.add_argument("--seed", type=int, default=0)
     given = asked.parse_args()
+    until = time.monotonic() + given.seconds
     stage = build_stage(given.folder, started, ended)
-    for command in COMMANDS if given.command == "all" else (given.command,):
-        counts = drive(stage, command, given.most, given.seed)
-        sys.stdout.write(json.dumps({"command": command, **counts}) + "\n")
-        sys.stdout.flush()
+    names = list(COMMANDS) if given.command == "all" else [given.command]
+    counts = drive(stage, names, given.most, given.by_chance, given.seed, until)
+    sys.stdout.write(f"{json.dumps(counts)}\n{table(counts)}")
 
 
 if __name__ == "__main__":
