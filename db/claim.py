@@ -41,13 +41,14 @@ class Holder:
 def claim(path: Path, what: str, advice: str, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; its directory is made where it is missing.
 
-    `patience` is how many seconds to wait for a holder that is about to finish.
+    `patience` is how many seconds to wait for a holder that is about to finish; of several who
+    come one after another, for each.
 
     Raises:
         StoreBusyError: another process holds it; the message names `what` and ends in `advice`.
         StoreError: the lock file cannot be written.
     """
-    descriptor = _hold(path, what, advice, time.monotonic() + patience)
+    descriptor = _hold(path, what, advice, patience)
     try:
         yield
     finally:
@@ -68,7 +69,7 @@ def claim_run(run: RunLayout) -> AbstractContextManager[None]:
     return claim(run.lock, f"what is known of the run '{run.root.name}'", "try again", PATIENCE)
 
 
-def _hold(path: Path, what: str, advice: str, until: float) -> int:
+def _hold(path: Path, what: str, advice: str, patience: float) -> int:
     """A descriptor of the file that lies at `path`, locked.
 
     The holder removes the file before it lets go. Who opened it before that locks a file that is
@@ -78,6 +79,7 @@ def _hold(path: Path, what: str, advice: str, until: float) -> int:
         refuse_links(path)
     except RecordError as error:
         raise StoreDamagedError(f"nothing is written to '{path.parent}': {error}") from error
+    in_the_way, until = None, 0.0
     while True:
         with writing(f"to '{path.parent}'"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +98,8 @@ def _hold(path: Path, what: str, advice: str, until: float) -> int:
                     os.pwrite(descriptor, me.encode(), 0)
                     held, descriptor = descriptor, -1
                     return held
+            if not is_locked and in_the_way != (now := _which(descriptor)):
+                in_the_way, until = now, time.monotonic() + patience
             if not is_locked and time.monotonic() >= until:
                 holder = os.pread(descriptor, _MOST_BYTES, 0).decode(errors="replace")
                 raise StoreBusyError(
@@ -114,6 +118,12 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _which(descriptor: int) -> tuple[int, int]:
+    """What tells the lock file of one holder from that of the next: each has its own."""
+    found = os.fstat(descriptor)
+    return found.st_ino, found.st_ctime_ns
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -1,13 +1,18 @@
 """The directories of tables made after the ingest: each is replaced as a whole.
 
+The name of a file holds the beginning of its checksum, so that who has opened one index never reads
+half of the next: a file that is replaced is not there any more under its old name.
+
 The index is derived, may be deleted at any time, and is told stale from fresh. What was measured on
 request cost passes of the model, so it lies apart, where no rebuild and no deletion reaches it.
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -21,6 +26,7 @@ from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import (
     FileEntry,
     Manifest,
+    copy_file,
     entry_of,
     read_manifest,
     write_manifest,
@@ -37,6 +43,8 @@ MEASURED = (
 )
 """The tables that are measured on request."""
 _VECTORS = {"activations", "energy_gradients"}
+_SUM = re.compile(r"@[0-9a-f]{12}(?=\.parquet$)")
+"""Never part of an SAE's name: `file_name` writes @ otherwise."""
 
 IndexState = Literal["fresh", "stale", "missing"]
 """fresh: computed from exactly the shards that are there now, with the columns there are now."""
@@ -60,15 +68,23 @@ class IndexWriter:
 
     def keep(self, old: Path, entry: FileEntry) -> None:
         """Take over a file of a directory that is being replaced, as it is."""
-        path = self.place(entry)
+        path = self._place(entry)
         try:
             path.hardlink_to(old / entry.path)
         except OSError:  # a file system without links
             shutil.copy2(old / entry.path, path)
 
-    def place(self, entry: FileEntry) -> Path:
-        """Where the copy of another directory's file is to be put before the block ends."""
-        path = self.directory / entry.path
+    def copy(self, directory: Path, entry: FileEntry) -> None:
+        """Take in a file of another store.
+
+        Raises:
+            StoreDamagedError: it is not what its manifest says.
+        """
+        copy_file(directory, entry, self._place(entry))
+
+    def _place(self, entry: FileEntry) -> Path:
+        """Where the copy of another directory's file is to be put."""
+        path = self.directory / place_of(entry.path)
         path.parent.mkdir(exist_ok=True)
         self._files.append((path, entry.table, entry.rows))
         return path
@@ -80,12 +96,35 @@ class IndexWriter:
         return path
 
     def manifest(self, made_from: tuple[str, ...]) -> Manifest:
-        """Flush and measure every file."""
+        """Flush and measure every file, and name it for what it holds."""
         entries = []
         for path, name, rows in self._files:
             sync(path)
-            entries.append(entry_of(self.directory, path, name, rows))
+            entry = entry_of(self.directory, path, name, rows)
+            named = path.with_name(f"{path.stem}@{entry.sha256[:12]}.parquet")
+            path.rename(named)
+            relative = named.relative_to(self.directory).as_posix()
+            entries.append(replace(entry, path=relative))
+        for folder in {path.parent for path, _, _ in self._files}:
+            sync(folder)
         return Manifest(tuple(entries), made_from)
+
+
+def place_of(path: str) -> str:
+    """The path of a file without its checksum: the same for a table of an SAE in every index."""
+    return _SUM.sub("", path)
+
+
+def entries_of(directory: Path) -> dict[str, FileEntry]:
+    """The files of an index by their places, such as `features/NAME.parquet`; none where there is
+    none."""
+    return {place_of(entry.path): entry for entry in _entries(directory)}
+
+
+def index_file(run: RunLayout, table: str, sae_id: str) -> Path | None:
+    """The file of the index with one table of one SAE; None where there is none."""
+    entry = entries_of(run.index).get(f"{table}/{_file(sae_id)}")
+    return None if entry is None else run.index / entry.path
 
 
 def _file(sae_id: str | None) -> str:
@@ -186,18 +225,20 @@ def add_measured(
 def set_apart(run: RunLayout) -> None:
     """Move what was measured on request out of the index, where stores made before version 0.2
     have it. Until the index is replaced it lies in both; readers take it from its new place."""
-    if any(directory == run.index for directory, _ in measured_files(run)):
+    if any(directory == run.index for directory, _ in measured_files(run).values()):
         with _measured(run) as writer:
-            for directory, entry in measured_files(run):
+            for directory, entry in measured_files(run).values():
                 writer.keep(directory, entry)
 
 
-def measured_files(run: RunLayout) -> list[tuple[Path, FileEntry]]:
-    """Everything that was measured on request, with the directory it lies in."""
-    new = _entries(run.measured)
-    there = {entry.path for entry in new}
-    old = [e for e in _entries(run.index) if e.table in MEASURED and e.path not in there]
-    return [(run.measured, entry) for entry in new] + [(run.index, entry) for entry in old]
+def measured_files(run: RunLayout) -> dict[str, tuple[Path, FileEntry]]:
+    """Everything that was measured on request, by its place, with the directory it lies in."""
+    return {
+        place: (directory, entry)
+        for directory in (run.index, run.measured)
+        for place, entry in entries_of(directory).items()
+        if entry.table in MEASURED
+    }
 
 
 def check_measurable(run: RunLayout) -> None:
@@ -282,7 +323,7 @@ def _keep_others(
     changed = {f"{table}/{_file(sae_id)}" for table in tables}
     apart = () if directory.name == "measured" else MEASURED
     for entry in _entries(directory):
-        if entry.path not in changed and entry.table not in apart:
+        if place_of(entry.path) not in changed and entry.table not in apart:
             writer.keep(directory, entry)
 
 

@@ -1,12 +1,17 @@
 """What a finished directory of Parquet files holds: rows, sizes and checksums."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from energylens.db.records import RecordError, inside, read_record, refuse_link, sealed
 from energylens.db.whole import open_plain, write_whole
 from energylens.errors import StoreDamagedError
+
+_PIECE = 1 << 20
+"""Bytes copied at once."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,40 @@ def check_file(directory: Path, entry: FileEntry) -> None:
         raise damaged(path, error.strerror or str(error)) from error
     if found != entry:
         raise damaged(path, "it is not what its manifest says")
+
+
+def copy_file(directory: Path, entry: FileEntry, copy: Path) -> None:
+    """Copy a file and make sure that what was read is what its manifest says.
+
+    Raises:
+        StoreDamagedError: it is not, or cannot be read.
+        OSError: the copy cannot be written.
+    """
+    path, digest = directory / entry.path, hashlib.sha256()
+    with _opened(path) as source, copy.open("xb") as target:
+        while piece := _read(source, path):
+            digest.update(piece)
+            target.write(piece)
+        target.flush()
+        os.fsync(target.fileno())
+    if digest.hexdigest() != entry.sha256:
+        raise damaged(path, "it is not what its manifest says")
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open_plain(path)
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
+
+
+def _read(source: BinaryIO, path: Path) -> bytes:
+    """The next piece; a source that cannot be read is not taken for a target that cannot be
+    written."""
+    try:
+        return source.read(_PIECE)
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
 
 
 def damaged(path: Path, what: str) -> StoreDamagedError:

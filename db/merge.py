@@ -1,28 +1,23 @@
 """Bring the shards of several stores together into one."""
 
-import hashlib
-import os
 import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
 
 from energylens.db.change import change_run, create_run
 from energylens.db.explanations import merge_explanations
-from energylens.db.index_files import add_measured, measured_files
-from energylens.db.layout import RunLayout, StoreLayout
+from energylens.db.index_files import add_measured, has_columns, measured_files
+from energylens.db.layout import RunLayout, StoreLayout, file_name
 from energylens.db.leftovers import clean_store
-from energylens.db.manifest import damaged, read_manifest
+from energylens.db.manifest import FileEntry, check_file, copy_file, damaged, read_manifest
 from energylens.db.notes import merge_notes
 from energylens.db.provenance import RunInfo, SaeInfo, read_run
-from energylens.db.same import first_difference
+from energylens.db.same import Difference, difference_in, first_difference
+from energylens.db.schema import TABLES
 from energylens.db.shards import new_shard
 from energylens.db.version import check_format, create_store
-from energylens.db.whole import open_plain, sync
+from energylens.db.whole import sync
 from energylens.errors import StoreError
-
-_PIECE = 1 << 20
-"""Bytes copied at once."""
 
 
 def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
@@ -65,15 +60,57 @@ class _Merge:
                 f"'{self.source.root}' and '{self.target.root}' are different runs under one name; "
                 "ingest one of them again with --run-id"
             )
+        measured = self._measured(theirs)
         ours = change_run(self.target, lambda run: self._with_additions(run, theirs))
         n = 0
         for shard in self.source.complete_shards():
             number = _renumbered(int(shard.name), theirs, ours)
             n += number is not None and self._copy(shard, number)
-        self._take_measured()
+        if measured:
+            with add_measured(self.target, ()) as writer:
+                for directory, entry in measured:
+                    writer.copy(directory, entry)
         merge_notes(self.source, self.target)
         merge_explanations(self.source, self.target)
         return n
+
+    def _measured(self, theirs: RunInfo) -> list[tuple[Path, FileEntry]]:
+        """What was measured on the source's run and not on the target's.
+
+        Raises:
+            StoreError: the two hold different results of one measurement.
+        """
+        ours, found = measured_files(self.target), []
+        known = {file_name(sae.sae_id) for sae in theirs.saes} | {"run"}
+        for place, (directory, entry) in measured_files(self.source).items():
+            path = directory / entry.path
+            check_file(directory, entry)
+            if PurePosixPath(place).stem not in known:
+                raise damaged(path, "it is of no SAE of its run")
+            if place not in ours:
+                found.append((directory, entry))
+            elif apart := self._difference(path, entry, *ours[place]):
+                own = ours[place][0]
+                raise StoreError(
+                    f"what was measured differs between '{directory}' and '{own}': {apart.table}, "
+                    f"row {apart.row}: {apart.column} is {apart.first} in the first and "
+                    f"{apart.second} in the second; delete the folder that is not wanted and "
+                    "merge again"
+                )
+        return found
+
+    def _difference(
+        self, path: Path, entry: FileEntry, directory: Path, own: FileEntry
+    ) -> Difference | None:
+        """Where two results of one measurement differ; those of an older version, with other
+        columns, are shown nowhere and contradict nothing."""
+        table, there = TABLES[entry.table], directory / own.path
+        if own.sha256 == entry.sha256:
+            return None
+        check_file(directory, own)
+        if not has_columns(path, table) or not has_columns(there, table):
+            return None
+        return difference_in(table, path, there)
 
     def _with_additions(self, run: RunInfo, theirs: RunInfo) -> RunInfo:
         """The record with the SAEs and additions of the other one behind its own."""
@@ -89,15 +126,6 @@ class _Merge:
         additions = dict.fromkeys([*run.additions, *theirs.additions])
         return replace(run, saes=list(known.values()), additions=list(additions))
 
-    def _take_measured(self) -> None:
-        """Copy what was measured on request where the target has nothing of it."""
-        there = {entry.path for _, entry in measured_files(self.target)}
-        new = [(d, entry) for d, entry in measured_files(self.source) if entry.path not in there]
-        if new:
-            with add_measured(self.target, ()) as writer:
-                for directory, entry in new:
-                    _copy_file(directory / entry.path, entry.sha256, writer.place(entry))
-
     def _copy(self, shard: Path, number: int) -> bool:
         """Copy a shard, or make sure that the target has the same; whether it was copied."""
         final = self.target.shard(number)
@@ -111,40 +139,11 @@ class _Merge:
             return False
         with new_shard(self.target, number) as partial:
             for entry in read_manifest(shard).files:
-                _copy_file(shard / entry.path, entry.sha256, partial / entry.path)
+                copy_file(shard, entry, partial / entry.path)
             shutil.copyfile(shard / "manifest.json", partial / "manifest.json")
             sync(partial / "manifest.json")
             sync(partial)
         return True
-
-
-def _copy_file(path: Path, sha256: str, to: Path) -> None:
-    """Copy a file and make sure that what was read is what its manifest says."""
-    digest = hashlib.sha256()
-    with _opened(path) as source, to.open("xb") as copy:
-        while piece := _read(source, path):
-            digest.update(piece)
-            copy.write(piece)
-        copy.flush()
-        os.fsync(copy.fileno())
-    if digest.hexdigest() != sha256:
-        raise damaged(path, "it is not what its manifest says")
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return open_plain(path)
-    except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from error
-
-
-def _read(source: BinaryIO, path: Path) -> bytes:
-    """The next piece; a source that cannot be read is not taken for a target that cannot be
-    written."""
-    try:
-        return source.read(_PIECE)
-    except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from error
 
 
 def _identity(run: RunInfo) -> tuple[object, ...]:

@@ -65,6 +65,16 @@ def first_difference(first: Path, second: Path) -> Difference | None:
     return None
 
 
+def difference_in(table: Table, first: Path, second: Path) -> Difference | None:
+    """The first row in which two files of a table differ by more than the rounding of two kinds of
+    machine.
+
+    Raises:
+        StoreDamagedError: one of them cannot be read.
+    """
+    return _in_table(table, (first, second), NEAR)
+
+
 def _files(manifest: Manifest) -> dict[str, str]:
     return {entry.table: entry.path for entry in manifest.files}
 

@@ -8,11 +8,11 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 import duckdb
@@ -28,12 +28,16 @@ from energylens.db.template import install
 from energylens.db.version import check_format, raise_format
 from energylens.db.views import fill_views, schema_statements
 from energylens.db.whole import fresh_partial, sync, writing
-from energylens.errors import StoreDamagedError, StoreError
+from energylens.errors import EnergyLensError, StoreDamagedError, StoreError
 
 _PATIENCE = 30.0
 """Seconds to wait for another process that writes the catalogue, which takes one or two."""
 _CLOSING = 10.0
 """Seconds that closing waits for queries to notice."""
+_TRIES = 5
+"""An index may be replaced once more while the store is read anew."""
+
+Found = TypeVar("Found")
 
 
 class Cursors(Protocol):
@@ -50,6 +54,10 @@ class Reader(Cursors, Protocol):
     @property
     def infos(self) -> list[RunInfo]:
         """The runs that names are looked up in."""
+        ...
+
+    def refresh(self) -> None:
+        """Take in what has become complete."""
         ...
 
 
@@ -79,6 +87,7 @@ class Store:
         self._con = con
         self._cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
         self._lock = threading.Lock()
+        self._filling = threading.Lock()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor of one's own; each thread needs one, and interrupts its own only.
@@ -114,10 +123,15 @@ class Store:
         raise StoreError(f"'{self.path}' has no run '{run_id}'; its runs: {known}")
 
     def refresh(self) -> None:
-        """Take in what has become complete since the store was opened; cursors go on."""
-        listed = [(run, read_run(run.run_json)) for run in self.layout.runs()]
-        fill_views(self.cursor(), listed)
-        self.runs[:] = [_state(run, info) for run, info in listed]
+        """Take in what has become complete since the store was opened; cursors go on.
+
+        Raises:
+            StoreDamagedError: a record cannot be read, or a file that one lists is not there.
+        """
+        with self._filling:
+            listed = [(run, read_run(run.run_json)) for run in self.layout.runs()]
+            fill_views(self.cursor(), listed)
+            self.runs[:] = [_state(run, info) for run, info in listed]
 
     def close(self) -> None:
         """Interrupt what still runs, and close the catalogue and all its cursors.
@@ -174,6 +188,10 @@ class Session:
             self._cursors.append(cursor)
             return cursor
 
+    def refresh(self) -> None:
+        """As the store's."""
+        self._store.refresh()
+
     def interrupt(self) -> None:
         """Stop what runs, and whatever would still begin."""
         with self._lock:
@@ -218,6 +236,25 @@ def open_store(path: Path, limits: Limits | None = None, macros: Sequence[str] =
         con.close()
         raise
     return Store(path, con, states, limits)
+
+
+def reread(reader: Reader, read: Callable[[], Found]) -> Found:
+    """What `read` finds. Where it fails because a file has gone, an index was replaced since the
+    store was opened: then the store is read anew, and `read` is called again.
+
+    Raises:
+        StoreDamagedError: a file is not there that should be.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except (duckdb.IOException, EnergyLensError) as error:
+            if not isinstance(error, duckdb.IOException) and not isinstance(
+                error.__cause__, duckdb.IOException
+            ):
+                raise
+            reader.refresh()
+    return read()
 
 
 def confine(store: Store) -> None:

@@ -53,7 +53,7 @@ def wrong_with(path: Path) -> str | None:
     Raises:
         StoreDamagedError: the list is damaged.
     """
-    what = None
+    what = seen = None
     for _ in range(_TRIES):
         found = _digest(path) if _is_plain(path) else None
         sums = _read(path.parent)
@@ -69,6 +69,9 @@ def wrong_with(path: Path) -> str | None:
             what = f"{NAME} beside it does not list it"
         else:
             what = "its checksum is not the one it was written with: it was changed or damaged"
+        if seen == (found, listed):
+            break  # nobody was between the file and its list
+        seen = found, listed
     return what
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
-from energylens.db.index_files import has_columns, has_old_columns
+from energylens.db.index_files import has_columns, has_old_columns, place_of
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, Manifest, read_manifest
 from energylens.db.notes import NOTES
@@ -20,6 +20,7 @@ from energylens.db.sources import Source, in_place, quote
 from energylens.db.table import Table
 from energylens.errors import StoreDamagedError
 
+_TRIES = 5
 STORED = "stored"
 """The schema of what reads the files; the documented tables are views over it."""
 
@@ -43,13 +44,28 @@ def fill_views(
     runs: Iterable[tuple[RunLayout, RunInfo]],
     source: Source = in_place,
 ) -> None:
-    """Point the tables of the schema to the files that are complete."""
+    """Point the tables of the schema to the files that are complete.
+
+    Raises:
+        StoreDamagedError: a record cannot be read, or a file that one lists is not there.
+    """
     listed = list(runs)
+    for _ in range(_TRIES - 1):
+        try:
+            return _fill(con, listed, source)
+        except duckdb.IOException:  # an index was replaced since its files were listed
+            continue
+    return _fill(con, listed, source)
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection, listed: list[tuple[RunLayout, RunInfo]], source: Source
+) -> None:
     fill_tables(con, [info for _, info in listed], STORED)
+    parts = _index_files(listed)  # first: shards are only added, so that an index has no more rows
     files = _shard_files([layout for layout, _ in listed])
     for table in SHARD_TABLES:
         _replace(con, table, _select(table, files[table.name], source))
-    parts = _index_files(listed)
     for table in LATER_TABLES:
         _replace(con, table, _select_index(table, parts[table.name], source))
     for table, places in (
@@ -117,7 +133,7 @@ def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_Index
                 continue
             is_old = has_old_columns(read_manifest(directory).made_from)
             for entry, path in _listed(directory, files):
-                if entry.path in apart:
+                if place_of(entry.path) in apart:
                     continue  # on its way out of the index
                 if is_old and not has_columns(path, TABLES[entry.table]):
                     continue  # its state is stale, and a rebuild brings the rows back
@@ -126,13 +142,13 @@ def _index_files(runs: list[tuple[RunLayout, RunInfo]]) -> dict[str, list[_Index
                     constants["sae_id"] = _sae_of(path, names)
                 files[entry.table].append(_IndexFile(path, constants))
                 if directory == layout.measured:
-                    apart.add(entry.path)
+                    apart.add(place_of(entry.path))
     return files
 
 
 def _sae_of(path: Path, names: dict[str, str]) -> str:
     """The SAE that a file of the index is named for."""
-    name = path.name.removesuffix(".parquet")
+    name = place_of(path.name).removesuffix(".parquet")
     if name not in names:
         raise StoreDamagedError(
             f"'{path}' is of no SAE of its run; delete '{path.parents[1]}' and run: "

@@ -2,6 +2,8 @@
 description."""
 
 import json
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                 params={"path": pattern_of(file)},
             )
             named = _known(table.columns)
-            picked = ", ".join(f'"{there}" AS {ours}' for ours, there in named.items())
+            picked = ", ".join(
+                f'"{there}" AS {ours}' if ours == "scores" else f'"{there}"::VARCHAR AS {ours}'
+                for ours, there in named.items()
+            )
             missing = {"feature_id", "description"} - named.keys()
             if missing:
                 raise UsageError(
@@ -95,7 +100,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
                     f"(its columns: {', '.join(table.columns)}); name them so"
                 )
             return table.project(picked).to_arrow_table().to_pylist()
-        except duckdb.Error as error:
+        except (duckdb.Error, ValueError, OverflowError) as error:  # dates that Python has not
             raise UsageError(f"cannot read '{file}': {error}") from error
 
 
@@ -132,17 +137,14 @@ def _sae(info: RunInfo, sae_id: str | None, sources: set[str | None]) -> SaeInfo
 
 
 def _explanation(row: dict[str, Any], run_id: str, sae: SaeInfo, where: str) -> Explanation:
-    description = str(row["description"] or "").strip()
+    description = (row["description"] or "").strip()
     if not description:
         raise UsageError(f"{where} has no description")
-    try:
-        feature_id = int(row["feature_id"])
-    except (TypeError, ValueError):
-        raise UsageError(f"{where} has no feature's number: {row['feature_id']!r}") from None
+    feature_id = _feature_id(row["feature_id"], where)
     if not 0 <= feature_id < sae.d_sae:
         raise UsageError(
-            f"{where} is about feature {feature_id}, but '{sae.sae_id}' has {sae.d_sae} features: "
-            "these explanations are of another SAE"
+            f"{where} is about feature {feature_id!s:.80}, but '{sae.sae_id}' has {sae.d_sae} "
+            "features: these explanations are of another SAE"
         )
     score, score_type = _score(row, where)
     return Explanation(
@@ -150,11 +152,22 @@ def _explanation(row: dict[str, Any], run_id: str, sae: SaeInfo, where: str) -> 
         sae.sae_id,
         feature_id,
         description,
-        str(row.get("method") or ""),
-        str(row.get("model") or ""),
+        row.get("method") or "",
+        row.get("model") or "",
         score,
         score_type,
     )
+
+
+def _feature_id(text: str | None, where: str) -> int:
+    """The number that a text stands for; where some are missing, tables write 1 as 1.0."""
+    with suppress(ValueError):
+        return int(text or "")
+    with suppress(ValueError):
+        number = float(text or "")
+        if number.is_integer():
+            return int(number)
+    raise UsageError(f"{where} has no feature's number: {text!r:.80}")
 
 
 def _score(row: dict[str, Any], where: str) -> tuple[float | None, str | None]:
@@ -166,7 +179,9 @@ def _score(row: dict[str, Any], where: str) -> tuple[float | None, str | None]:
     if value is None and isinstance(scores, list) and scores and isinstance(scores[0], dict):
         value, kind = scores[0].get("value"), scores[0].get("explanationScoreTypeName")
     try:
-        return (None if value in (None, "") else float(value)), (str(kind) if kind else None)
+        number = None if value in (None, "") else float(value)
+        is_said = number is not None and not math.isnan(number)  # tables write a missing one so
+        return (number if is_said else None), (str(kind) if kind else None)
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{where} has a score that is no number: {value!r:.80}") from None
 

@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from energylens.db.limits import Limits, resident_bytes
-from energylens.db.store import Reader
+from energylens.db.store import Reader, reread
 from energylens.errors import QueryError, RunawayError
 from energylens.queries.calls import check_calls
 from energylens.queries.display import size
@@ -47,7 +47,8 @@ def ask(
         UnknownNameError: one of them stands for nothing.
         QueryError, RunawayError, duckdb.InterruptException: as `run_sql` does.
     """
-    return run_sql(reader.cursor(), text, limit, limits, partial(check_calls, reader))
+    check = partial(check_calls, reader)
+    return reread(reader, lambda: run_sql(reader.cursor(), text, limit, limits, check))
 
 
 def run_sql(

@@ -11,7 +11,7 @@ import polars as pl
 
 from energylens.db.limits import Limits
 from energylens.db.sources import quote
-from energylens.db.store import Reader, Store, open_store, write_catalog_file
+from energylens.db.store import Reader, Store, open_store, reread, write_catalog_file
 from energylens.errors import QueryError, StoreDamagedError, UnknownNameError
 from energylens.queries.names import nearest, no_such
 from energylens.queries.scope import looked_up
@@ -79,6 +79,10 @@ def call(reader: Reader, query: str, /, **values: object) -> pl.DataFrame:
         QueryError: the query has no such parameter, or a value is none it can take.
         StoreDamagedError: a file of the store cannot be read.
     """
+    return reread(reader, lambda: _call(reader, query, values))
+
+
+def _call(reader: Reader, query: str, values: dict[str, object]) -> pl.DataFrame:
     known = named_query(query)
     types = {p.name: p.type for p in known.parameters}
     required = {p.name: p.default is None for p in known.parameters}

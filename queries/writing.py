@@ -2,11 +2,14 @@
 
 import enum
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 
+from energylens.db.whole import partial_of
 from energylens.errors import StoreError
 from energylens.queries.display import visible
 from energylens.queries.values import distinct
@@ -46,13 +49,30 @@ def write_file(rows: pl.DataFrame, path: Path, how: Format) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    try:
+    with whole_file(path) as partial:
         if how is Format.parquet:
-            rows.write_parquet(path)
+            rows.write_parquet(partial)
         else:
-            path.write_text(as_text(rows, how), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write '{path}': {error.strerror or error}") from error
+            partial.write_text(as_text(rows, how), encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes its place when the block ends well.
+
+    Raises:
+        StoreError: it cannot be written; what was there before is untouched.
+    """
+    partial = partial_of(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise StoreError(f"cannot write '{path}': {said}; make room, or go elsewhere") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def text_for_bytes(rows: pl.DataFrame) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from energylens.db.index_files import entries_of
 from energylens.db.layout import StoreLayout
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.progress import Progress
@@ -106,8 +107,9 @@ def test_an_index_made_without_weights_is_completed_where_they_are(
     efas = pl.concat(pl.read_parquet(f) for f in layout.index.glob("efas/*.parquet"))
     assert set(efas["variant"]) == {"position", "energy"}
     assert build_indexes(path, Progress()) == [layout.root.name]
-    files = sorted(f.relative_to(whole) for f in whole.rglob("*.parquet"))
-    assert files == sorted(f.relative_to(layout.index) for f in layout.index.rglob("*.parquet"))
-    for file in files:
-        assert pl.read_parquet(whole / file).equals(pl.read_parquet(layout.index / file)), file
+    files, own = entries_of(whole), entries_of(layout.index)
+    assert sorted(files) == sorted(own)
+    for name, file in files.items():
+        one, other = whole / file.path, layout.index / own[name].path
+        assert pl.read_parquet(one).equals(pl.read_parquet(other)), name
     assert build_indexes(path, Progress()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 from textual.screen import Screen
 
-from energylens.queries.writing import SUFFIXES, Format, write_file
+from energylens.queries.writing import SUFFIXES, Format, whole_file, write_file
 from energylens.tui.modals.choose import Choose
 from energylens.tui.state import workspace_of
 from energylens.tui.widgets.virtual_table import VirtualTable
@@ -75,10 +75,8 @@ def _write_picture(screen: Screen, how: str) -> None:
     svg = screen.app.export_screenshot()
 
     def write(_: object) -> int:
-        if how == "svg":
-            path.write_text(svg, encoding="utf-8")
-        else:
-            path.write_bytes(png(svg))
+        with whole_file(path) as partial:
+            partial.write_bytes(svg.encode() if how == "svg" else png(svg))
         return 0
 
     workspace_of(screen).tasks.ask(screen, "export", write, _told(screen, path))

@@ -12,7 +12,7 @@ import duckdb
 from textual.dom import DOMNode
 from textual.message_pump import MessagePump
 
-from energylens.db.store import Session, Store
+from energylens.db.store import Session, Store, reread
 from energylens.errors import EnergyLensError
 from energylens.tui.notices import notify
 
@@ -50,7 +50,7 @@ class Tasks:
 
         def work() -> None:
             try:
-                found = question(session)
+                found = reread(session, lambda: question(session))
             except BaseException as error:  # a panic of Polars is no Exception
                 self._tell(asker, session, failed or notify(asker), _of_ours(error))
             else:

@@ -27,6 +27,7 @@ from transformers import (
 
 from energylens.builtin import builtin_path
 from energylens.errors import MissingExtraError, ModelError
+from energylens.lens.model_files import check_built, check_files, check_size
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -48,6 +49,12 @@ class Checkpoint:
     """A directory, or a name on the hub."""
     gguf: str | None = None
     """The GGUF file's name in the directory; None for safetensors."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where safetensors and what belongs to them lie, if they are here already."""
+        path = Path(self.where)
+        return path if self.gguf is None and path.is_dir() else None
 
     @property
     def files(self) -> dict[str, Any]:
@@ -80,6 +87,8 @@ def load_checkpoint(source: str, dtype: str) -> Loaded:
         raise ModelError(f"unknown number format '{dtype}'; there are: {', '.join(DTYPES)}")
     place = _find(source)
     quantisation = None if place.gguf is None else _gguf_formats(place)
+    if place.folder is not None:
+        check_files(place.folder, source)
     try:
         _check_kind(place)
         found: Any = AutoModelForCausalLM.from_pretrained(
@@ -164,6 +173,7 @@ def _check_kind(place: Checkpoint) -> None:
     known = f"transformers {version('transformers')}"
     if place.gguf is None:
         raw, _ = PretrainedConfig.get_config_dict(place.where, **place.files)
+        check_built(raw, place.source)
         kind = raw.get("model_type")
         if kind not in CONFIG_MAPPING:
             own = ", and the code it brings is not run" if raw.get("auto_map") else ""
@@ -181,6 +191,15 @@ def _check_kind(place: Checkpoint) -> None:
             f"'{place.source}' is a {name}, of which {known} makes no causal language model: it "
             "predicts no next token"
         )
+    if place.folder is not None:
+        check_size(_n_numbers(config), place.folder, place.source)
+
+
+def _n_numbers(config: PretrainedConfig) -> int:
+    """How many numbers a model of a configuration holds; none of them is made."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _load_message(place: Checkpoint, error: Exception) -> str:

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
-from energylens.errors import ModelError, UsageError
-from energylens.lens.checkpoints import context_length, load_checkpoint, reason_of
+from energylens.errors import EnergyLensError, ModelError, UsageError
+from energylens.lens.checkpoints import Loaded, context_length, load_checkpoint, reason_of
 from energylens.lens.experts import Mixtures, watch
 from energylens.lens.readout import ReadOut, no_norm, probe_norm
 from energylens.lens.rope import Regime, regimes
@@ -126,6 +126,16 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
             by TransformerLens.
     """
     loaded = load_checkpoint(source, dtype)
+    try:
+        return _understood(source, loaded, dtype, device)
+    except EnergyLensError:
+        raise
+    except Exception as error:  # a configuration may hold any value of any type
+        name = type(loaded.model).__name__
+        raise ModelError(f"the {name} '{source}' cannot be used: {reason_of(error)}") from error
+
+
+def _understood(source: str, loaded: Loaded, dtype: str, device: str) -> LanguageModel:
     hf_model, tokenizer = loaded.model, loaded.tokenizer
     config = hf_model.config.get_text_config()
     n_ctx = context_length(hf_model.config)

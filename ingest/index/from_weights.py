@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from energylens.db.index_files import IndexWriter, index_state
-from energylens.db.layout import RunLayout, file_name
-from energylens.db.manifest import FileEntry, read_manifest
+from energylens.db.index_files import IndexWriter, entries_of, index_file, index_state
+from energylens.db.layout import RunLayout
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.errors import UsageError, why_no_models
 from energylens.ingest.progress import Progress
@@ -110,8 +109,8 @@ class FromWeights:
 
     def _lacks(self, sae: SaeInfo) -> bool:
         """Whether the index of this SAE was made without its weights."""
-        path = self._layout.index / "features" / f"{file_name(sae.sae_id)}.parquet"
-        if not path.is_file():
+        path = index_file(self._layout, "features", sae.sae_id)
+        if path is None or not path.is_file():
             return False
         try:
             norms = pq.ParquetFile(path).read(["decoder_norm"])["decoder_norm"]
@@ -127,16 +126,11 @@ class FromWeights:
 
     def _keep(self, writer: IndexWriter, sae: SaeInfo, table: str) -> bool:
         relative = writer.path(table, sae.sae_id).relative_to(writer.directory).as_posix()
-        entry = self._entries().get(relative)
+        entry = entries_of(self._layout.index).get(relative)
         if entry is None:
             return False
         writer.keep(self._layout.index, entry)
         return True
-
-    def _entries(self) -> dict[str, FileEntry]:
-        if not (self._layout.index / "manifest.json").exists():
-            return {}
-        return {entry.path: entry for entry in read_manifest(self._layout.index).files}
 
 
 def _listed(names: list[str]) -> str:

@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from energylens.choices import one_of
-from energylens.db.index_files import IndexWriter, extend_index, index_state
-from energylens.db.layout import RunLayout, StoreLayout, file_name
+from energylens.db.index_files import IndexWriter, extend_index, index_file, index_state
+from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.sources import pattern_of
 from energylens.db.store import Store, open_store
@@ -79,7 +79,8 @@ def add_variant(store: Path, run_id: str, sae_id: str, variant: str, progress: P
             store, run, sae, one_of("--variant knows", variant, VARIANTS), panel, progress
         ) as dense:
             con = opened.cursor()
-            path = layout.index / "feature_codes" / f"{file_name(sae_id)}.parquet"
+            path = index_file(layout, "feature_codes", sae_id)
+            assert path is not None, "a fresh index has it of every SAE"
             con.read_parquet(pattern_of(path), hive_partitioning=False).create_view(
                 "sorted_codes", replace=True
             )
@@ -242,9 +243,9 @@ def _extend(
     variant: str,
     rows: pl.DataFrame,
 ) -> None:
-    path = layout.index / table / f"{file_name(sae_id)}.parquet"
+    path = index_file(layout, table, sae_id)
     with writer.table(table, sae_id) as out:
-        old = pl.from_arrow(pq.ParquetFile(path).read()) if path.exists() else rows.clear()
+        old = rows.clear() if path is None else pl.from_arrow(pq.ParquetFile(path).read())
         assert isinstance(old, pl.DataFrame), "a table of columns is a frame"
         kept = old.filter(pl.col("variant") != variant)
         whole = pl.concat([kept, rows.select(kept.columns)], how="vertical_relaxed")

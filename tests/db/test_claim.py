@@ -1,9 +1,11 @@
 """A claim is held by one process at a time, whatever its lock file goes through."""
 
+import fcntl
 import multiprocessing
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,6 +100,44 @@ def test_a_claim_names_its_holder_and_waits_no_longer_than_asked(tmp_path: Path)
         with pytest.raises(StoreBusyError, match=me), claim(lock, "the thing", "wait", 0.05):
             pass
     assert not lock.exists()
+
+
+def test_others_who_come_one_after_another_are_waited_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, now, held = tmp_path / "lock", 0.0, []
+
+    def take_over() -> None:
+        """The next holder's file lies at the lock's place before the last one lets go."""
+        descriptor = os.open(tmp_path / "next", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        (tmp_path / "next").rename(lock)
+        held.append(descriptor)
+
+    def sleep(_: float) -> None:
+        nonlocal now
+        now += 6.0
+        if len(held) < most:
+            take_over()
+        elif is_ended:
+            lock.unlink(missing_ok=True)
+            for descriptor in held:
+                os.close(descriptor)
+            held.clear()
+
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=sleep)
+    monkeypatch.setattr("energylens.db.claim.time", clock)
+    take_over()
+    most, is_ended = 5, True
+    with claim(lock, "the thing", "wait", 10.0):
+        assert now >= 30.0
+    take_over()
+    now, is_ended = 0.0, False
+    with pytest.raises(StoreBusyError), claim(lock, "the thing", "wait", 10.0):
+        pass
+    assert 30.0 <= now < 45.0
+    for descriptor in held:
+        os.close(descriptor)
 
 
 def test_a_claim_survives_the_removal_of_its_file(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from energylens.db.index_files import add_measured
+from energylens.db.index_files import add_measured, entries_of
 from energylens.db.layout import StoreLayout
-from energylens.db.manifest import Machine, entry_of, read_manifest, write_manifest
+from energylens.db.manifest import Machine, Manifest, entry_of, read_manifest, write_manifest
 from energylens.db.merge import merge_stores
 from energylens.db.parquet import TableWriter
+from energylens.db.provenance import read_run
 from energylens.db.schema import TABLES
+from energylens.db.store import open_store
 from energylens.db.verify import verify_store
 from energylens.errors import StoreDamagedError, StoreError
 
@@ -205,20 +207,91 @@ def test_what_was_measured_on_request_comes_along(rich_path: Path, tmp_path: Pat
     assert read_manifest(copied) == before
 
 
-def test_what_the_target_measured_stays(rich_path: Path, tmp_path: Path) -> None:
+def test_what_was_measured_is_not_taken_from_a_damaged_file(
+    rich_path: Path, tmp_path: Path
+) -> None:
     first, second = (Path(shutil.copytree(rich_path, tmp_path / f"{n}.lens")) for n in "ab")
-    own = StoreLayout(first).runs()[0].measured
+    own, theirs = (StoreLayout(store).runs()[0].measured for store in (first, second))
     with add_measured(StoreLayout(first).runs()[0], ("bigrams",)):
         pass  # it has none of these
-    heads = (own / "heads" / "run.parquet").read_bytes()
-    theirs = StoreLayout(second).runs()[0].measured
-    flip(theirs / "heads" / "run.parquet")
     merge_stores(first, [second])
-    assert (own / "heads" / "run.parquet").read_bytes() == heads
-    assert (own / "bigrams" / "run.parquet").exists()
+    assert "bigrams/run.parquet" in entries_of(own)
     with add_measured(StoreLayout(first).runs()[0], ("bigrams",)):
         pass
-    flip(theirs / "bigrams" / "run.parquet")
-    with pytest.raises(StoreDamagedError, match=r"bigrams/run\.parquet' is damaged"):
+    flip(theirs / entries_of(theirs)["bigrams/run.parquet"].path)
+    with pytest.raises(StoreDamagedError, match=r"bigrams/run@.*\.parquet' is damaged"):
         merge_stores(first, [second])
-    assert not (own / "bigrams").exists() and (own / "heads" / "run.parquet").exists()
+    assert "bigrams/run.parquet" not in entries_of(own)
+    assert "heads/run.parquet" in entries_of(own)
+
+
+def measured(store: Path, sae: int, energies: float) -> None:
+    """An effect on one SAE's first feature, as if it had been measured there."""
+    run = StoreLayout(store).runs()[0]
+    info = read_run(run.run_json)
+    name, schema = info.saes[sae].sae_id, TABLES["feature_effects"].arrow
+    row = dict.fromkeys(schema.names, 1) | {
+        "run_id": info.run_id, "sae_id": name, "energy": "lens", "measured": energies,
+    }  # fmt: skip
+    with (
+        add_measured(run, ("feature_effects",), name) as writer,
+        writer.table("feature_effects", name) as out,
+    ):
+        out.write(pa.Table.from_pylist([row], schema=schema))
+
+
+def effects(store: Path) -> list[float]:
+    with open_store(store) as opened:
+        rows = opened.cursor().execute("SELECT measured FROM feature_effects ORDER BY sae_id")
+        return [row[0] for row in rows.fetchall()]
+
+
+def test_what_was_measured_comes_with_its_run(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    measured(pair[0], 0, 0.5)
+    measured(pair[1], 1, 0.25)
+    for _ in range(2):
+        merge_stores(pair[0], [pair[1]])
+        assert sorted(effects(pair[0])) == [0.25, 0.5] and effects(pair[1]) == [0.25]
+    merge_stores(tmp_path / "new.lens", [pair[0]])
+    assert effects(tmp_path / "new.lens") == effects(pair[0])
+    for store in (pair[0], tmp_path / "new.lens"):
+        assert [one.what for one in verify_store(store) if "measured" in one.where] == []
+    inodes = [
+        {path.stat().st_ino for path in store.rglob("measured/*/*.parquet")}
+        for store in (*pair, tmp_path / "new.lens")
+    ]
+    assert len(set.union(*inodes)) == sum(map(len, inodes)), "damage to one copy is to one alone"
+
+
+def test_results_that_differ_are_refused_before_anything_is_copied(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for store, result in zip(pair, (0.5, 0.6), strict=True):
+        measured(store, 0, result)
+    shutil.rmtree(shard(pair[0]))
+    with pytest.raises(StoreError, match=r"measured is 0\.6 in the first and 0\.5 in the second"):
+        merge_stores(pair[0], [pair[1]])
+    assert not StoreLayout(pair[0]).runs()[0].complete_shards() and effects(pair[0]) == [0.5]
+    measured(pair[1], 0, 0.5 * (1 + 1e-6))  # as another kind of machine would
+    assert list(merge_stores(pair[0], [pair[1]]).values()) == [1]
+    assert effects(pair[0]) == [0.5]
+
+
+@pytest.mark.parametrize("other", ["of no SAE", "damaged"])
+def test_a_stranger_gives_no_results_that_nobody_could_read(
+    pair: tuple[Path, Path], other: str
+) -> None:
+    measured(pair[1], 0, 0.5)
+    folder = StoreLayout(pair[1]).runs()[0].measured
+    (entry,) = read_manifest(folder).files
+    if other == "damaged":
+        content = bytearray((folder / entry.path).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / entry.path).write_bytes(content)
+    else:
+        (folder / entry.path).rename(folder / "feature_effects" / "x.parquet")
+        changed = replace(entry, path="feature_effects/x.parquet")
+        write_manifest(folder, Manifest((changed,)))
+    with pytest.raises(StoreDamagedError, match="feature_effects"):
+        merge_stores(pair[0], [pair[1]])
+    assert effects(pair[0]) == []

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from energylens.db.index_files import entries_of
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.manifest import FileEntry, entry_of, read_manifest, write_manifest
 from energylens.db.provenance import read_run
@@ -97,7 +98,8 @@ def test_codes_of_no_sae_are_found(run: RunLayout) -> None:
 def test_indexed_codes_of_no_token_are_found(run: RunLayout) -> None:
     name = run.root.name
     row = {"run_id": name, "sae_id": "one", "token_index": NOWHERE, "feature_id": 0}
-    plant(run.index, "feature_codes/one.parquet", {**row, "activation": 1.0})
+    path = entries_of(run.index)["feature_codes/one.parquet"].path
+    plant(run.index, path, {**row, "activation": 1.0})
     assert found(run) == [(name, "1 rows of feature_codes have no row in tokens")]
 
 

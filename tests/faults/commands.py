@@ -11,6 +11,7 @@ import energylens.ingest.corpus
 import energylens.ingest.on_request.causality as causality
 import energylens.ingest.run
 from energylens.cli.train import lm
+from energylens.cli.train_saes import sae
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.merge import merge_stores
 from energylens.db.notes import Note, write_note
@@ -25,7 +26,8 @@ from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
 from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
 from energylens.protocol import PromptRequest
-from energylens.queries.catalog import open_catalog, write_catalog
+from energylens.queries.catalog import call, open_catalog, write_catalog
+from energylens.queries.writing import SUFFIXES, write_file
 from tests.conftest import N_CTX, make_gpt2, make_sae, make_tokenizer
 
 HOOK = "blocks.1.hook_resid_post"
@@ -162,6 +164,28 @@ def _train(stage: Stage) -> None:
     )
 
 
+def _train_sae(stage: Stage) -> None:
+    sae(
+        stage.store,
+        store=stage.folder / "kept.lens",
+        hook=[HOOK],
+        arch="topk",
+        d_sae=8,
+        k=2,
+        batch=4,
+        n_tokens=64,
+        dtype="float32",
+    )
+
+
+def _export(stage: Stage) -> None:
+    with open_catalog(stage.folder / "indexed.lens") as opened:
+        rows = call(opened, "strongest_features", k=1_000)
+    stage.store.mkdir(exist_ok=True)
+    for how, suffix in SUFFIXES.items():
+        write_file(rows, stage.store / f"rows.{suffix}", how)
+
+
 COMMANDS: dict[str, Command] = {
     "ingest": Command(lambda stage: _ingest(stage, stage.store, Part())),
     "index": Command(lambda stage: index_of(stage.store), "whole"),
@@ -191,5 +215,7 @@ COMMANDS: dict[str, Command] = {
     "explain": Command(_explain, "whole"),
     "notes": Command(_note, "whole"),
     "train": Command(_train, is_store=False),
+    "train an SAE": Command(_train_sae, is_store=False),
+    "export": Command(_export, is_store=False),
 }
 """By name."""

@@ -3,15 +3,20 @@
 import hashlib
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 from energylens.db.derived import INDEX_TABLES
+from energylens.db.index_files import place_of
 from energylens.db.schema import TABLES
+from energylens.db.store import reread
 from energylens.db.verify import verify_store
 from energylens.errors import StoreError
 from energylens.queries.catalog import open_catalog
 
+_PAUSE = 0.1
+"""Seconds between two looks, which the writer has for itself."""
 CHANGES = {"runs": "created", "notes": "changed"}
 """Columns that tell the time."""
 
@@ -19,7 +24,7 @@ CHANGES = {"runs": "created", "notes": "changed"}
 def contents(root: Path, is_store: bool) -> dict[str, Any]:
     """Every row of every table in the order of its key, and the name of every file; of what is no
     store, what every file holds."""
-    files = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    files = sorted(place_of(str(path.relative_to(root))) for path in root.rglob("*"))
     if not is_store:
         return {name: _digest(root / name) for name in files}
     rows: dict[str, Any] = {"files": files}
@@ -33,8 +38,14 @@ def contents(root: Path, is_store: bool) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    is_told_apart = path.is_file() and path.suffix != ".parquet"  # the log of a training has times
-    return hashlib.sha256(path.read_bytes()).hexdigest() if is_told_apart else ""
+    if not path.is_file() or path.suffix == ".parquet":  # the log of a training has times
+        return ""
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":  # its header is written in any order
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = json.dumps(json.loads(content[8:end]), sort_keys=True)
+        content = header.encode() + content[end:]
+    return hashlib.sha256(content).hexdigest()
 
 
 def check(root: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -67,6 +78,7 @@ def read_through(root: Path, done: Path, is_new: bool) -> None:
     that is new may not be there at first. Whatever else is raised is a defect."""
     was_there = False
     while not (done.exists() and was_there):
+        time.sleep(_PAUSE)
         is_last = done.exists()
         if is_new and not was_there and not (root / "store.json").exists():
             if is_last:
@@ -74,9 +86,9 @@ def read_through(root: Path, done: Path, is_new: bool) -> None:
             continue
         try:
             with open_catalog(root) as opened:
-                con = opened.cursor()
                 for name in TABLES:
-                    con.execute(f"SELECT count(*), count(COLUMNS(*)) FROM {name}").fetchall()
+                    asked = f"SELECT count(*), count(COLUMNS(*)) FROM {name}"
+                    reread(opened, lambda q=asked: opened.cursor().execute(q).fetchall())
         except StoreError as error:
             if not (is_new and not was_there and "cannot be listed" in str(error)):
                 raise RuntimeError(f"a reader was refused: {error}") from error

@@ -1,6 +1,6 @@
 """Break one long command at one place after another, and see that the same command mends it.
 
-    python -m tests.faults.drive FOLDER COMMAND [--most N] [--by-chance N] [--seconds S] [--seed S]
+    python -m tests.faults.drive FOLDER COMMAND [--few N] [--by-chance N] [--seconds S] [--seed S]
 
 After each fault of `faults.py` the command runs once more, whole; then every table must be that of
 a store nothing happened to, `verify` must find nothing, and no file may be left over. Each try is a
@@ -198,12 +198,12 @@ def _used(disk: Path) -> int:
 def drive(
     stage: Stage,
     names: list[str],
-    most: int | None = None,
+    few: int | None = None,
     by_chance: int = 8,
     seed: int = 0,
     until: float = math.inf,
 ) -> dict[str, Counter[str]]:
-    """Try `most` faults of each kind of each command, or all, the commands by turns.
+    """Try all faults of each command, or a `few`, the commands by turns.
 
     Raises:
         AssertionError: one was not mended.
@@ -213,8 +213,8 @@ def drive(
     counts = {name: Counter(before.get(name, {})) for name in names}
     drives = {name: Drive(stage, name) for name in names}
     waiting = {name: drives[name].faults(by_chance, seed) for name in names}
-    if most is not None:
-        waiting = {name: some_of_each(faults, most) for name, faults in waiting.items()}
+    if few is not None:
+        waiting = some_kinds(waiting, few)
     waiting = {name: faults[counts[name].total() :] for name, faults in waiting.items()}
     while any(waiting.values()) and time.monotonic() < until:
         for name in names:
@@ -226,14 +226,14 @@ def drive(
     return counts
 
 
-def some_of_each(faults: list[Fault], most: int) -> list[Fault]:
-    """So many faults of every kind."""
-    seen: Counter[str] = Counter()
-    chosen = []
-    for fault in faults:
-        seen[fault.kind] += 1
-        if seen[fault.kind] <= most:
-            chosen.append(fault)
+def some_kinds(waiting: dict[str, list[Fault]], few: int) -> dict[str, list[Fault]]:
+    """A few faults of each command, of other kinds from one command to the next."""
+    kinds = sorted({fault.kind for faults in waiting.values() for fault in faults})
+    chosen: dict[str, list[Fault]] = {}
+    for number, (name, faults) in enumerate(waiting.items()):
+        wanted = [kinds[(few * number + i) % len(kinds)] for i in range(few)]
+        found = [next((f for f in faults if f.kind == kind), None) for kind in wanted]
+        chosen[name] = [fault for fault in found if fault is not None]
     return chosen
 
 
@@ -249,7 +249,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("folder", type=Path)
     asked.add_argument("command", choices=[*COMMANDS, "all"])
-    asked.add_argument("--most", type=int, help="faults of each kind; all if left out")
+    asked.add_argument("--few", type=int, help="faults of each command; all if left out")
     asked.add_argument("--by-chance", type=int, default=8, help="of each kind without places")
     asked.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
     asked.add_argument("--seed", type=int, default=0)
@@ -257,7 +257,7 @@ def main() -> None:
     until = time.monotonic() + given.seconds
     stage = build_stage(given.folder, started, ended)
     names = list(COMMANDS) if given.command == "all" else [given.command]
-    counts = drive(stage, names, given.most, given.by_chance, given.seed, until)
+    counts = drive(stage, names, given.few, given.by_chance, given.seed, until)
     sys.stdout.write(f"{json.dumps(counts)}\n{table(counts)}")
 
 

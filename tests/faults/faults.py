@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,12 @@ def _at_calls(look: Callable[[int], Any]) -> Callable[[], None]:
 
 
 def limited(n_bytes: int) -> Callable[[], None]:
-    """The kernel refuses to let any file grow beyond this."""
+    """The kernel refuses to let any file grow beyond this; what is said must go elsewhere."""
 
     def arm() -> None:
+        for descriptor in (1, 2):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
 

@@ -3,10 +3,10 @@
     python -m tests.faults.readers FOLDER [--readers 20] [--texts 60]
 
 Each reader opens the store again and again, and beside it keeps one open that it refreshes. Tables
-of shards must agree with one another at every moment, nothing may be an error, and no count may go
-down. Of the index the same holds of every look during which it was not replaced; DuckDB opens a
-file more than once in a statement, so that a look during which it was is taken again. When the
-writer is done all readers must see the same, and it is what a store holds that nobody read.
+must agree with one another at every moment, no count may go down, and nothing may be an error but
+that a file of the index has gone, which another index was put in place of; then the store is read
+anew. When the writer is done all readers must see the same, and it is what a store holds that
+nobody read.
 """
 
 import argparse
@@ -14,13 +14,11 @@ import faulthandler
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
-from energylens.db.layout import StoreLayout
-from energylens.db.store import Store
+from energylens.db.store import Store, reread
 from energylens.db.verify import verify_store
 from energylens.errors import StoreError
 from energylens.ingest.index.build import build_indexes
@@ -29,9 +27,11 @@ from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
 from energylens.queries.catalog import open_catalog
 from tests.conftest import N_CTX
-from tests.faults.commands import build_stage
+from tests.faults.commands import Stage, build_stage
 from tests.faults.drive import contents, ended, started
 
+_PAUSE = 0.1
+"""Seconds between two looks, which the writer has for itself."""
 SHARDS = (
     """SELECT
         (SELECT count(*) FROM tokens) AS tokens,
@@ -65,10 +65,9 @@ INDEX = (
 """What is counted, and what must be 0 in every store that is whole, however much of it there is."""
 
 
-def build_loaded(folder: Path, n_texts: int) -> Loaded:
+def build_loaded(stage: Stage, n_texts: int) -> Loaded:
     """A model with its SAE over so many texts, each of them about a shard."""
-    stage = build_stage(folder, started, ended)
-    texts = folder / "more.jsonl"
+    texts = stage.folder / "more.jsonl"
     words = [
         "the",
         "cat",
@@ -107,12 +106,6 @@ def write(store: Path, loaded: Loaded, every: int) -> None:
     (store.parent / "done").touch()
 
 
-def stamp(path: Path) -> bytes:
-    """What names the index that is there."""
-    manifest = StoreLayout(path).run("r").index / "manifest.json"
-    return manifest.read_bytes() if manifest.exists() else b""
-
-
 def look(store: Store, asked: tuple[str, dict[str, str]], before: dict[str, int]) -> dict[str, int]:
     """The counts of a store, which agree with one another and are not below those before."""
     counts, disagree = asked
@@ -130,39 +123,38 @@ def look(store: Store, asked: tuple[str, dict[str, str]], before: dict[str, int]
 class Reader:
     """Looks at a store, and remembers what it saw last."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.answers, self.again = path, 0, 0
+    def __init__(self) -> None:
+        self.answers, self.again = 0, 0
         self.seen: dict[str, int] = {}
 
-    def look(self, store: Store, index: bytes) -> None:
-        """`index` is the stamp of before the store was opened or refreshed."""
-        self.seen = look(store, SHARDS, self.seen)
-        try:
-            self.seen = look(store, INDEX, self.seen)
-        except (duckdb.Error, AssertionError):
-            if stamp(self.path) == index:
-                raise
-            self.again += 1
-        self.answers += 1
+    def look(self, store: Store) -> None:
+        tries = 0
+
+        def seen() -> dict[str, int]:
+            nonlocal tries
+            tries += 1
+            return look(store, INDEX, look(store, SHARDS, self.seen))
+
+        self.seen = reread(store, seen)
+        self.answers, self.again = self.answers + 1, self.again + tries - 1
 
 
 def read(path: Path, report: Path) -> None:
     """Look at a store until its writer is done, then once more; what was seen."""
     faulthandler.cancel_dump_traceback_later()
-    kept, of_kept, of_opened, is_last = None, Reader(path), Reader(path), False
+    kept, of_kept, of_opened, is_last = None, Reader(), Reader(), False
     while not is_last:
+        time.sleep(_PAUSE)
         is_last = (path.parent / "done").exists()
-        index = stamp(path)
         try:
             kept = kept or open_catalog(path)
         except StoreError as error:  # it has not been begun
             assert "there is no store" in str(error) and not of_opened.seen, error
             continue
         kept.refresh()
-        of_kept.look(kept, index)
-        index = stamp(path)
+        of_kept.look(kept)
         with open_catalog(path) as opened:
-            of_opened.look(opened, index)
+            of_opened.look(opened)
     assert of_opened.seen == of_kept.seen, "one that is refreshed shows what one opened anew does"
     found = {
         "answers": of_kept.answers + of_opened.answers,
@@ -172,13 +164,13 @@ def read(path: Path, report: Path) -> None:
     report.write_text(json.dumps(found))
 
 
-def drive(folder: Path, n_readers: int, n_texts: int, every: int) -> dict[str, Any]:
+def drive(stage: Stage, n_readers: int, n_texts: int, every: int) -> dict[str, Any]:
     """How often readers looked, and what they saw in the end.
 
     Raises:
         AssertionError: a reader or the writer failed, or the store is not what it should be.
     """
-    loaded = build_loaded(folder, n_texts)
+    folder, loaded = stage.folder, build_loaded(stage, n_texts)
     alone, store = folder / "alone" / "x.lens", folder / "read" / "x.lens"
     reports = [folder / f"reader-{i}.json" for i in range(n_readers)]
     for path in (alone, store):
@@ -190,7 +182,7 @@ def drive(folder: Path, n_readers: int, n_texts: int, every: int) -> dict[str, A
     codes = [ended(child) for child in readers]
     assert [writer, *codes] == [0] * (n_readers + 1), "see what they wrote above"
     assert verify_store(store) == []
-    one, other = contents(alone), contents(store)
+    one, other = contents(alone, True), contents(store, True)
     assert {n: len(rows) for n, rows in one.items()} == {n: len(r) for n, r in other.items()}
     for table in ("tokens", "codes", "energies", "feature_codes"):
         assert one[table] == other[table], table
@@ -212,8 +204,8 @@ def main() -> None:
     asked.add_argument("--texts", type=int, default=60)
     asked.add_argument("--every", type=int, default=2, help="shards from one index to the next")
     given = asked.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    found = drive(given.folder, given.readers, given.texts, given.every)
+    stage = build_stage(given.folder, started, ended)
+    found = drive(stage, given.readers, given.texts, given.every)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -1,45 +1,26 @@
 """Readers of a store that is being written: the short form, and the moment an index is replaced."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from energylens.db import index_files, views
-from energylens.db.index_files import extend_index
+from energylens.db.index_files import extend_index, index_file
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.manifest import Manifest, read_manifest
-from energylens.db.store import open_store
+from energylens.db.provenance import read_run
+from energylens.db.store import open_store, reread
 from energylens.db.whole import exchange
 from energylens.errors import StoreDamagedError
 from energylens.ingest.plan import IngestConfig
+from energylens.queries.adhoc import ask
+from energylens.queries.catalog import call, open_catalog
 from tests.conftest import make_store
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_readers_beside_a_writer_see_whole_stores(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.faults.readers", str(tmp_path)),
-            *("--readers", "3", "--texts", "5"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["readers"] == 3 and found["answers"] >= 6
-    counts = found["counts"]
-    assert counts["codes"] == counts["feature_codes"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +62,63 @@ def test_there_is_an_index_at_every_moment_of_its_replacement(
         pass
     assert seen and set(seen) == {before}
     assert [p.name for p in layout_of(path).root.glob(".*partial")] == []
+
+
+def test_who_opened_one_index_reads_nothing_of_the_next(path: Path) -> None:
+    run = layout_of(path)
+    name = read_run(run.run_json).saes[0].sae_id
+    file = index_file(run, "features", name)
+    assert file is not None
+    with file.open("rb") as content:
+        old = pq.read_table(content)
+    counted = f"SELECT count(*) FROM features WHERE sae_id = '{name}'"
+    with open_catalog(path) as store, open_catalog(path) as asked:
+        kept = store.cursor().execute("SELECT count(*) FROM feature_codes").fetchall()
+        with (
+            extend_index(run, ("features",), name) as writer,
+            writer.table("features", name) as out,
+        ):
+            out.write(old.slice(0, 7))
+        with pytest.raises(duckdb.IOException):  # of what has gone, neither old rows nor new ones
+            store.cursor().execute(counted).fetchall()
+        assert store.cursor().execute("SELECT count(*) FROM feature_codes").fetchall() == kept
+        assert reread(store, lambda: store.cursor().execute(counted).fetchall()) == [(7,)]
+        assert ask(asked, counted).rows.item() == 7
+    with open_catalog(path) as store:
+        with (
+            extend_index(run, ("features",), name) as writer,
+            writer.table("features", name) as out,
+        ):
+            out.write(old)
+        assert call(store, "strongest_features", run=run.root.name, sae=name).height
+
+
+def test_an_index_has_no_more_rows_than_the_shards_that_are_read_beside_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard and an index of it appear between the two listings, whichever is first."""
+    orphans = "SELECT count(*) FROM feature_codes ANTI JOIN codes USING (sae_id, token_index)"
+    run = layout_of(path)
+    hidden = {place: place.with_name(".late") for place in (*run.complete_shards(), run.index)}
+    for place, away in hidden.items():
+        place.rename(away)
+
+    def then_all_appear(real: Callable[..., Any]) -> Callable[..., Any]:
+        def listed(*arguments: Any) -> Any:
+            found = real(*arguments)
+            while hidden:
+                place, away = hidden.popitem()
+                away.rename(place)
+            return found
+
+        return listed
+
+    for name in ("_shard_files", "_index_files"):
+        monkeypatch.setattr(views, name, then_all_appear(getattr(views, name)))
+    with open_store(path) as store:
+        assert store.cursor().execute(orphans).fetchall() == [(0,)]
+    with open_store(path) as store:
+        assert store.cursor().execute("SELECT count(*) > 0 FROM feature_codes").fetchall()[0][0]
 
 
 def test_an_index_that_is_replaced_while_it_is_listed_is_not_told_damaged(

@@ -15,6 +15,7 @@ from energylens.db.store import Store
 from energylens.queries.catalog import open_catalog
 
 N_CASES = int(os.environ.get("ENERGYLENS_HOSTILE_CASES", "60"))
+IS_LONG = N_CASES > 60
 
 odd_texts: st.SearchStrategy[str] = st.one_of(
     st.text(st.characters(codec=None), max_size=20),  # lone surrogates too

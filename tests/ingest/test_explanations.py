@@ -111,6 +111,15 @@ def test_rows_about_another_source_are_left_out(
         ("x.csv", "feature_id,words\n1,a\n", "no column for description .*feature_id, words"),
         ("x.jsonl", "not json", "cannot read"),
         ("x.csv", "feature_id,label\nfive,a\n", "row 1, has no feature's number: 'five'"),
+        ("x.csv", "feature_id,label\ninf,a\n", "row 1, has no feature's number: 'infinity'"),
+        ("x.csv", "feature_id,label\n1,a\nnan,b\n", "row 2, has no feature's number: 'nan'"),
+        ("x.csv", "feature_id,label\n1e300,a\n", "about feature 1000"),
+        ("x.csv", "feature_id,label\n1.5,a\n", "row 1, has no feature's number: '1.5'"),
+        ("x.csv", f"feature_id,label\nx,a\n{'1' * 5000},a\n", "row 1, has no feature's number"),
+        ("x.csv", f"feature_id,label\n{'1' * 5000},a\n", "feature"),
+        ("x.jsonl", '{"index": [1], "label": "a"}', "row 1, has no feature's number: '.1.'"),
+        ("x.csv", "feature_id,label\n1,infinity\n-1,-infinity\n", "about feature -1"),
+        ("x.jsonl", '{"index": -1, "label": "a"}', "about feature -1"),
         ("x.csv", "feature_id,label\n1,a\n2,\n", "row 2, has no description"),
         ("x.csv", "feature_id,label\n99999,a\n", "feature 99999, but .* of another SAE"),
         ("x.csv", "feature_id,label,score\n1,a,much\n", "a score that is no number: 'much'"),
@@ -128,6 +137,17 @@ def test_what_cannot_be_read_is_named_and_changes_nothing(
     with pytest.raises(UsageError, match=message):
         explain(run, info, [good, written(tmp_path / name, text)], sae_id, True)
     assert run.explanations.read_bytes() == before
+
+
+def test_a_number_that_a_table_writes_as_missing_is_no_score(
+    run: RunLayout, info: RunInfo, tmp_path: Path
+) -> None:
+    rows = "feature_id,label,score\n1.0,a,nan\n1.0,b,0.5\n2.0,c,\n"
+    explain(run, info, [written(tmp_path / "x.csv", rows)], info.saes[0].sae_id, False)
+    found = {e.description: (e.feature_id, e.score) for e in kept(run)}
+    assert found == {"a": (1, None), "b": (1, 0.5), "c": (2, None)}
+    labels = {e.description: e.is_label for e in read_explanations(run.explanations)}
+    assert labels == {"a": False, "b": True, "c": True}
 
 
 def test_the_sae_must_be_clear(run: RunLayout, info: RunInfo, tmp_path: Path) -> None:
