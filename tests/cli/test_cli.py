@@ -258,6 +258,8 @@ def test_the_demo_prints_what_it_found(
             (few / file.name).write_text("".join(lines[:n_texts]), encoding="utf-8")
         monkeypatch.setattr("energylens.cli.programs.DEMO_TEXTS", str(few))
         monkeypatch.setattr("energylens.ingest.index.routing.N_DRAWS", 19)
+        monkeypatch.setattr("energylens.ingest.gate_sample.SAMPLE_TOKENS", 2_048)
+        monkeypatch.setattr("energylens.ingest.gate_sample.CE_TOKENS", 512)
     result = run("demo", "--store", tmp_path / "demo.lens", "--no-tui")
     assert result.stderr.count("passed") == 7, "seven bundled SAEs pass the gate"
     for said in (

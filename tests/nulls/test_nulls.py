@@ -32,8 +32,8 @@ from tests.synthetic import RUN, SAE, Layout
 
 LEAST_COVERED, MOST_REJECTED = 0.93, 0.06
 SEEDS = {
-    "features": 5, "features, profile": 2, "features, covariates": 2, "features, planted": 2,
-    "effects": 5, "fits": 4, "resampled": 3, "resampled, planted": 1, "routers": 2,
+    "features": 3, "features, profile": 1, "features, covariates": 1, "features, planted": 1,
+    "effects": 3, "fits": 3, "resampled": 2, "resampled, planted": 1, "routers": 2,
     "routers, lexical": 2, "routers, blind": 2, "routers, planted": 1, "runs, same texts": 2,
     "runs, other texts": 2, "runs, same texts, planted": 1, "runs, other texts, planted": 1,
 }  # fmt: skip
