@@ -63,6 +63,7 @@ skip-trigrams, by weights alone: at the destination it attends to the source, wh
 likelier. The lower one is where it looks in the texts: the strongest pair of each context, by
 attention times the norm of what the source's value writes. **tab** goes from one to the other,
 **enter** on a pair shows all attention of the head in that context, which the worker computes.
+**/** filters, **s** and **S** sort by the column under the cursor.
 """
 
     def __init__(self, place: OneHead) -> None:
