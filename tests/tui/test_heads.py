@@ -153,7 +153,8 @@ async def test_all_attention_of_a_context_and_what_made_a_feature_fire_are_drawn
         assert "by all heads" in d.text and f"of {found.activation:.3f}" in d.text
         for head, row in enumerate(found.shares):
             (line,) = [line for line in d.lines if line.startswith(f"head {head} ")]
-            assert line.replace("▐", " ").replace("▌", " ").split()[2:] == [f"{x:.2f}" for x in row]
+            expected = ["·" if abs(x) < 0.005 else f"{x:.2f}" for x in row]
+            assert line.replace("▐", " ").replace("▌", " ").split()[2:] == expected
         await d.press("escape")
         assert isinstance(d.app.screen, FeatureScreen)
 
@@ -182,6 +183,15 @@ async def test_a_tall_map_scrolls_under_its_heading(drive: Open) -> None:
         heatmap.move_to(0, 0)
         await d.settle()
         assert "row0 " in d.text and "row59" not in d.text
+        columns = [f"c{i}" for i in range(40)]
+        heatmap.cursor = (50, 35)
+        heatmap.show(
+            rows, columns, [[HeatCell(f"{i}.{j}", 0.0) for j in range(40)] for i in range(60)]
+        )
+        await d.settle()
+        assert "50.35" in d.text and " c35" in d.lines[1], "the cursor is in view at once"
+        assert "row50" in d.text and "c0 " not in d.lines[1], "labels stay"
+        assert "49.34" in d.text and "10.35" not in d.text
 
 
 async def test_a_feature_that_reads_no_attention_says_so(drive: Open) -> None:

@@ -37,7 +37,7 @@ numbers are shares of absolute weights.
     def compose(self) -> ComposeResult:
         yield ViewBar("routing")
         with Vertical(id="attention"):
-            yield Heatmap(label_width=14, cell_width=6, id="attention-map")
+            yield Heatmap(label_width=14, cell_width=6, opens=False, id="attention-map")
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -70,8 +70,6 @@ numbers are shares of absolute weights.
         heatmap = self.query_one(Heatmap)
         heatmap.cursor = (self._place.destination, self._place.source)
         heatmap.show(labels, labels, cells)
-        # it can scroll as far only once it has been laid out
-        self.call_after_refresh(heatmap.move_to, self._place.destination, self._place.source)
 
     @on(Heatmap.Moved)
     def _moved(self, event: Heatmap.Moved) -> None:

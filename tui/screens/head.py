@@ -28,22 +28,28 @@ from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 
 _TRIGRAMS = (
-    token("source", "source", 16),
-    token("destination", "... destination", 16),
-    token("out_token", "-> out", 16),
+    token("source", "source", 13),
+    token("destination", "... at", 13),
+    token("out_token", "-> out", 13),
     numeric("score", "score", 8),
     numeric("logit", "logit", 8),
     numeric("strength", "product", 8),
 )
 _PAIRS = (
-    token("source", "looks at", 16),
-    token("token", "from", 16),
+    token("source", "looks at", 13),
+    token("token", "from", 13),
     whole("distance", "back", 5),
     numeric("attention", "attent.", 8),
     numeric("strength", "moves", 8),
-    text("category", "category", 14),
+    text("category", "category", 11),
     whole("text_id", "text", 6),
 )
+_FACTS = (
+    (("induction", "induction"), ("previous", "previous_token"), ("duplicate", "duplicate_token")),
+    (("self", "self_token"), ("first", "first_token"), ("norm", "output_norm")),
+    (("entropy", "entropy"), ("looks back", "distance")),
+)
+"""Titles and columns, a line each."""
 _N_PARTNERS = 3
 _ALL_PAIRS = 1_000_000
 
@@ -137,23 +143,19 @@ def _facts(row: dict) -> Text:
     def beside(title: str, name: str) -> None:
         shown.append(f"{title} ", "dim")
         shown.append(number(row[name]), "bold")
-        shown.append(f" ({number(row[f'{name}_uniform'])})  ", "dim")
+        if f"{name}_uniform" in row:
+            shown.append(f" ({number(row[f'{name}_uniform'])})", "dim")
+        shown.append("  ")
 
-    for title, name in (("induction", "induction"), ("previous", "previous_token")):
-        beside(title, name)
-    beside("duplicate", "duplicate_token")
-    shown.append("\n")
-    for title, name in (("self", "self_token"), ("first", "first_token"), ("entropy", "entropy")):
-        beside(title, name)
-    beside("looks back", "distance")
-    shown.append("\n")
+    for line in _FACTS:
+        for title, name in line:
+            beside(title, name)
+        shown.append("\n")
     for name in ("copying", "matching"):
         low, high = (number(row[f"{name}_random_{end}"], 2) for end in ("025", "975"))
         shown.append(f"{name} ", "dim")
         shown.append(number(row[name]), "bold")
         shown.append(f" (random {low} to {high})  ", "dim")
-    shown.append("norm ", "dim")
-    shown.append(number(row["output_norm"]), "bold")
     return shown
 
 
@@ -175,7 +177,7 @@ def _partners(place: OneHead, others: pl.DataFrame) -> Text:
 def _around(row: dict) -> Text:
     """The pair in its text."""
     shown = Text(no_wrap=True, overflow="ellipsis")
-    shown.append(visible(row["text_before"] or "")[-44:], "dim")
+    shown.append(visible(row["text_before"] or "")[-38:], "dim")
     shown.append(visible_token(row["token"]), "reverse")
     shown.append(visible(row["text_after"] or "")[:20], "dim")
     shown.append(f"  looks {row['distance']} back at ")

@@ -15,6 +15,8 @@ from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
 
 _ALL = "all heads"
+_LEAST = 0.005
+"""What is below is written as a dot."""
 
 
 class OriginsScreen(LensScreen):
@@ -37,7 +39,7 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         with Vertical(id="origins"):
-            yield Heatmap(label_width=10, cell_width=9, id="origins-map")
+            yield Heatmap(label_width=10, cell_width=9, opens=False, id="origins-map")
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -67,17 +69,12 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
         together = [sum(column, 0.0) for column in zip(*found.shares, strict=True)]
         self._rows = [together, *found.shares]
         strongest = max(abs(share) for row in self._rows for share in row) or 1.0
-        cells = [
-            [HeatCell(f"{share:.2f}", max(share, 0) / strongest) for share in row]
-            for row in self._rows
-        ]
+        cells = [[_cell(share, strongest) for share in row] for row in self._rows]
         heads = [_ALL, *(f"head {head}" for head in range(len(found.shares)))]
         best = max(range(len(together)), key=together.__getitem__)
         heatmap = self.query_one(Heatmap)
         heatmap.cursor = (0, best)
         heatmap.show(heads, [visible_token(token) for token in found.tokens], cells)
-        # it can scroll as far only once it has been laid out
-        self.call_after_refresh(heatmap.move_to, 0, best)
 
     @on(Heatmap.Moved)
     def _moved(self, event: Heatmap.Moved) -> None:
@@ -91,3 +88,8 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
             f"of {number(found.activation)}, {number(found.rest)} by biases",
             self._title,
         )
+
+
+def _cell(share: float, strongest: float) -> HeatCell:
+    text = "·" if abs(share) < _LEAST else f"{share:.2f}"
+    return HeatCell(text, max(share, 0) / strongest)

@@ -60,8 +60,11 @@ class Heatmap(ScrollView, can_focus=True):
         label_width: int = 15,
         cell_width: int = 7,
         id: str | None = None,  # noqa: A002
+        opens: bool = True,
     ) -> None:
+        """`opens` is whether a cell can be gone into."""
         super().__init__(id=id)
+        self._opens = opens
         self._label_width, self._cell_width = label_width, cell_width
         self._rows: Sequence[str] = ()
         self._columns: Sequence[str] = ()
@@ -89,38 +92,45 @@ class Heatmap(ScrollView, can_focus=True):
         row = max(0, min(row, len(self._rows) - 1))
         column = max(0, min(column, len(self._columns) - 1))
         self.cursor = (row, column)
-        left = self._label_width + column * self._cell_width
-        right = self.scroll_offset.x + self.size.width
-        if left + self._cell_width > right:
-            self.scroll_to(x=left + self._cell_width - self.size.width, animate=False)
-        elif column == 0:
-            self.scroll_to(x=0, animate=False)
-        elif left < self.scroll_offset.x:
-            self.scroll_to(x=left, animate=False)
-        last = self.scroll_offset.y + self.size.height - 2
-        if not self.scroll_offset.y <= row <= last:
-            top = row if row < self.scroll_offset.y else row - self.size.height + 2
-            self.scroll_to(y=top, animate=False)
+        self._bring_into_view()
         self.refresh()
         self.post_message(self.Moved(row, column))
 
+    def _bring_into_view(self) -> None:
+        """Scroll to the cursor; headings and labels stay where they are."""
+        (row, column), (x, y) = self.cursor, self.scroll_offset
+        left, end = column * self._cell_width, (column + 1) * self._cell_width
+        room, rows = self.size.width - self._label_width, self.size.height - 1
+        across = left if left < x else end - room if end > x + room else x
+        down = row if row < y else row - rows + 1 if row >= y + rows else y
+        if (across, down) != (x, y):
+            # a grid that was just shown has no scroll bars yet, which would forbid it
+            self.scroll_to(across, down, animate=False, force=True)
+
+    def on_resize(self) -> None:
+        self._bring_into_view()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Keys of a grid without doors are not offered."""
+        return self._opens or action != "choose"
+
     def render_line(self, y: int) -> Strip:
-        strip = self._heading() if y == 0 else self._line(y - 1 + self.scroll_offset.y)
-        left = self.scroll_offset.x
-        return strip.crop_extend(left, left + self.size.width, self.rich_style)
+        label, cells = self._heading() if y == 0 else self._line(y - 1 + self.scroll_offset.y)
+        left, room = self.scroll_offset.x, self.size.width - self._label_width
+        return Strip.join([Strip([label]), cells.crop_extend(left, left + room, self.rich_style)])
 
-    def _heading(self) -> Strip:
+    def _heading(self) -> tuple[Segment, Strip]:
         base = self.rich_style + Style(bold=True)
-        names = [_centred(name, self._cell_width) for name in self._columns]
-        return Strip([Segment(" " * self._label_width, base), *(Segment(n, base) for n in names)])
+        names = [Segment(_centred(name, self._cell_width), base) for name in self._columns]
+        return Segment(" " * self._label_width, base), Strip(names)
 
-    def _line(self, row: int) -> Strip:
+    def _line(self, row: int) -> tuple[Segment, Strip]:
         base = self.rich_style
         if row >= len(self._rows):
-            return Strip([])
+            return Segment(" " * self._label_width, base), Strip([])
         here = self.cursor[0] == row
         label = set_cell_size(self._rows[row], self._label_width - 1) + " "
-        segments = [Segment(label, base + Style(bold=here))]
+        segments = []
         for column, cell in enumerate(self._cells[row]):
             style = base if cell.share is None else shade(cell.share)
             text = _centred(cell.text, self._cell_width)
@@ -128,7 +138,7 @@ class Heatmap(ScrollView, can_focus=True):
                 text = "▐" + _centred(cell.text, self._cell_width - 2) + "▌"
                 style += Style(bold=True, underline=self.has_focus)
             segments.append(Segment(text, style))
-        return Strip(segments)
+        return Segment(label, base + Style(bold=here)), Strip(segments)
 
     def action_move(self, rows: int, columns: int) -> None:
         self.move_to(self.cursor[0] + rows, self.cursor[1] + columns)
@@ -140,7 +150,8 @@ class Heatmap(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         row = event.y + self.scroll_offset.y - 1
         column = (event.x + self.scroll_offset.x - self._label_width) // self._cell_width
-        if event.y and 0 <= row < len(self._rows) and 0 <= column < len(self._columns):
+        is_inside = event.y and event.x >= self._label_width
+        if is_inside and row < len(self._rows) and column < len(self._columns):
             chosen = (row, column) == self.cursor and event.chain > 1
             self.move_to(row, column)
             if chosen:
