@@ -268,7 +268,13 @@ def test_categories_of_a_feature(store: Store, run_id: str) -> None:
     found = feature_categories(store, run_id, SAE, 3)
     assert set(found["category"]) == {"animals", "numbers"}
     assert found["n_texts"].sum() == 6
-    assert (found["rate"] <= 1).all()
+    means = feature_text_means(store, run_id, SAE, 3)
+    for row in found.iter_rows(named=True):
+        own = means.filter(pl.col("category") == row["category"])
+        assert (row["n_texts"], row["n_active_texts"]) == (len(own), (own["n_active"] > 0).sum())
+        assert row["rate"] == row["n_active_texts"] / row["n_texts"]
+        assert row["mean_activation"] == pytest.approx(own["mean_activation"].mean())
+    assert (found["rate"] < 1).any(), "means over active texts would be the same"
 
 
 def test_logits_and_neighbours_are_listed(store: Store, run_id: str) -> None:
