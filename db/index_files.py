@@ -34,6 +34,7 @@ from energylens.db.manifest import (
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
 from energylens.db.table import Table
+from energylens.db.vectors import VECTOR_TABLES
 from energylens.db.version import raise_format
 from energylens.db.whole import discard, exchange, partial_of, sync, writing
 
@@ -42,7 +43,7 @@ MEASURED = (
     *(table.name for table in HEAD_TABLES),
 )
 """The tables that are measured on request."""
-_VECTORS = {"activations", "energy_gradients"}
+_VECTORS = {table.name for table in VECTOR_TABLES}
 _SUM = re.compile(r"@[0-9a-f]{12}(?=\.parquet$)")
 """Never part of an SAE's name: `file_name` writes @ otherwise."""
 

@@ -22,6 +22,7 @@ from energylens.db.table import (
     Table,
     float_column,
 )
+from energylens.db.vectors import VECTOR_TABLES
 
 RUNS = Table(
     "runs",
@@ -248,34 +249,6 @@ ENERGIES = Table(
     ),
     optional=True,
 )
-ACTIVATIONS = Table(
-    "activations",
-    "The model's activation vector at a hook, kept when asked for.",
-    "shard",
-    ("run_id", "hook_name", "token_index"),
-    (
-        RUN,
-        HOOK,
-        TOKEN_INDEX,
-        Column("activation", pa.list_(pa.float32()), "d_in numbers, as the model computed them"),
-    ),
-    optional=True,
-)
-ENERGY_GRADIENTS = Table(
-    "energy_gradients",
-    "Gradient of the lens energy with respect to the activation at a hook, kept when asked for. "
-    "Residual hooks are read where they are; attention and MLP outputs through the residual "
-    "stream after their block.",
-    "shard",
-    ("run_id", "hook_name", "token_index"),
-    (
-        RUN,
-        HOOK,
-        TOKEN_INDEX,
-        Column("gradient", pa.list_(pa.float32()), "d_in numbers, nats per unit; NULL at the last"),
-    ),
-    optional=True,
-)
 _PANEL = (RUN, SAE, Column("variant", pa.string(), "lens, own, total or calibration"))
 _VALID = "over tokens that are not masked and have a next token"
 GRADIENT_CONTEXTS = Table(
@@ -378,7 +351,8 @@ ROUTING_TOKENS = Table(
 )
 RUN_TABLES = (RUNS, SAES)
 SHARD_TABLES = (
-    *(TEXTS, CONTEXTS, TOKENS, CODES, ENERGIES, ACTIVATIONS, ENERGY_GRADIENTS),
+    *(TEXTS, CONTEXTS, TOKENS, CODES, ENERGIES),
+    *VECTOR_TABLES,
     *(GRADIENT_CONTEXTS, GRADIENT_POSITIONS, GRADIENT_SUMS, ROUTING, ROUTING_TOKENS),
 )
 TABLES = {

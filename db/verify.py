@@ -158,6 +158,8 @@ _PARENTS = (
     ("codes", "tokens", "run_id, token_index"),
     ("energies", "tokens", "run_id, token_index"),
     ("activations", "tokens", "run_id, token_index"),
+    ("activation_norms", "tokens", "run_id, token_index"),
+    ("activation_sums", "tokens", "run_id, token_index"),
     ("energy_gradients", "tokens", "run_id, token_index"),
     ("routing", "tokens", "run_id, token_index"),
     ("routing_tokens", "tokens", "run_id, token_index"),

@@ -47,9 +47,7 @@ class RowMaker:
     ) -> Iterator[tuple[str, pa.Table]]:
         """Rows of every table the block has rows of; its gradients go into the shard's tally."""
         contexts = measured.contexts
-        token_index = np.concatenate(
-            [c.context_id * self.n_ctx + np.arange(len(c.ids)) for c in contexts]
-        )
+        token_index = self._token_index(contexts)
         yield "contexts", self._contexts(contexts)
         yield "tokens", self._tokens(measured, token_index)
         for rows in tally.block(measured, self.log_frequency(contexts)):
@@ -78,22 +76,60 @@ class RowMaker:
             )
         if measured.lens:
             yield "energies", self._energies(measured.lens, token_index)
-        kept = instruments.hooks if instruments.keep_gradients else ()
-        for table, column, vectors in (
-            ("activations", "activation", measured.activations),
-            ("energy_gradients", "gradient", {h: measured.gradients["lens", h] for h in kept}),
-        ):
-            for hook, values in vectors.items():
-                yield table, self.vectors(hook, column, values, token_index)
+        for hook, values in measured.activations.items():
+            yield from self.activations(hook, values, contexts)
+        for hook in instruments.hooks if instruments.keep_gradients else ():
+            yield from self.gradients(hook, measured.gradients["lens", hook], contexts)
         for router in instruments.routers:
             yield from self._routing(router, measured, token_index)
 
     def log_frequency(self, contexts: Sequence[Context]) -> np.ndarray:
         """ln of the corpus count of each token's vocabulary id; NaN for special tokens."""
         ids = np.concatenate([np.array(c.ids, dtype=np.int64) for c in contexts])
-        no_piece = np.array([piece is None for c in contexts for piece in c.pieces])
-        special = np.isin(ids, special_ids(self.tokenizer)) | no_piece
+        special = self._is_special(contexts)
         return np.where(special, np.nan, np.log(np.maximum(self.vocab_counts[ids], 1)))
+
+    def activations(
+        self, hook: str, values: np.ndarray, contexts: Sequence[Context]
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Rows of what is kept where activations are."""
+        token_index = self._token_index(contexts)
+        yield "activations", self._vectors(hook, "activation", values, token_index)
+        norms = np.linalg.norm(values, axis=1)
+        named = constants(len(values), run_id=self.run_id, hook_name=hook)
+        yield (
+            "activation_norms",
+            pa.table({**named, "token_index": token_index, "norm": _nan_is_null(norms)}),
+        )
+        is_text = ~self._is_special(contexts) & (token_index % self.n_ctx > 0)
+        summed = values[is_text & np.isfinite(norms)].astype(np.float64)
+        yield (
+            "activation_sums",
+            pa.table(
+                {
+                    **constants(1, run_id=self.run_id, hook_name=hook),
+                    "token_index": token_index[:1],
+                    "n_tokens": [len(summed)],
+                    "sum_activation": [summed.sum(axis=0)],
+                    "sum_square": [np.square(summed).sum(axis=0)],
+                }
+            ),
+        )
+
+    def gradients(
+        self, hook: str, values: np.ndarray, contexts: Sequence[Context]
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Rows of kept lens gradients."""
+        token_index = self._token_index(contexts)
+        yield "energy_gradients", self._vectors(hook, "gradient", values, token_index)
+
+    def _token_index(self, contexts: Sequence[Context]) -> np.ndarray:
+        return np.concatenate([c.context_id * self.n_ctx + np.arange(len(c.ids)) for c in contexts])
+
+    def _is_special(self, contexts: Sequence[Context]) -> np.ndarray:
+        ids = np.concatenate([np.array(c.ids, dtype=np.int64) for c in contexts])
+        no_piece = np.array([piece is None for c in contexts for piece in c.pieces])
+        return np.isin(ids, special_ids(self.tokenizer)) | no_piece
 
     def _contexts(self, contexts: Sequence[Context]) -> pa.Table:
         return pa.table(
@@ -160,10 +196,10 @@ class RowMaker:
             }
         )
 
-    def vectors(
+    def _vectors(
         self, hook: str, column: str, values: np.ndarray, token_index: np.ndarray
     ) -> pa.Table:
-        """Rows of `activations` or `energy_gradients`; NULL for a vector of NaN."""
+        """Vectors at a hook; NULL for one of NaN."""
         n, width = values.shape
         offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
         lists = pa.ListArray.from_arrays(

@@ -6,11 +6,9 @@ from itertools import groupby
 from operator import itemgetter
 
 from energylens.db.schema import (
-    ACTIVATIONS,
     CODES,
     CONTEXTS,
     ENERGIES,
-    ENERGY_GRADIENTS,
     GRADIENT_CONTEXTS,
     GRADIENT_POSITIONS,
     GRADIENT_SUMS,
@@ -20,6 +18,7 @@ from energylens.db.schema import (
     TOKENS,
 )
 from energylens.db.shards import ShardWriter, write_shard
+from energylens.db.vectors import ENERGY_GRADIENTS, KEPT_ACTIVATIONS
 from energylens.errors import UsageError
 from energylens.ingest.corpus import Context, Corpus, CorpusPlan, TokenizedText
 from energylens.ingest.gradient_sums import GradientTally
@@ -119,7 +118,7 @@ def tables_of(instruments: Instruments) -> tuple[str, ...]:
     optional = (
         (CODES, bool(instruments.saes)),
         (ENERGIES, bool(instruments.lens_layers)),
-        (ACTIVATIONS, instruments.keep_activations),
+        *((table, instruments.keep_activations) for table in KEPT_ACTIVATIONS),
         (ENERGY_GRADIENTS, instruments.keep_gradients),
         (GRADIENT_CONTEXTS, bool(instruments.gradient_hooks)),
         (GRADIENT_POSITIONS, bool(instruments.gradient_hooks)),

@@ -34,7 +34,7 @@ KNOWN = json.loads(OLD_STORE.with_suffix(".json").read_text("utf-8"))
 CHANGED = {"coactivation", "efas", "efas_categories", "energy_permutations", "routing_circuits"}
 """Tables made after the ingest that had other columns then: empty until they are made again."""
 MEASURED = ("feature_effects", "anchor_ablations")
-SHARDS = [name for name, table in TABLES.items() if table.place == "shard"]
+SHARDS = [name for name, table in TABLES.items() if table.place == "shard" and name in KNOWN]
 
 
 TAKEN_BACK = {"effect_agreements": {"correlation_low", "correlation_high"}}

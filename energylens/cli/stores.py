@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,17 +18,21 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show a store's runs and SAEs, what is computed and what is missing."""
+    from energylens.queries.activations import activation_statistics
     from energylens.queries.catalog import open_catalog
     from energylens.queries.overview import run_summaries
 
     with open_catalog(store) as opened:
         summaries = run_summaries(opened)
+        kept = {
+            run.info.run_id: activation_statistics(opened, run.info.run_id) for run in summaries
+        }
     if schema:
         _print_schema()
         return
     if as_json:
         for run in summaries:
-            typer.echo(json.dumps(asdict(run)))
+            typer.echo(json.dumps(asdict(run) | {"activations": kept[run.info.run_id]}))
         return
     if not summaries:
         typer.echo(f"'{store}' holds no run yet; make one with: energylens ingest {store} ...")
@@ -50,6 +54,33 @@ def info(
                 f"{sae.hook_name}, fvu {sae.fvu:.3f}, L0 {sae.l0:.1f}, dead {sae.n_dead}, "
                 f"CE recovered {score}, gate {sae.gate}"
             )
+        for hook in kept[made.run_id]:
+            typer.echo("\n".join(_kept_lines(hook)))
+
+
+def _kept_lines(hook: dict[str, Any]) -> list[str]:
+    """What is known of the activations kept at one hook."""
+    if not hook["n_tokens"]:
+        return [f"    activations at {hook['hook_name']}: none of a text's own tokens"]
+    lines = [
+        f"    activations at {hook['hook_name']}: {hook['n_tokens']:,} tokens x {hook['d_in']}",
+        f"      norm {hook['mean_norm']:.4g} on average, median {hook['median_norm']:.4g}, largest "
+        f"{hook['max_norm']:.4g} ({hook['max_ratio']:.3g} medians); "
+        f"{100 * hook['share_sinks']:.3g} % are sinks",
+        f"      mean vector of norm {hook['norm_of_mean']:.4g}, variance {hook['variance']:.4g}",
+    ]
+    if hook["n_left_out"]:
+        lines.append(
+            f"      special and first tokens, left out: {hook['n_left_out']:,}, norm up to "
+            f"{hook['max_norm_left_out']:.4g}"
+        )
+    if hook["outlier_dimensions"]:
+        named = ", ".join(
+            f"{one['dimension']} (rms {one['rms']:.3g}, {one['ratio']:.3g} medians)"
+            for one in hook["outlier_dimensions"]
+        )
+        lines.append(f"      outlier dimensions: {named}")
+    return lines
 
 
 def _print_schema() -> None:

@@ -23,6 +23,7 @@ from energylens.db.shards import ShardWriter, write_shard
 from energylens.db.sources import in_place
 from energylens.db.store import Store, open_store
 from energylens.db.table import constants
+from energylens.db.vectors import ENERGY_GRADIENTS, KEPT_ACTIVATIONS
 from energylens.errors import CheckRefusedError, UsageError
 from energylens.ingest.machine import this_machine
 from energylens.ingest.measure import measure
@@ -39,10 +40,7 @@ from energylens.queries.catalog import write_catalog
 
 _ROWS = 8192
 """Tokens encoded at once."""
-_TABLES = {
-    "activations": ("activations", "activation"),
-    "gradients": ("energy_gradients", "gradient"),
-}
+_TABLES = {"activations": KEPT_ACTIVATIONS, "gradients": (ENERGY_GRADIENTS,)}
 _VECTORS = """
 SELECT a.token_index, a.activation
 FROM activations AS a
@@ -74,7 +72,7 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
         raise UsageError(f"--keep knows {' and '.join(KEEP)}, not '{what}'")
     with open_store(store) as opened:
         run = opened.run(run_id).info
-        if hook in kept_hooks(opened, run_id, _TABLES[what][0]):
+        if hook in kept_hooks(opened, run_id, _TABLES[what][0].name):
             clean_store(store)  # one that was killed at its last step may have left something
             if not opened.layout.catalog.exists():
                 write_catalog(store)
@@ -84,24 +82,24 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
     layout = StoreLayout(store).run(run_id)
     clean_store(store)
     missing = _begin(layout, f"{what} {hook}")
-    table, column = _TABLES[what]
+    tables = tuple(table.name for table in _TABLES[what])
     rows = RowMaker(run_id, run.n_ctx, loaded.instruments.model.tokenizer, np.zeros(0))
     done = 0
     for source, items in groupby(
         stream(loaded.corpus, loaded.plan, set(missing)), key=itemgetter(0)
     ):
-        with write_shard(layout, missing[source], (table,), this_machine()) as writer:
+        with write_shard(layout, missing[source], tables, this_machine()) as writer:
             for block in blocks(item for _, item in items):
                 if not block.contexts:
                     continue
                 measured = measure(loaded.instruments, block.contexts)
-                values = (
-                    measured.activations[hook]
+                found = (
+                    rows.activations(hook, measured.activations[hook], block.contexts)
                     if what == "activations"
-                    else measured.gradients["lens", hook]
+                    else rows.gradients(hook, measured.gradients["lens", hook], block.contexts)
                 )
-                places = [c.context_id * run.n_ctx + np.arange(len(c.ids)) for c in block.contexts]
-                writer.write(table, rows.vectors(hook, column, values, np.concatenate(places)))
+                for table, arrow in found:
+                    writer.write(table, arrow)
                 done += block.n_tokens
                 progress.step(what, done, loaded.plan.n_tokens, "tokens")
     write_catalog(store)

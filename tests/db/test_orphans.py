@@ -69,6 +69,8 @@ ORPHANS: dict[str, tuple[str, dict[str, Any]]] = {
     "codes": ("tokens", {"sae_id": "one", "feature_id": 0, "activation": 1.0}),
     "energies": ("tokens", {"layer": 0, "energy": 1.0}),
     "activations": ("tokens", {"hook_name": "blocks.0.hook_resid_post", "activation": [1.0]}),
+    "activation_norms": ("tokens", {"hook_name": "blocks.0.hook_resid_post", "norm": 1.0}),
+    "activation_sums": ("tokens", {"hook_name": "blocks.0.hook_resid_post", "n_tokens": 1}),
     "energy_gradients": ("tokens", {"hook_name": "blocks.0.hook_resid_post", "gradient": [1.0]}),
     "routing": ("tokens", {"router": "blocks.0.mlp.gate", "layer": 0, "rank": 0, "choice_id": 0}),
     "routing_tokens": ("tokens", {"router": "blocks.0.mlp.gate", "layer": 0, "logits": [1.0]}),
