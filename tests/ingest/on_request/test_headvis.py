@@ -185,6 +185,7 @@ def test_attention_is_the_strongest_of_each_token(
                 for key in np.flatnonzero(row):
                     by_distance[q - int(key)] += float(row[key])
         told = found["qk_distance_histogram"]
+        assert sum(told["bin_values"]) == pytest.approx(sum(by_distance.values()), abs=5e-3)
         for low, high, value in zip(
             told["bin_edges"], told["bin_edges"][1:], told["bin_values"], strict=False
         ):
