@@ -7,6 +7,7 @@ from pathlib import Path
 from platformdirs import user_config_path, user_state_path
 
 from energylens.errors import UsageError
+from energylens.queries.writing import whole_file
 
 MOST = 500
 """Statements of the history that are kept."""
@@ -71,14 +72,13 @@ def save(name: str, statement: str) -> Path:
     """Keep a statement under a name, in place of one of that name.
 
     Raises:
-        UsageError: the name is none for a file, or the file cannot be written.
+        UsageError: the name is none for a file.
+        StoreError: the file cannot be written; the one of before stays.
     """
     if not re.fullmatch(r"[\w -]{1,60}", name):
         raise UsageError(f"'{name}' is no name: letters, digits, spaces, - and _ make one")
     path = saved_path() / f"{name}.sql"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(statement.rstrip() + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"'{path}' cannot be written: {error.strerror or error}") from error
+    with whole_file(path) as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(statement.rstrip() + "\n", encoding="utf-8")
     return path

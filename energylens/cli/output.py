@@ -1,5 +1,6 @@
 """Print a table the way that was asked for; data goes to stdout."""
 
+import io
 import sys
 
 import polars as pl
@@ -19,6 +20,8 @@ def print_frame(rows: pl.DataFrame, how: Format) -> None:
             raise UsageError(
                 "Parquet is no text; send it to a file: --format parquet > rows.parquet"
             )
-        rows.write_parquet(sys.stdout.buffer)
+        whole = io.BytesIO()  # Polars tells of a full disk and a closed pipe as of bad data
+        rows.write_parquet(whole)
+        sys.stdout.buffer.write(whole.getbuffer())
     else:
         sys.stdout.write(as_text(rows, how))

@@ -14,6 +14,7 @@ import polars as pl
 from energylens.cli.terminal import Terminal
 from energylens.errors import TrainingError
 from energylens.ingest.progress import Progress, duration
+from energylens.queries.writing import whole_file
 
 if TYPE_CHECKING:
     from energylens.training.saes.loop import Report
@@ -79,12 +80,11 @@ class SaeTrainingLog:
             for figures in report.figures
             for metric, value in _metrics(figures, report)
         ]
-        partial = self._path.with_suffix(".partial")
         try:
             rows = self._before(report.step) if self._rows is None else self._rows
             self._rows = pl.concat([rows, pl.DataFrame(found, schema=SCHEMA, orient="row")])
-            self._rows.write_parquet(partial)
-            partial.replace(self._path)
+            with whole_file(self._path) as partial:
+                self._rows.write_parquet(partial)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise TrainingError(
                 f"cannot write '{self._path}': {error}; make room, and repeat the command"

@@ -1,5 +1,6 @@
 """`energylens train`: language models, MesaNets and SAEs."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -30,6 +31,8 @@ HeldoutOption = Annotated[
     typer.Option("--heldout", help="Texts the model does not see, measured ten times on the way."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or cuda:1.")]
+_TOKENIZER = ".tokenizer.partial"
+"""Holds a tokenizer's files while they are written."""
 HELDOUT_TEXTS = 40
 """Texts of each category measured on the way; `energylens train heldout` measures all."""
 
@@ -196,8 +199,13 @@ def _tokenized(out: Path, texts: str, vocab_size: int, seed: int) -> "np.ndarray
     from energylens.training.corpus import pack, train_tokenizer
 
     read = _shuffled(texts, seed)
-    if (out / "tokenizer.json").exists():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+    if _has_tokenizer(out):
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+        except Exception as error:  # of tokenizers itself
+            raise TrainingError(
+                f"the tokenizer in '{out}' cannot be read: {error}; give another directory"
+            ) from error
         if len(tokenizer) > vocab_size:
             raise UsageError(
                 f"the tokenizer in '{out}' has {len(tokenizer):,} entries, and --vocab-size is "
@@ -205,11 +213,33 @@ def _tokenized(out: Path, texts: str, vocab_size: int, seed: int) -> "np.ndarray
             )
     else:
         tokenizer = train_tokenizer(read, vocab_size)
-        out.mkdir(parents=True, exist_ok=True)
-        tokenizer.save_pretrained(out)
+        _keep_tokenizer(tokenizer, out)
     ids = pack(tokenizer, read)
     typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
     return ids
+
+
+def _keep_tokenizer(tokenizer: Any, out: Path) -> None:
+    """Write a tokenizer's files; tokenizer.json, which says that they are whole, comes last."""
+    partial = out / _TOKENIZER
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer.save_pretrained(partial)
+        for path in sorted(partial.iterdir(), key=lambda p: p.name == "tokenizer.json"):
+            path.replace(out / path.name)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise TrainingError(
+            f"cannot write the tokenizer to '{out}': {error}; make room, or give another "
+            "directory, and repeat the command"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _has_tokenizer(out: Path) -> bool:
+    """Whether a directory has one; what a killed command left of one is cleared away."""
+    shutil.rmtree(out / _TOKENIZER, ignore_errors=True)
+    return (out / "tokenizer.json").exists()
 
 
 def _begun(
@@ -223,9 +253,8 @@ def _begun(
     loaded = load_model(source)
     if not isinstance(loaded.hf_model, MesaNetForCausalLM):
         raise UsageError(f"--from needs a MesaNet; '{source}' is a {loaded.model_class}")
-    if not (out / "tokenizer.json").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        loaded.tokenizer.save_pretrained(out)
+    if not _has_tokenizer(out):
+        _keep_tokenizer(loaded.tokenizer, out)
     ids = pack(loaded.tokenizer, _shuffled(texts, seed))
     return loaded.hf_model, ids, {"from": loaded.weights_sha256}
 

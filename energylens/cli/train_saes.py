@@ -159,6 +159,7 @@ def _train(
         ):
             settings |= settings_of_training(source, config)
             if place.is_finished(settings):
+                place.clear()
                 log.say(f"the training in '{out}' is finished already; nothing is done")
                 return
             trained = train_saes(source, config, place.checkpoint, log)

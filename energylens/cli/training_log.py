@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 import typer
 
+from energylens.queries.writing import whole_file
+
 if TYPE_CHECKING:
     from energylens.training.evaluation import Heldout
     from energylens.training.leaks import LeakCheck
@@ -107,6 +109,5 @@ class TrainingLog:
         rows = [(n_tokens, *row) for row in found if row[-1] is not None]
         new = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
         self._rows = pl.concat([self._rows, new])
-        partial = self._path.with_suffix(".partial")
-        self._rows.write_parquet(partial)
-        partial.replace(self._path)
+        with whole_file(self._path) as partial:
+            self._rows.write_parquet(partial)

@@ -6,6 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from energylens.cli import train
+from energylens.errors import TrainingError
 from tests.cli.test_cli import run
 
 SIZES = ["--d-model", "32", "--n-layers", "1", "--n-ctx", "16", "--vocab-size", "280"]
@@ -100,3 +102,25 @@ def test_one_enormous_line_trains_like_any_other_text(tmp_path: Path) -> None:
     path.write_text("the cat sat on the mat and " * 40_000)
     result = run("train", "mesanet", tmp_path / "m", "--texts", path, *MESANET)
     assert "1 texts" in result.stderr and "the model is in" in result.stderr
+
+
+class _Refused:
+    """A tokenizer whose files do not fit on the disk, as tokenizers says it."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "tokenizer_config.json").write_text("{}")
+        raise Exception("File too large (os error 27)")
+
+
+def test_a_tokenizer_is_there_whole_or_not_at_all(tmp_path: Path, texts: Path) -> None:
+    with pytest.raises(TrainingError, match=r"cannot write the tokenizer .*File too large"):
+        train._keep_tokenizer(_Refused(), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "out" / ".tokenizer.partial" / "x").mkdir(parents=True)
+    train._tokenized(tmp_path / "out", str(texts), 300, 0)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["tokenizer.json", "tokenizer_config.json"]
+    (tmp_path / "out" / "tokenizer.json").write_text("{")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train._tokenized(tmp_path / "out", str(texts), 300, 0)

@@ -1,5 +1,6 @@
 """Whatever ends a training of SAEs, nothing it has done is lost."""
 
+import errno
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from torch import Tensor
 from energylens.errors import TrainingError
 from energylens.training import checkpoint as checkpoints
 from energylens.training.saes import loop
+from energylens.training.saes.directory import UNDER_WAY, Directory
 from energylens.training.saes.loop import train_saes
 from energylens.training.saes.trainee import Trainee
 from tests.training_saes import HOOK, Planted, Quiet, config_of, trained, weights
@@ -68,6 +70,38 @@ def test_a_signal_keeps_the_step(tmp_path: Path, kind: signal.Signals) -> None:
     assert watch.steps[0] == 8
     for name, value in weights(whole.folder).items():
         assert torch.equal(value, weights(cut.folder)[name]), name
+
+
+def test_a_record_that_cannot_be_written_leaves_a_directory_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = Directory(tmp_path / "out")
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "replace", full)
+        with pytest.raises(TrainingError, match=r"training.json': No space left"):
+            place.begin({"seed": 0})
+    assert list(place.path.iterdir()) == []
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", lambda *_: None)
+        killed.setattr(Path, "unlink", lambda *_, **__: None)
+        place.begin({"seed": 0})
+    assert len(list(place.path.iterdir())) == 1
+    place.check_empty_or_ours()
+    place.begin({"seed": 0})
+    assert [path.name for path in place.path.iterdir()] == ["training.json"]
+
+
+def test_a_finished_training_is_cleared_of_what_a_kill_left(tmp_path: Path) -> None:
+    place = Directory(tmp_path)
+    place.finish({"seed": 0})
+    place.checkpoint.write_bytes(b"")
+    (tmp_path / UNDER_WAY / "x").mkdir(parents=True)
+    assert place.is_finished({"seed": 0})
+    place.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["training.json"]
 
 
 def test_a_signal_while_activations_are_read_keeps_the_steps(tmp_path: Path) -> None:

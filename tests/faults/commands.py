@@ -20,6 +20,7 @@ from energylens.ingest.explanations import explain
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.additions import add_sae, add_vectors
 from energylens.ingest.on_request.another_gradient import add_variant
+from energylens.ingest.on_request.heads import measure_heads
 from energylens.ingest.on_request.prompt import prompt
 from energylens.ingest.on_request.reopen import reopen
 from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
@@ -206,6 +207,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "causality": Command(
         lambda stage: causality.measure_effects(stage.store, "r", "sae", 1, 1, 0, Progress()),
+        "indexed",
+    ),
+    "heads": Command(
+        lambda stage: measure_heads(stage.store, "r", 2, Progress()),
         "indexed",
     ),
     "prompt": Command(

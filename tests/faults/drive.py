@@ -122,7 +122,7 @@ class Drive:
         done.unlink(missing_ok=True)
         with self._fresh():
             if fault.pages is not None:
-                left = _used(self.stage.disk) + fault.pages * _PAGE
+                left = max(1, _used(self.stage.disk) // _PAGE + fault.pages) * _PAGE  # 0: no limit
                 _remount(self.stage.disk, f"size={left}")
             if fault.is_read_only:
                 _remount(self.stage.disk, "ro")

@@ -121,6 +121,33 @@ def test_an_index_has_no_more_rows_than_the_shards_that_are_read_beside_it(
         assert store.cursor().execute("SELECT count(*) > 0 FROM feature_codes").fetchall()[0][0]
 
 
+def test_an_index_that_is_replaced_after_it_was_listed_is_listed_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, real = layout_of(path), views._index_files
+    name = read_run(run.run_json).saes[0].sae_id
+    file = index_file(run, "features", name)
+    assert file is not None
+    with file.open("rb") as content:
+        old = pq.read_table(content)
+    left = [old.slice(0, 7), old.slice(0, 5), old]
+
+    def listed(runs: Any) -> Any:
+        found = real(runs)
+        if left:
+            with (
+                extend_index(run, ("features",), name) as writer,
+                writer.table("features", name) as out,
+            ):
+                out.write(left.pop(0))
+        return found
+
+    monkeypatch.setattr(views, "_index_files", listed)
+    with open_store(path) as store:
+        rows = store.cursor().execute(f"SELECT count(*) FROM features WHERE sae_id = '{name}'")
+        assert rows.fetchall() == [(len(old),)] and not left
+
+
 def test_an_index_that_is_replaced_while_it_is_listed_is_not_told_damaged(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

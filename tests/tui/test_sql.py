@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from energylens.errors import UsageError
+from energylens.errors import StoreError, UsageError
 from energylens.queries.completion import Vocabulary, added, vocabulary
 from energylens.tui.screens import sql
 from energylens.tui.screens.feature import FeatureScreen
@@ -132,11 +132,20 @@ def test_the_history_outlives_damage_and_stays_small() -> None:
     assert history()[0] == f"SELECT {MOST}"
 
 
-def test_a_saved_statement_is_a_file(tmp_path: Path) -> None:
+def test_a_saved_statement_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save("mine", "FROM texts")
     assert path.read_text() == "FROM texts\n" and saved() == {"mine": "FROM texts\n"}
     with pytest.raises(UsageError, match="is no name"):
         save("../evil", "FROM texts")
+
+    def half(self: Path, *_: object, **__: object) -> None:
+        self.write_bytes(b"FR")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(StoreError, match="No space left"):
+        save("mine", "FROM tokens")
+    assert saved() == {"mine": "FROM texts\n"} and len(list(path.parent.iterdir())) == 1
 
 
 class Panic(BaseException):

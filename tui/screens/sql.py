@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.widgets import Static, TextArea
 
 from energylens.db.store import Session
-from energylens.errors import EnergyLensError, UsageError
+from energylens.errors import EnergyLensError
 from energylens.queries.adhoc import SqlResult, ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
@@ -193,7 +193,7 @@ letter. Saved statements lie in the configuration directory, a file each.
                 return
             try:
                 self.notify(f"saved as {save(name.strip(), text)}", markup=False)
-            except UsageError as error:
+            except EnergyLensError as error:
                 self.notify(str(error), severity="error", markup=False)
 
         self.app.push_screen(AskLine("Save the statement as", hint="F3 lists it"), named)

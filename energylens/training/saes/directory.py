@@ -1,11 +1,15 @@
 """The directory of one training of SAEs: never another's, never overwritten."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from energylens.errors import TrainingError, UsageError
 from energylens.training.checkpoint import OTHER, difference
+
+UNDER_WAY = ".partial"
+"""Holds folders that are being written."""
 
 
 class Directory:
@@ -74,14 +78,22 @@ class Directory:
     def finish(self, settings: dict[str, Any]) -> None:
         """Everything is stored: the checkpoint has served its purpose."""
         self._write({"settings": settings, "is_finished": True})
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what a finished training needs no more, and may have left where it was killed."""
         self.checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(self.path / UNDER_WAY, ignore_errors=True)
 
     def _write(self, record: dict[str, Any]) -> None:
-        partial = self._record.with_suffix(".partial")
+        partial = self._record.with_name(f".{self._record.name}.partial")  # hidden: not another's
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(record, indent=1), "utf-8")
-            partial.replace(self._record)
+            try:
+                partial.write_text(json.dumps(record, indent=1), "utf-8")
+                partial.replace(self._record)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise TrainingError(
                 f"cannot write '{self._record}': {error.strerror or error}; make room, or give "

@@ -21,13 +21,12 @@ from torch import Tensor
 from energylens.errors import TrainingError
 from energylens.lens.gate import GateResult, GateSums
 from energylens.lens.saes import Sae, load_saes
+from energylens.training.saes.directory import UNDER_WAY
 from energylens.training.saes.loop import Trained
 from energylens.training.saes.trainee import Trainee
 
 _ROWS = 1024
 """Tokens encoded at once."""
-_UNDER_WAY = ".partial"
-"""Holds folders that are being written."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def save_saes(
     """
     try:
         saved = [_save(t, trained, directory, facts, float16) for t in trained.trainees]
-        shutil.rmtree(directory / _UNDER_WAY, ignore_errors=True)
+        shutil.rmtree(directory / UNDER_WAY, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"cannot write the SAEs to '{directory}': {error}; the checkpoint there is whole: make "
@@ -76,7 +75,7 @@ def _save(
     }
     for name, value in known.items():
         sae.cfg.metadata[name] = value
-    partial, folder = directory / _UNDER_WAY / plan.name, directory / plan.name
+    partial, folder = directory / UNDER_WAY / plan.name, directory / plan.name
     shutil.rmtree(partial, ignore_errors=True)
     sae.save_inference_model(partial)
     if float16:
