@@ -165,7 +165,13 @@ _PARENTS = (
     ("routing_tokens", "tokens", "run_id, token_index"),
     ("codes", "saes", "run_id, sae_id"),
     ("feature_codes", "tokens", "run_id, token_index"),
+    ("head_pairs", "tokens", "run_id, token_index"),
+    ("head_pairs", "heads", "run_id, layer, head"),
+    ("skip_trigrams", "heads", "run_id, layer, head"),
 )
+_OF_HEADS = ("head_pairs", "skip_trigrams")
+_IN_OTHER_SHARDS = (("contexts", "texts"), ("head_pairs", "tokens"))
+"""Rows whose parents may lie in a shard that is still to come."""
 _RANGES = (
     (
         "tokens whose token_index is not context_id * n_ctx + pos",
@@ -206,11 +212,13 @@ def _check_keys(con: duckdb.DuckDBPyConnection, run: RunInfo, is_whole: bool) ->
         if n := _count(con, query, parameters):
             yield Problem(run.run_id, f"{n:,} keys of {table.name} stand there twice", remedy)
     for child, parent, key in _PARENTS:
-        if parent == "texts" and not is_whole:
-            continue  # a text's row may lie in a shard that is still to come
+        if (child, parent) in _IN_OTHER_SHARDS and not is_whole:
+            continue
         query = _ORPHANS.format(table=child, parent=parent, key=key)
         if n := _count(con, query, parameters):
-            yield Problem(run.run_id, f"{n:,} rows of {child} have no row in {parent}", remedy)
+            what = f"{n:,} rows of {child} have no row in {parent}"
+            again = "run: energylens heads" if child in _OF_HEADS else remedy
+            yield Problem(run.run_id, what, again)
     con.execute(_READ_ALL)
     for what, query in _RANGES:
         if n := _count(con, query, parameters):

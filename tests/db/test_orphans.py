@@ -105,9 +105,31 @@ def test_indexed_codes_of_no_token_are_found(run: RunLayout) -> None:
     assert found(run) == [(name, "1 rows of feature_codes have no row in tokens")]
 
 
+OF_HEADS = (
+    ("head_pairs", "tokens", "token_index"),
+    ("head_pairs", "heads", "layer"),
+    ("skip_trigrams", "heads", "head"),
+)
+"""Tables that were measured on request, what they stand on, and a column that leads there."""
+
+
+@pytest.mark.parametrize(("child", "parent", "column"), OF_HEADS)
+def test_what_was_measured_of_no_head_or_token_is_found(
+    run: RunLayout, child: str, parent: str, column: str
+) -> None:
+    known = {"run_id": run.root.name, "layer": 0, "head": 1, "rank": 7, "token_index": 3}
+    row = {name: known[name] for name in TABLES[child].arrow.names if name in known}
+    path = entries_of(run.measured)[f"{child}/run.parquet"].path
+    plant(run.measured, path, row | {column: 9999})
+    (problem,) = verify_store(run.root.parents[1])
+    assert problem.what == f"1 rows of {child} have no row in {parent}"
+    assert problem.remedy == "run: energylens heads"
+
+
 def test_every_rule_of_parents_is_tried() -> None:
     tried = {(child, parent) for child, (parent, _) in ORPHANS.items()}
     tried |= {("codes", "saes"), ("feature_codes", "tokens")}
+    tried |= {(child, parent) for child, parent, _ in OF_HEADS}
     assert {(child, parent) for child, parent, _ in _PARENTS} == tried
 
 

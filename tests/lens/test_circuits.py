@@ -52,13 +52,12 @@ def _dense_eigen_score(matrix: torch.Tensor) -> float:
 def test_small_products_have_the_eigenvalues_of_dense_ones(wide: HeadWeights) -> None:
     copies, matches = copying(wide).scores, matching(wide).scores
     keys = wide.W_E - wide.W_E.mean(0)
-    for layer in range(2):
-        for head in range(3):
-            own = [w[layer, head] for w in (wide.W_Q, wide.W_K, wide.W_V, wide.W_O)]
-            ov = wide.W_E @ own[2] @ own[3] @ wide.W_U
-            qk = wide.W_E @ own[0] @ own[1].T @ keys.T
-            assert float(copies[layer, head]) == pytest.approx(_dense_eigen_score(ov), abs=1e-5)
-            assert float(matches[layer, head]) == pytest.approx(_dense_eigen_score(qk), abs=1e-5)
+    for layer, head in ((0, 2), (1, 0)):
+        own = [w[layer, head] for w in (wide.W_Q, wide.W_K, wide.W_V, wide.W_O)]
+        ov = wide.W_E @ own[2] @ own[3] @ wide.W_U
+        qk = wide.W_E @ own[0] @ own[1].T @ keys.T
+        assert float(copies[layer, head]) == pytest.approx(_dense_eigen_score(ov), abs=1e-5)
+        assert float(matches[layer, head]) == pytest.approx(_dense_eigen_score(qk), abs=1e-5)
 
 
 def test_a_head_that_copies_scores_one_and_one_that_forbids_minus_one(wide: HeadWeights) -> None:

@@ -1,17 +1,24 @@
 """The screens of heads, read as a person reads them, against the named queries and the model."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from textual.dom import DOMNode
 
 from energylens.ingest.on_request.heads import measure_heads
+from energylens.ingest.on_request.reopen import reopen
+from energylens.ingest.on_request.worker import _METHODS
 from energylens.ingest.plan import IngestConfig
 from energylens.ingest.progress import Progress
 from energylens.lens.models import LanguageModel, read_hooks
 from energylens.queries.catalog import open_catalog
 from energylens.queries.display import visible_token
 from energylens.queries.heads import composed_heads, head_ranking, head_skip_trigrams, head_tokens
+from energylens.tui.jobs import Jobs
 from energylens.tui.screens.attention import AttentionScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.head import HeadScreen
@@ -20,9 +27,9 @@ from energylens.tui.screens.origins import OriginsScreen
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.token_text import TokenText
 from energylens.tui.widgets.virtual_table import VirtualTable
+from energylens.wire import decode, encode
 from tests.conftest import D_MODEL, make_sae, make_store
 from tests.tui.conftest import Driver, Open
-from tests.tui.test_lab import worked
 
 BOTH = pytest.mark.parametrize("size", ["small", "large"])
 
@@ -112,9 +119,21 @@ async def test_a_head_shows_skip_trigrams_pairs_and_partners(
         assert "Back" in d.lines[-1], "nothing is pushed off the screen"
 
 
+def _answered_here(
+    jobs: Jobs, asker: DOMNode, title: str, method: str, run: str, request: Any, kind: type,
+    answer: Callable[[Any], None], *_: object,
+) -> None:  # fmt: skip
+    """What a worker would answer, over the same table of methods and the same wire."""
+    taken, compute = _METHODS[method]
+    asked = decode(taken, json.loads(encode(request)))
+    found = compute(reopen(Path(jobs._store), run), asked, Progress())
+    asker.call_later(answer, decode(kind, json.loads(encode(found))))
+
+
 async def test_all_attention_of_a_context_and_what_made_a_feature_fire_are_drawn(
-    drive: Open, path: Path, gpt2: LanguageModel
+    drive: Open, path: Path, gpt2: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Jobs, "ask", _answered_here)
     with open_catalog(path) as store:
         run = store.runs[0].info.run_id
         pair = head_tokens(store, run, 2, 1).row(0, named=True)
@@ -130,7 +149,6 @@ async def test_all_attention_of_a_context_and_what_made_a_feature_fire_are_drawn
     async with drive("large", path) as d:
         await d.press("0", "down", "down", "right", "enter", "tab", "enter")
         assert isinstance(d.app.screen, AttentionScreen)
-        await worked(d)
         heatmap = d.app.screen.query_one(Heatmap)
         assert heatmap.cursor == at
         assert f"at {at[0]} to" in d.text and f"{float(pattern[at]):.3f}" in d.text
@@ -144,7 +162,6 @@ async def test_all_attention_of_a_context_and_what_made_a_feature_fire_are_drawn
         token = text.token
         await d.press("w")
         assert isinstance(d.app.screen, OriginsScreen)
-        await worked(d)
         found = d.app.screen._found
         assert found is not None
         assert found.activation == pytest.approx(token.activation, rel=1e-4)
