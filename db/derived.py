@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from energylens.db.analyses import ANALYSES
 from energylens.db.heads import HEAD_TABLES
+from energylens.db.patterns import FEATURE_PATTERNS
 from energylens.db.table import (
     ACTIVATION,
     FEATURE,
@@ -141,6 +142,7 @@ INDEX_TABLES = (
     TOP_CONTEXTS,
     FEATURE_LOGITS,
     FEATURE_NEIGHBOURS,
+    FEATURE_PATTERNS,
     *ANALYSES,
 )
 """Every derived table. An index that was made when they had other columns is stale."""

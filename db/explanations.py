@@ -13,8 +13,8 @@ from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 
 EXPLANATIONS = Table(
     "explanations",
-    "What a feature is said to stand for, as a file said that `energylens explain` read. "
-    "Nothing here has been checked against the run.",
+    "What a feature is said to stand for: as a file said that `energylens explain` read, which "
+    "nobody has checked against the run, and (method tokens) by the pattern of feature_patterns.",
     "beside",
     ("run_id", "sae_id", "feature_id", "description", "method", "model"),
     (
@@ -29,8 +29,8 @@ EXPLANATIONS = Table(
         Column(
             "is_label",
             pa.bool_(),
-            "the one of the feature that lists show as its label: the best scored, of equal ones "
-            "the one read first",
+            "the one of the feature that lists show as its label: the best scored of those read, "
+            "of equal ones the one read first; a pattern where none was read",
         ),
     ),
 )

@@ -13,6 +13,7 @@ from energylens.db.index_files import has_columns, has_old_columns, place_of
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, Manifest, read_manifest
 from energylens.db.notes import NOTES
+from energylens.db.patterns import LABELS
 from energylens.db.provenance import RunInfo, fill_tables
 from energylens.db.records import RecordError, refuse_link
 from energylens.db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
@@ -23,6 +24,8 @@ from energylens.errors import StoreDamagedError
 _TRIES = 5
 STORED = "stored"
 """The schema of what reads the files; the documented tables are views over it."""
+_ADDED = {EXPLANATIONS.name: f" UNION ALL {LABELS}"}
+"""What a table shows beside its own files."""
 
 
 def schema_statements() -> list[str]:
@@ -33,7 +36,7 @@ def schema_statements() -> list[str]:
         name = f"{STORED}.{table.name}"
         statements += [
             f"CREATE {kind} {name} AS {_select(table, [], in_place)}",
-            f"CREATE VIEW {table.name} AS FROM {name}",
+            f"CREATE VIEW {table.name} AS FROM {name}{_ADDED.get(table.name, '')}",
             *_comments(table),
         ]
     return statements

@@ -7,7 +7,6 @@ feature order; the rest works on ranges of features that hold a bounded number o
 import shutil
 import tempfile
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,9 @@ from energylens.db.parquet import ROW_GROUP, TableWriter
 from energylens.db.provenance import SaeInfo
 from energylens.db.sources import in_place, pattern_of
 from energylens.db.store import open_store
+from energylens.ingest.index.patterns import Patterns, prepare
 from energylens.ingest.index.ranges import feature_ranges
+from energylens.ingest.index.statements import statement
 from energylens.queries.catalog import named_queries
 
 TOP_CONTEXTS = 20
@@ -32,7 +33,6 @@ MEMORY = 3 * 2**29
 _THREAD = 1 << 27
 """Bytes that a thread of it needs at least."""
 
-_SQL = files("energylens.ingest.index") / "sql"
 _BATCH_ROWS = ROW_GROUP * 8
 
 
@@ -51,8 +51,9 @@ class Scratch:
         self.con.execute(f"SET max_temp_directory_size = '{spill_bytes(self.folder)}B'")
         (threads,) = self.con.execute("SELECT current_setting('threads')").fetchall()[0]
         self.con.execute(f"SET threads = {min(threads, MEMORY // _THREAD)}")
-        self.con.execute(_sql("tokens"), {"run_id": run_id})
-        self.con.execute(_sql("texts"), {"run_id": run_id})
+        self.con.execute(statement("tokens"), {"run_id": run_id})
+        self.con.execute(statement("texts"), {"run_id": run_id})
+        self._is_prepared = False
 
     @cached_property
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +82,10 @@ class Scratch:
             pattern_of(writer.path("feature_codes", sae.sae_id)), hive_partitioning=False
         ).create_view("sorted_codes", replace=True)
         con.register("decoder_norms", _norms(sae.d_sae, norms))
+        if not self._is_prepared:
+            prepare(con, self._run_id)
+            self._is_prepared = True
+        patterns = Patterns(con)
         with (
             writer.table("feature_texts", sae.sae_id) as texts,
             writer.table("top_contexts", sae.sae_id) as contexts,
@@ -88,10 +93,12 @@ class Scratch:
         ):
             for first, end in feature_ranges(con, sae.d_sae, RANGE_CODES, sae.d_sae):
                 bounds = {"first": first, "end": end}
-                con.execute(_sql("part"), bounds)
+                con.execute(statement("part"), bounds)
                 self._copy(texts, "feature_texts", names)
                 self._copy(contexts, "top_contexts", {**names, "k": TOP_CONTEXTS})
                 self._copy(features, "features", {**names, **bounds})
+                patterns.add_part()
+        patterns.write(writer, self._run_id, sae)
         con.unregister("decoder_norms")
         con.execute("DROP TABLE IF EXISTS part")
         self._specialists(writer, sae)
@@ -111,14 +118,11 @@ class Scratch:
             for batch in rows.to_arrow_reader(_BATCH_ROWS):
                 out.write(batch)
 
-    def _copy(self, out: TableWriter, statement: str, parameters: dict[str, object]) -> None:
-        for batch in self.con.sql(_sql(statement), params=parameters).to_arrow_reader(_BATCH_ROWS):
+    def _copy(self, out: TableWriter, name: str, parameters: dict[str, object]) -> None:
+        rows = self.con.sql(statement(name), params=parameters)
+        for batch in rows.to_arrow_reader(_BATCH_ROWS):
             if batch.num_rows:
                 out.write(batch)
-
-
-def _sql(name: str) -> str:
-    return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _norms(d_sae: int, norms: list[float] | None) -> pa.Table:

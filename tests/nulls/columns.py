@@ -13,6 +13,7 @@ from energylens.queries.catalog import named_queries
 _NAMED = re.compile(r"^(p|q|low|high|error)$|^(p|q)_|_(p|q|low|high|error)$")
 SIMULATED = frozenset(
     {
+        "feature_patterns.p", "feature_patterns.q", "feature_patterns.balanced_accuracy",
         "specialists.p", "specialists.q", "efas.p", "efas.q", "efas.p_efas", "efas.q_efas",
         "efas.within", "efas.p_flip", "efas.p_familywise", "efas.p_adjusted", "efas.p_even",
         "efas.p_odd", "efas_categories.p", "efas_categories.q", "coactivation.p",

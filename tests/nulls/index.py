@@ -7,7 +7,7 @@ from energylens.queries.efas import efas_split
 from tests.nulls.memory import Frames, Memory
 from tests.nulls.tally import NULL, POWER, Tally
 from tests.nulls.worlds import N_FEATURES, N_PLANTED, world
-from tests.synthetic import CATEGORIES, RUN, SAE, Layout
+from tests.synthetic import CATEGORIES, RUN, SAE, Layout, World
 
 _WITHIN = ("p", "p_flip", "p_even", "p_odd")
 _PLAIN = (*_WITHIN, "p_efas", "p_adjusted")
@@ -49,6 +49,36 @@ def unrelated(memory: Memory, layout: Layout, seed: int, kind: str) -> Tally:
     for _, own in features.group_by("router"):
         tally.any("routing_features.q", own["q"])
     return tally
+
+
+def patterns(memory: Memory, layout: Layout, seed: int, is_planted: bool) -> Tally:
+    """Patterns of features that know nothing of tokens, or some of which follow one."""
+    simulated = {RUN: world(layout, seed)}
+    if is_planted:
+        _follow_tokens(simulated[RUN], seed)
+    memory.fill(simulated)
+    found = memory.index(simulated, ("patterns",))["feature_patterns"]
+    tally = Tally()
+    if is_planted:
+        is_own = found["feature_id"] < N_PLANTED
+        tally.p("feature_patterns.p", found.filter(is_own)["p"], POWER)
+        tally.discoveries("feature_patterns.q", found["q"], is_own)
+        return tally
+    tally.p("feature_patterns.p", found["p"])
+    tally.any("feature_patterns.q", found["q"])
+    low, high = (_numbers(found[f"balanced_accuracy_{end}"]) for end in ("low", "high"))
+    tally.interval("feature_patterns.balanced_accuracy", low, high, 0.5)
+    return tally
+
+
+def _follow_tokens(simulated: World, seed: int) -> None:
+    """Make some features fire on half of the places of a token, and on one of a hundred others."""
+    generator = np.random.default_rng(seed)
+    vocab = np.asarray(simulated.vocab_id)
+    for feature in range(N_PLANTED):
+        drawn = generator.random((2, len(vocab)))
+        is_on = np.where(vocab == 5 + feature, drawn[0] < 0.5, drawn[0] < 0.01)
+        simulated.z[:, feature] = is_on * (1 + drawn[1])
 
 
 def planted(memory: Memory, layout: Layout, seed: int) -> Tally:

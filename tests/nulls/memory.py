@@ -22,9 +22,11 @@ from energylens.db.views import STORED, _replace, _select, schema_statements
 from energylens.ingest.index import routing_features
 from energylens.ingest.index.coactivation import write_coactivation
 from energylens.ingest.index.efas import write_efas
+from energylens.ingest.index.patterns import Patterns, prepare
 from energylens.ingest.index.routes import read_routing
 from energylens.ingest.index.routing import write_routing
-from energylens.ingest.index.statistics import _norms, _sql
+from energylens.ingest.index.statements import statement
+from energylens.ingest.index.statistics import _norms
 from energylens.queries.catalog import named_queries
 from tests.synthetic import World, run_of, tables_of
 
@@ -36,6 +38,7 @@ _FOLDER = Path(tempfile.gettempdir())
 _WRITTEN = {
     "efas": ("efas", "efas_categories"),
     "specialists": ("specialists",),
+    "patterns": ("feature_patterns",),
     "coactivation": ("coactivation",),
     "routing": ("routing_layers", "routing_metrics", "routing_information", "routing_circuits"),
     "routing_features": ("routing_features",),
@@ -72,8 +75,8 @@ class Memory(Store):
     def __init__(self) -> None:
         self.con = duckdb.connect()
         self.con.execute("SET threads = 1")
-        for statement in schema_statements():
-            self.con.execute(statement)
+        for made in schema_statements():
+            self.con.execute(made)
         for query in named_queries().values():
             self.con.execute(query.sql)
         self._infos: list[RunInfo] = []
@@ -129,14 +132,20 @@ class Memory(Store):
     ) -> None:
         con, (sae,) = self.con, run.saes
         names: dict[str, Any] = {"run_id": run.run_id, "sae_id": sae.sae_id}
-        con.execute(_sql("tokens"), {"run_id": run.run_id})
-        con.execute(_sql("texts"), {"run_id": run.run_id})
+        con.execute(statement("tokens"), {"run_id": run.run_id})
+        con.execute(statement("texts"), {"run_id": run.run_id})
         con.register(
-            "rows_sorted_codes", con.sql(_sql("feature_codes"), params=names).to_arrow_table()
+            "rows_sorted_codes", con.sql(statement("feature_codes"), params=names).to_arrow_table()
         )
         con.execute("CREATE OR REPLACE TEMP VIEW sorted_codes AS FROM rows_sorted_codes")
         if "specialists" in parts:
             self._specialists(writer, run, names)
+        if "patterns" in parts:
+            con.execute(statement("part"), {"first": 0, "end": sae.d_sae})
+            prepare(con, run.run_id)
+            patterns = Patterns(con)
+            patterns.add_part()
+            patterns.write(writer, run.run_id, sae)
         if "efas" in parts:
             write_efas(con, writer, run, sae, world.directions, _FOLDER, n_flips)
         if "coactivation" in parts:
@@ -160,11 +169,11 @@ class Memory(Store):
     def _specialists(self, writer: Kept, run: RunInfo, names: dict[str, Any]) -> None:
         con, (sae,) = self.con, run.saes
         bounds = {"first": 0, "end": sae.d_sae}
-        con.execute(_sql("part"), bounds)
+        con.execute(statement("part"), bounds)
         con.register("decoder_norms", _norms(sae.d_sae, None))
         for name, values in (("feature_texts", names), ("features", {**names, **bounds})):
             with writer.table(name, sae.sae_id) as out:
-                out.write(con.sql(_sql(name), params=values).to_arrow_table())
+                out.write(con.sql(statement(name), params=values).to_arrow_table())
         rows = writer.rows["feature_texts"]
         self._show({"feature_texts": pa.concat_tables(rows)})
         with writer.table("specialists", sae.sae_id) as out:

@@ -65,6 +65,8 @@ SIMULATIONS = (
     Simulation("features, profile", LAYOUTS, 4, _index("profile")),
     Simulation("features, covariates", LAYOUTS, 4, _index("covariates")),
     Simulation("features, planted", LAYOUTS, 4, index.planted),
+    Simulation("patterns", LAYOUTS, 1, lambda *of: index.patterns(*of, is_planted=False)),
+    Simulation("patterns, planted", LAYOUTS, 4, lambda *of: index.patterns(*of, is_planted=True)),
     Simulation("effects", (EVEN, BUNDLED, LOGNORMAL, TWELVE), 1,
                lambda _, x, seed: samples.effects(x, seed)),
     Simulation("fits", (EVEN,), 1, lambda _, x, seed: samples.fits(x, seed)),

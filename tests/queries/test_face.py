@@ -75,7 +75,7 @@ def test_named_queries_and_typed_functions_take_it(opened: OpenStore, rich: Stor
 def test_a_card_tells_the_facts_and_shades_by_activation(opened: OpenStore, rich: Store) -> None:
     card = opened.feature(3, "one", k=4)
     assert card.record == feature(rich, None, "one", 3)
-    assert card.explanations == ("even numbers",) and "even numbers" in card.as_text()
+    assert card.explanations[0] == "even numbers" and "even numbers" in card.as_text()
     strongest = card.record.max_activation or 0.0
     peaks = [context.peak for context in card.contexts]
     assert len(peaks) == 4 and peaks == sorted(peaks, reverse=True)

@@ -108,7 +108,7 @@ def test_a_place_between_contexts_holds_no_token(rich: Store, rich_run: str) -> 
 
 def test_what_is_legitimately_empty_stays_empty(rich: Store) -> None:
     assert call(rich, "concept_features", sae="one", pattern="nowhere in the texts").is_empty()
-    assert call(rich, "explained_features", in_sae="two").is_empty()
+    assert call(rich, "explained_features", in_sae="two", pattern="nowhere").is_empty()
     assert call(rich, "noted_features", in_sae="two").is_empty()
 
 

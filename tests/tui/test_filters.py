@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from energylens.db.explanations import Explanation, write_explanations
 from energylens.db.layout import StoreLayout
+from energylens.queries.catalog import open_catalog
 from energylens.queries.coactivation import coactivation_partners, coactive_pairs
 from energylens.queries.efas import efas_ranking
 from energylens.tui.screens.feature import FeatureScreen
@@ -149,6 +150,12 @@ async def test_explanations_are_shown_and_found(
     text = "[b]( brackets"
     new = Explanation(rich_run, "mlp", wanted, text, "auto", "a-model", 0.75)
     write_explanations(StoreLayout(path).runs()[0], "mlp", [new])
+    with open_catalog(path) as store:
+        (n_labels,) = (
+            store.cursor()
+            .execute("SELECT count(*) FROM explanations WHERE sae_id = 'mlp' AND is_label")
+            .fetchall()[0]
+        )
     async with drive(size, path) as d:
         await d.press("2", "slash")
         await d.type("label:BRACKETS")
@@ -163,4 +170,4 @@ async def test_explanations_are_shown_and_found(
         await d.press("3", "colon")
         await d.type("labels")
         await d.press("enter")
-        assert "1 of " in d.lines[-2]
+        assert f"{n_labels} of 40 " in d.lines[-2]

@@ -1,0 +1,62 @@
+"""What features fire on, as patterns of tokens that are learned and scored without a model."""
+
+import pyarrow as pa
+
+from energylens.db.table import FEATURE, RUN, SAE, Column, Table
+
+FEATURE_PATTERNS = Table(
+    "feature_patterns",
+    "A short pattern of tokens for each feature, learned on half of the texts and scored on the "
+    "other half: its strong tokens (at least a quarter of the largest activation) against tokens "
+    "it is silent on, as many of each. Weak activations count as neither.",
+    "index",
+    ("run_id", "sae_id", "feature_id"),
+    (
+        RUN,
+        SAE,
+        FEATURE,
+        Column(
+            "slot",
+            pa.string(),
+            "where the pattern looks: token, class, before, pair (the token before and the token), "
+            "after, position or category; NULL where strong tokens are too few to learn from",
+        ),
+        Column("values", pa.list_(pa.string()), "what stands there, best first; any one suffices"),
+        Column("n_strong", pa.int64(), "strong tokens in the texts that it was scored on"),
+        Column("n_texts", pa.int64(), "texts of those that have a strong token"),
+        Column("recall", pa.float64(), "share of the strong tokens that the pattern finds"),
+        Column(
+            "false_positive_rate", pa.float64(), "share of the silent tokens that it finds as well"
+        ),
+        Column(
+            "precision",
+            pa.float64(),
+            "share of strong tokens in what it finds, of as many strong as silent ones",
+        ),
+        Column("balanced_accuracy", pa.float64(), "(1 + recall - false_positive_rate) / 2"),
+        Column("balanced_accuracy_low", pa.float64(), "lower bound at 95 %, texts as units"),
+        Column("balanced_accuracy_high", pa.float64(), "upper bound at 95 %, texts as units"),
+        Column(
+            "p",
+            pa.float64(),
+            "one-sided p of finding strong tokens no more often than silent ones: Student's t of "
+            "the texts' parts; NULL where strong tokens are in fewer texts than 10 of equal size",
+        ),
+        Column("q", pa.float64(), "Benjamini and Hochberg's q over the features of the SAE"),
+        Column(
+            "description",
+            pa.string(),
+            "the pattern in words; NULL where none is found: q is 0.05 or more, or "
+            "balanced_accuracy is below 0.6",
+        ),
+    ),
+)
+LABELS = """
+SELECT p.run_id, p.sae_id, p.feature_id, p.description, 'tokens' AS method, '' AS model,
+    p.balanced_accuracy AS score, 'balanced accuracy on other texts' AS score_type,
+    e.feature_id IS NULL AS is_label
+FROM stored.feature_patterns AS p
+LEFT JOIN (FROM stored.explanations WHERE is_label) AS e USING (run_id, sae_id, feature_id)
+WHERE p.description IS NOT NULL
+"""
+"""Patterns as rows of `explanations`: labels where nobody has said anything better."""

@@ -1,0 +1,35 @@
+"""Balanced accuracies against scipy and closed forms."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from energylens.stats.balanced import balanced_accuracy
+
+
+def test_of_texts_of_one_token_it_is_the_usual_t_test() -> None:
+    """Each text has one strong token, and no silent one is found."""
+    hits = np.array([1, 0, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0], dtype=float)
+    n = len(hits)
+    left_out = (hits - hits.mean()) / (n - 1)
+    found = balanced_accuracy(
+        hits.mean(keepdims=True), np.zeros(1), np.square(left_out).sum(keepdims=True),
+        np.array([float(n)]),
+    )  # fmt: skip
+    expected = stats.ttest_1samp(hits, 0, alternative="greater")
+    assert found.p[0] == pytest.approx(expected.pvalue)
+    interval = stats.ttest_1samp(hits, 0).confidence_interval(0.95)
+    assert found.accuracy[0] == pytest.approx((1 + hits.mean()) / 2)
+    assert found.low[0] == pytest.approx((1 + interval.low) / 2)
+    assert found.high[0] == pytest.approx((1 + interval.high) / 2)
+
+
+def test_texts_that_are_all_alike_prove_no_more_than_their_number() -> None:
+    found = balanced_accuracy(np.ones(1), np.zeros(1), np.zeros(1), np.array([12.0]))
+    assert found.p[0] >= 0.5**12 and 0.8 < found.low[0] < 1 == found.high[0]
+
+
+def test_few_texts_and_nothing_to_find_have_no_test() -> None:
+    recall, n_equal = np.array([0.9, np.nan, 0.9]), np.array([9.9, 20.0, np.nan])
+    found = balanced_accuracy(recall, np.full(3, 0.1), np.full(3, 0.01), n_equal)
+    assert np.isnan([found.p, found.low, found.high]).all()
