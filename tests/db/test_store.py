@@ -260,9 +260,15 @@ def test_two_different_runs_of_one_name_do_not_merge(copy: Path, tmp_path: Path)
     other = Path(shutil.copytree(copy, tmp_path / "other.lens"))
     record = StoreLayout(other).runs()[0].run_json
     run = read_run(record)
-    write_run(record, replace(run, versions={**run.versions, "identity": "another"}))
-    with pytest.raises(StoreError, match="different runs under one name"):
-        merge_stores(copy, [other])
+    for changes in (
+        {"versions": {**run.versions, "identity": "another"}},
+        {"n_ctx": run.n_ctx + 1},
+        {"n_contexts": run.n_contexts + 1},
+        {"n_shards": run.n_shards + 1},
+    ):
+        write_run(record, replace(run, **changes))
+        with pytest.raises(StoreError, match="different runs under one name"):
+            merge_stores(copy, [other])
     with pytest.raises(StoreError, match="into itself"):
         merge_stores(copy, [copy])
 

@@ -64,8 +64,8 @@ def test_what_was_planted_is_found_and_nothing_else(rows: pl.DataFrame) -> None:
 
 def test_scores_equal_numpys(planted: World, memory: Memory, rows: pl.DataFrame) -> None:
     """Recall and false positives over the tokens of the other half, counted one by one."""
-    halves = memory.cursor().execute("SELECT text_id, half FROM pattern_texts").fetchnumpy()
-    is_other = np.isin(planted.places.text, halves["text_id"][halves["half"] == 1])
+    others = memory.cursor().execute("SELECT text_id FROM pattern_texts WHERE half = 1")
+    is_other = np.isin(planted.places.text, np.asarray(others.fetchnumpy()["text_id"]))
     is_text = is_other & (planted.places.valid)
     z, vocab = planted.z[:, OWN], np.asarray(planted.vocab_id)
     is_strong, is_silent = is_text & (z >= 0.25 * z.max()), is_text & (z == 0)
