@@ -9,6 +9,7 @@ import numpy as np
 
 from energylens.db.change import create_run
 from energylens.db.layout import StoreLayout
+from energylens.db.leftovers import clean_store
 from energylens.db.provenance import RunInfo, RunKind
 from energylens.db.shards import write_shard
 from energylens.db.store import open_store
@@ -34,6 +35,7 @@ def keep(reopened: Reopened, kind: RunKind, settings: object, kept: Sequence[Mea
     digest = hashlib.sha256(f"{reopened.run.run_id}\n{kind}\n{asked}".encode()).hexdigest()
     run_id = f"{kind}-{digest[:8]}"
     layout = StoreLayout(reopened.store).run(run_id)
+    clean_store(reopened.store)
     if done := layout.complete_shards():
         catalog = StoreLayout(reopened.store).catalog
         if not catalog.exists() or catalog.stat().st_mtime < done[0].stat().st_mtime:

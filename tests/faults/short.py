@@ -17,7 +17,7 @@ FEW = 1
 def main() -> None:
     stage = build_stage(Path(sys.argv[1]), drive.started, drive.ended)
     counts = drive.drive(stage, list(COMMANDS), few=FEW)
-    found = readers.drive(stage, n_readers=2, n_texts=4, every=2)
+    found = readers.drive(stage, n_readers=2, n_texts=3, every=2)
     sys.stdout.write(json.dumps({"faults": counts, "readers": found}) + "\n")
 
 

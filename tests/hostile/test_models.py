@@ -88,7 +88,7 @@ def test_any_value_in_any_field(whole: Path, tmp_path: Path) -> None:
               "layer_types", "attn_implementation", "auto_map", "tie_word_embeddings",
               "torch_dtype", "is_encoder_decoder", "architectures", "_name_or_path",
               "pad_token_id"]  # fmt: skip
-    for _ in range(max(30, N_CASES)):
+    for _ in range(max(12, N_CASES // 5)):
         wrong = {by.choice(fields): by.choice(VALUES) for _ in range(by.choice((1, 1, 2)))}
         (folder / "config.json").write_text(json.dumps(config | wrong))
         load(folder)
@@ -104,7 +104,8 @@ def test_any_value_in_any_field(whole: Path, tmp_path: Path) -> None:
         ({"vocab_size": 0}, "cannot be|holds no|do not fit"),
         ({"model_type": []}, "cannot be loaded"),
         ({"model_type": "gpt_neo", "attention_types": [[["global"], 10**12]]}, "attention_types"),
-        ({"layer_norm_epsilon": "x"}, "."),
+        ({"layer_norm_epsilon": "x"}, "fails on|cannot be"),
+        ({"logit_scale": "x"}, "the GPT2LMHeadModel '.*' cannot be used: could not convert"),
     ],
 )
 def test_sizes_that_no_file_can_hold_are_told_before_they_are_made(
@@ -127,7 +128,8 @@ def test_a_header_that_is_none_or_would_fill_the_memory(folder: Path, length: in
     with (folder / WEIGHTS).open("wb") as file:
         file.write(length.to_bytes(8, "little") + b"{")
         file.truncate(min(length, 100_000_000) + 8)
-    assert WEIGHTS in said(folder) or "cannot be loaded" in said(folder)
+    what = "declares a header of" if length > 3 else "cannot be loaded"
+    assert what in said(folder)
 
 
 @pytest.mark.parametrize("name", [*JSON, WEIGHTS, "chat_template.jinja", "vocab.json"])

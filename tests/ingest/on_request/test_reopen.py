@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from energylens.db.layout import StoreLayout
 from energylens.db.records import sealed
 from energylens.db.store import open_store
 from energylens.db.verify import verify_store
@@ -111,6 +112,9 @@ def test_a_kept_prompt_is_a_run_and_found_again(path: Path, reopened: Reopened) 
     assert rows(path, "FROM energies WHERE run_id = $run", run=kept).height > 0
     assert rows(path, "FROM codes WHERE run_id = $run", run=kept).height > 0
     assert verify_store(path) == []
+    lock = StoreLayout(path).run(kept).lock
+    lock.write_text("")  # as a kill leaves it
+    assert prompt(reopened, asked).kept_as == kept and not lock.exists()
 
 
 def test_an_intervention_keeps_every_condition(path: Path, reopened: Reopened) -> None:
