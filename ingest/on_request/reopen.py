@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from energylens.db.leftovers import clean_store
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.store import open_store
 from energylens.errors import UsageError
@@ -185,6 +186,7 @@ def reopen_texts(
         prepend_bos=run.prepend_bos,
         dtype=run.dtype,
     )
+    clean_store(store)  # the plan's lock, too, may have been left by a kill
     model, opened = reopen_model(run), reopen_saes(run, saes)
     loaded = assemble(asked, model, opened, partial(planned, store=store))
     _check_same(run, "corpus", run.texts, loaded.plan.sha256 == run.texts_sha256)

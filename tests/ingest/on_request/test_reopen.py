@@ -15,7 +15,7 @@ from energylens.errors import UsageError
 from energylens.ingest.on_request.attribute import attribute
 from energylens.ingest.on_request.intervene import intervene
 from energylens.ingest.on_request.prompt import prompt
-from energylens.ingest.on_request.reopen import Reopened, reopen
+from energylens.ingest.on_request.reopen import Reopened, reopen, reopen_texts
 from energylens.ingest.on_request.steer import steer
 from energylens.ingest.progress import Progress
 from energylens.protocol import (
@@ -115,6 +115,15 @@ def test_a_kept_prompt_is_a_run_and_found_again(path: Path, reopened: Reopened) 
     lock = StoreLayout(path).run(kept).lock
     lock.write_text("")  # as a kill leaves it
     assert prompt(reopened, asked).kept_as == kept and not lock.exists()
+
+
+def test_what_a_kill_left_beside_a_plan_is_cleared(path: Path, reopened: Reopened) -> None:
+    plans = StoreLayout(path).plans
+    reopen_texts(path, reopened.run)
+    before = sorted(plans.iterdir())
+    (plans / f".{before[0].stem}.lock").write_text("")
+    reopen_texts(path, reopened.run)
+    assert sorted(plans.iterdir()) == before
 
 
 def test_an_intervention_keeps_every_condition(path: Path, reopened: Reopened) -> None:
