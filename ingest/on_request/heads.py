@@ -42,6 +42,11 @@ def measure_heads(store: Path, run_id: str, top: int, progress: Progress) -> Non
     """
     with open_store(store) as opened:
         run = opened.run(run_id).info
+    if run.base_run is not None:
+        raise UsageError(
+            f"'{run_id}' holds what was asked of the run '{run.base_run}': "
+            "measure the heads of that"
+        )
     layout = StoreLayout(store).run(run_id)
     check_measurable(layout)
     loaded = reopen_texts(store, run)

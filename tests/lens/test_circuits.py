@@ -149,9 +149,13 @@ def test_folding_and_composition_are_those_of_transformer_lens(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_coarse_formats_are_read_too(dtype: str, gpt2: LanguageModel) -> None:
-    coarse = read_heads(load_model(gpt2.source, dtype))
-    torch.testing.assert_close(coarse.W_V, read_heads(gpt2).W_V, atol=0.02, rtol=0.02)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_coarse_formats_are_read_too(dtype: str, kind: str, request: pytest.FixtureRequest) -> None:
+    model: LanguageModel = request.getfixturevalue(kind)
+    coarse = read_heads(load_model(model.source, dtype))
+    fine = read_heads(model)
+    torch.testing.assert_close(coarse.W_V, fine.W_V, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(coarse.W_Q, fine.W_Q, atol=0.02, rtol=0.02)
 
 
 def test_grouped_keys_are_shared_and_attend_as_the_model_does(llama: LanguageModel) -> None:

@@ -224,7 +224,7 @@ def _checked_scales(model: LanguageModel, raw: _Raw) -> Float[Tensor, " layer"]:
         for part, weight in (("q", raw.W_Q), ("k", raw.W_K), ("v", raw.W_V)):
             found = _by_head(cache[f"{name}.hook_{part}"], raw)
             made = torch.einsum("pd,hde->phe", normed, weight[layer])
-            if not _close(model, *(x - x[:1] for x in (found, made))):  # without the bias
+            if not _close(model, found - found[:1], made - made[:1]):  # without the bias
                 raise _refusal(
                     model,
                     f"its {part} is not a matrix times the normed stream (a norm of its own, a "
@@ -232,7 +232,7 @@ def _checked_scales(model: LanguageModel, raw: _Raw) -> Float[Tensor, " layer"]:
                 )
         out = cache[f"blocks.{layer}.hook_attn_out"][0].float()
         made = torch.einsum("phe,hed->pd", _by_head(cache[f"{name}.hook_z"], raw), raw.W_O[layer])
-        if not _close(model, *(x - x[:1] for x in (out, made))):
+        if not _close(model, out - out[:1], made - made[:1]):
             raise _refusal(
                 model,
                 "what its heads write is normed, scaled or gated before it reaches the stream",
@@ -254,7 +254,9 @@ def _score_scale(
     made = torch.einsum("phe,phe->hp", q, k) / raw.W_Q.shape[-1] ** 0.5
     found = cache[f"{attn}.hook_attn_scores"][0].float().diagonal(0, 1, 2)
     scale = (found * made).sum() / made.square().sum().clamp_min(torch.finfo().tiny)
-    if not _close(model, found, scale * made):
+    # where queries and keys are nearly at right angles, coarse formats leave little of the product
+    size = scale.abs() * (q.norm(dim=-1) * k.norm(dim=-1)).max() / raw.W_Q.shape[-1] ** 0.5
+    if not _close(model, found, scale * made, float(size)):
         raise _refusal(
             model,
             "its scores are not products of queries and keys (capped, or TransformerLens hides "
@@ -263,10 +265,13 @@ def _score_scale(
     return torch.ones(()) if _close(model, scale, torch.ones(())) else scale
 
 
-def _close(model: LanguageModel, found: Tensor, expected: Tensor) -> bool:
-    gap = (found - expected).abs().max()
-    tolerance = _TOLERANCE.get(model.dtype, _COARSE)
-    return float(gap) <= tolerance * max(float(expected.abs().max()), 1e-6)
+def _close(
+    model: LanguageModel, found: Tensor, expected: Tensor, size: float | None = None
+) -> bool:
+    """Whether two tensors differ by little of the largest entry, or of `size`."""
+    gap = float((found - expected).abs().max())
+    size = float(expected.abs().max()) if size is None else size
+    return gap <= _TOLERANCE.get(model.dtype, _COARSE) * max(size, 1e-6)
 
 
 def _refusal(model: LanguageModel, why: str) -> ModelError:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 
+from energylens.db.change import change_run
 from energylens.db.layout import StoreLayout
 from energylens.db.store import Store
 from energylens.db.verify import verify_store
@@ -143,6 +145,15 @@ def test_a_store_that_cannot_be_written_is_told_before_the_model_runs(
     monkeypatch.setattr("energylens.ingest.on_request.heads.reopen_texts", loads)
     with pytest.raises(StoreError, match=r"Read-only file system.* take the write protection off"):
         measure_heads(measured, StoreLayout(measured).runs()[0].root.name, 2, Progress())
+
+
+def test_what_was_asked_of_a_run_has_no_heads_of_its_own(measured: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.lens"
+    shutil.copytree(measured, path)
+    (run,) = StoreLayout(path).runs()
+    change_run(run, lambda info: replace(info, base_run="first"))
+    with pytest.raises(UsageError, match="asked of the run 'first': measure the heads of that"):
+        measure_heads(path, run.root.name, 2, Progress())
 
 
 def test_texts_of_single_tokens_are_refused(tmp_path: Path, gpt2_dir: Path) -> None:
