@@ -46,8 +46,8 @@ FEATURE_PATTERNS = Table(
         Column(
             "description",
             pa.string(),
-            "the pattern in words; NULL where none is found: q is 0.05 or more, or "
-            "balanced_accuracy is below 0.6",
+            "the pattern in words; NULL where none is found: q is 0.05 or more, "
+            "balanced_accuracy is below 0.6, or precision below 0.75",
         ),
     ),
 )

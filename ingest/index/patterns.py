@@ -25,7 +25,7 @@ STRONG = 0.25
 """Share of the largest activation from which on a token is strong."""
 LEAST_STRONG = 10
 """Strong tokens to learn from."""
-MOST_Q, LEAST_ACCURACY = 0.05, 0.6
+MOST_Q, LEAST_ACCURACY, LEAST_PRECISION = 0.05, 0.6, 0.75
 """Of patterns that are told in words."""
 
 
@@ -40,7 +40,11 @@ class Patterns:
         """Learn and score those of the features in `part`."""
         con = self._con
         con.execute(statement("pattern_part"), {"strong": STRONG})
-        given = {"least_strong": LEAST_STRONG, "most_values": MOST_VALUES}
+        given = {
+            "least_strong": LEAST_STRONG,
+            "most_values": MOST_VALUES,
+            "least_precision": LEAST_PRECISION,
+        }
         con.execute(statement("pattern_learned"), given)
         self._ranges.append(pl.DataFrame(con.sql(statement("pattern_heldout")).to_arrow_table()))
 
@@ -80,7 +84,8 @@ def tested(rows: pl.DataFrame) -> pl.DataFrame:
         "balanced_accuracy_low": found.low, "balanced_accuracy_high": found.high,
         "p": found.p, "q": q,
     }  # fmt: skip
-    is_found = (q < MOST_Q) & (found.accuracy >= LEAST_ACCURACY)
+    is_good = (found.accuracy >= LEAST_ACCURACY) & (precision >= LEAST_PRECISION)
+    is_found = (q < MOST_Q) & is_good
     return rows.with_columns(
         *(pl.Series(name, values).fill_nan(None) for name, values in columns.items()),
         pl.Series("is_found", is_found),

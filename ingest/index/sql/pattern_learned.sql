@@ -1,6 +1,6 @@
 -- The pattern of each feature: in each slot the values that more strong than silent tokens have, up
 -- to 95 % of what all of them gain; of the slots, the one that gains most, a hundredth off for each
--- value.
+-- value, among those that hardly ever find a silent token.
 CREATE OR REPLACE TEMP TABLE pattern_learned AS
 WITH sizes AS (
     SELECT p.feature_id, count(*) FILTER (p.is_strong) AS n_strong, count(*) AS n_active
@@ -39,8 +39,9 @@ gains AS (
         c.feature_id,
         c.slot,
         c.value,
-        c.n_strong / s.n_strong
-        - (t.n - c.n_active) / nullif(h.n_tokens - s.n_active, 0) AS gain
+        c.n_strong / s.n_strong AS recall,
+        (t.n - c.n_active) / nullif(h.n_tokens - s.n_active, 0) AS wrong,
+        recall - wrong AS gain
     FROM counts AS c
     JOIN sizes AS s ON s.feature_id = c.feature_id
     JOIN pattern_totals AS t ON t.text_id IS NULL AND t.slot = c.slot AND t.value = c.value
@@ -65,11 +66,15 @@ patterns AS (
         s.feature_id,
         s.slot,
         list(s.value ORDER BY s.place) AS chosen,
-        sum(s.gain) - 0.01 * count(*) AS worth
+        sum(s.gain) - 0.01 * count(*) AS worth,
+        sum(s.recall) >= $least_precision * sum(s.recall + s.wrong) AS is_precise
     FROM short AS s
     WHERE s.gained < 0.95 * s.whole
     GROUP BY s.feature_id, s.slot
 )
 SELECT p.feature_id, p.slot, p.chosen
 FROM patterns AS p
-QUALIFY row_number() OVER (PARTITION BY p.feature_id ORDER BY p.worth DESC, p.slot) = 1;
+QUALIFY
+    row_number() OVER (
+        PARTITION BY p.feature_id ORDER BY p.is_precise DESC, p.worth DESC, p.slot
+    ) = 1;
