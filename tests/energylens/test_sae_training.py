@@ -118,18 +118,26 @@ def test_features_that_do_not_fire_are_dead() -> None:
     assert figures is not None and figures.dead_share == 12 / 48
 
 
-def test_the_loss_is_that_of_sae_lens_training_by_itself(tmp_path: Path) -> None:
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The loss of every step that sae-lens' trainer takes from now on."""
+    step, heard = SAETrainer.step, []
+
+    def listened(self: Any, batch: Tensor) -> Any:
+        out = step(self, batch)
+        heard.append(out.loss.item())
+        return out
+
+    monkeypatch.setattr(SAETrainer, "step", listened)
+    return heard
+
+
+def test_the_loss_is_that_of_sae_lens_training_by_itself(
+    tmp_path: Path, losses: list[float]
+) -> None:
     source, config = Planted(), config_of("batchtopk", 40)
-    ours: list[float] = []
-    step = Trainee.step
-
-    def heard(self: Trainee, batch: Tensor) -> float:
-        ours.append(step(self, batch))
-        return ours[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainee, "step", heard)
-        train_saes(source, config, tmp_path / "c.safetensors", Quiet())
+    train_saes(source, config, tmp_path / "c.safetensors", Quiet())
+    ours = losses.copy()
     blocks = Blocks(source, 1024, 256, 0, lambda *_: None, lambda: False)
     read = [blocks.read(number) for number in range(10)]
     sample = read[0].pools[HOOK]
@@ -144,15 +152,12 @@ def test_the_loss_is_that_of_sae_lens_training_by_itself(tmp_path: Path) -> None
         sae=sae,
         data_provider=itertools.chain(stream[:4], stream),
     )  # fmt: skip
-    theirs: list[float] = []
-    one_step = trainer.step
-    trainer.step = lambda batch: (out := one_step(batch), theirs.append(out.loss.item()))[0]
     with torch.no_grad():
         scale = 32**0.5 / float(sample.norm(dim=1).mean())
         sae.b_dec.copy_(sample.mean(0) * scale)
     trainer.fit()
     assert len(ours) == 40
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    np.testing.assert_allclose(ours, losses[40:], rtol=1e-3)
 
 
 def test_a_sweep_shares_the_activations(tmp_path: Path) -> None:
