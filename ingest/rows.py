@@ -201,11 +201,10 @@ class RowMaker:
     ) -> pa.Table:
         """Vectors at a hook; NULL for one of NaN."""
         n, width = values.shape
-        offsets = np.arange(0, (n + 1) * width, width, dtype=np.int32)
+        is_known = ~np.isnan(values[:, 0])
+        offsets = np.cumsum([0, *np.where(is_known, width, 0)], dtype=np.int32)
         lists = pa.ListArray.from_arrays(
-            pa.array(offsets),
-            pa.array(values.reshape(-1)),
-            mask=pa.array(np.isnan(values[:, 0])),
+            pa.array(offsets), pa.array(values[is_known].reshape(-1)), mask=pa.array(~is_known)
         )
         return pa.table(
             {
