@@ -17,3 +17,11 @@ def explained_features(
     """Features whose explanation matches a regular expression, the best scored first; in_sae None
     is every SAE."""
     return call(store, "explained_features", run=run, pattern=pattern, in_sae=in_sae, k=k)
+
+
+def search_features(
+    store: Reader, run: str, words: str, in_sae: str | None = None, k: int = 50
+) -> pl.DataFrame:
+    """Features that some words lead to, by explanations, tokens, contexts and promoted tokens, the
+    best first; in_sae None is every SAE."""
+    return call(store, "search_features", run=run, words=words, in_sae=in_sae, k=k)

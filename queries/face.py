@@ -90,6 +90,17 @@ class OpenStore:
             raise UsageError(f"k says how many contexts are shown; it cannot be {k}")
         return feature_card(self, feature(self, run, sae, feature_id), k)
 
+    def search(
+        self, words: str, sae: str | None = None, run: str | None = None, k: int = 20
+    ) -> pl.DataFrame:
+        """The features that some words lead to, the best first: by what they are said to stand for,
+        the tokens and contexts they are strongest at, and the tokens they promote.
+
+        Raises:
+            UnknownNameError: there is no such run or SAE, or several runs could be meant.
+        """
+        return call(self, "search_features", run=run, words=words, in_sae=sae, k=k)
+
     def info(self, run: str | None = None) -> RunInfo:
         """All that is recorded of a run: what made it, and its SAEs.
 

@@ -57,6 +57,24 @@ def sql(
         typer.echo(f"cut at {limit:,} rows; --limit 0 takes all", err=True)
 
 
+def search(
+    store: StoreArgument,
+    words: Annotated[str, typer.Argument(help="Words, or a piece of a token.")],
+    run: Annotated[str | None, typer.Option(help="The run, where there are several.")] = None,
+    sae: Annotated[str | None, typer.Option(help="One SAE; all of the run otherwise.")] = None,
+    k: Annotated[int, typer.Option("--top", "-k", min=1, help="Most features.")] = 20,
+    how: FormatOption = "table",
+) -> None:
+    """Find features by words: what they are said to stand for, fire on, promote, stand in."""
+    from energylens.cli.output import print_frame
+    from energylens.queries.catalog import call, open_catalog
+
+    form = checked_format(how)
+    with open_catalog(store) as opened:
+        rows = call(opened, "search_features", run=run, words=words, in_sae=sae, k=k)
+    print_frame(rows, form)
+
+
 def given_limits(timeout: float, memory: str) -> "Limits":
     """What the options allow a query."""
     from energylens.db.limits import Limits, parse_memory

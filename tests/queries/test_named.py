@@ -42,7 +42,7 @@ SAE = "resid"
 VALUES = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
     "pattern": "cat|dog", "in_text": 1, "in_category": "a", "from_layer": 0,
-    "at_head": 1,
+    "at_head": 1, "words": "cat",
 }  # fmt: skip
 MODULES = (
     "features",
