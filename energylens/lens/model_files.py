@@ -18,6 +18,8 @@ _LENGTH = 8
 """Bytes of a safetensors file that say how long its header is."""
 _BUILT = re.compile(r"layer|expert|types|depth|n_blocks", re.IGNORECASE)
 """What a model is built of one after another, by the names configurations have for it."""
+_SIZE = re.compile(r"size|dim|width|vocab|theta|position|length|token|capacity", re.IGNORECASE)
+"""What is a width or a place of it, which may be large: `vocab_size_per_layer_input`."""
 _MOST_BUILT = 10_000
 _BITS = 8
 """Weights a byte of a file may hold: no format stores less than a bit of each."""
@@ -67,11 +69,15 @@ def check_built(raw: Any, source: str, name: str = "") -> None:
     elif isinstance(raw, list):
         for value in raw:
             check_built(value, source, name)
-    elif isinstance(raw, int | float) and _BUILT.search(name) and raw > _MOST_BUILT:
+    elif isinstance(raw, int | float) and _counts(name) and raw > _MOST_BUILT:
         raise ModelError(
             f"the config.json of '{source}' says {name}: {raw!s:.30}, which no model has; it is "
             "damaged"
         )
+
+
+def _counts(name: str) -> bool:
+    return _BUILT.search(name) is not None and _SIZE.search(name) is None
 
 
 def check_size(n_numbers: int, folder: Path, source: str) -> None:

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BartConfig, BartForConditionalGeneration
 
-from energylens.errors import UsageError
+from energylens.errors import ModelError, UsageError
 from energylens.ingest import plan
 from energylens.ingest.plan import IngestConfig
+from energylens.lens.model_files import check_built
 from energylens.lens.models import LanguageModel
 from energylens.queries.display import visible_lines
 from tests.hostile.conftest import N_CASES
@@ -114,6 +115,24 @@ def test_sizes_that_no_file_can_hold_are_told_before_they_are_made(
     changed(folder, "config.json", **changes)
     found = said(folder)
     assert re.search(reason, found), found
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "is_real"),
+    [
+        ("vocab_size_per_layer_input", 262_144, True), ("expert_intermediate_size", 65_536, True),
+        ("dim_per_layer", 20_480, True), ("expert_capacity", 100_000, True),
+        ("num_hidden_layers", 10**9, False), ("n_layer", 10**6, False),
+        ("num_local_experts", 10**6, False),
+    ],
+)  # fmt: skip
+def test_widths_may_be_large_and_counts_may_not(name: str, number: int, is_real: bool) -> None:
+    for raw in ({name: number}, {"text_config": {name: number}}):
+        if is_real:
+            check_built(raw, "m")
+        else:
+            with pytest.raises(ModelError, match=f"{name}: {number}"):
+                check_built(raw, "m")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"5", b"\xff", b"[" * 100_000, b'{"a":' * 100_000])

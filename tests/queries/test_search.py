@@ -65,7 +65,9 @@ def test_what_is_said_comes_first_whatever_the_order_of_its_words(
     assert first["label"] == "even numbers" and first["score"] >= 1
 
 
-@pytest.mark.parametrize("words", ["", "  ", "nowhere in the texts", "c%t", "' OR 1=1 --", "(cat|dog)", "c.t"])
+@pytest.mark.parametrize(
+    "words", ["", "  ", "nowhere in the texts", "c%t", "' OR 1=1 --", "(cat|dog)", "c.t"]
+)
 def test_words_are_no_pattern_and_no_sql(rich: Store, rich_run: str, words: str) -> None:
     assert search_features(rich, rich_run, words).is_empty()
 

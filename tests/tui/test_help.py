@@ -70,7 +70,7 @@ def own_bindings(screen: Screen) -> list[Binding]:
     return found
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("size", ["small", pytest.param("large", marks=pytest.mark.slow)])
 async def test_help_and_keys_agree(drive: Open, rich_path: Path, size: str) -> None:
     async with drive(size, rich_path) as d:
         for title, keys in VIEWS.items():

@@ -70,7 +70,9 @@ async def soak(path: Path, size: str, n_keys: int, seed: int, n_parts: int) -> l
     return measured
 
 
-@pytest.mark.parametrize(("size", "seed"), [("small", 0), ("large", 1)])
+@pytest.mark.parametrize(
+    ("size", "seed"), [("small", 0), pytest.param("large", 1, marks=pytest.mark.slow)]
+)
 async def test_random_keys_break_nothing(
     rich_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, seed: int
 ) -> None:
