@@ -14,14 +14,14 @@ from energylens.queries.names import find_run, find_sae, nearest
 from energylens.queries.scope import LOOKED_UP
 
 PLAIN = {
-    "k", "n_bins", "n_intervals", "min_texts", "min_z", "threshold", "pattern", "is_high",
+    "k", "n_bins", "n_intervals", "min_texts", "min_z", "threshold", "pattern", "words", "is_high",
     "over_layers", "of_choices", "with_dense", "with_first", "with_padding", "with_sinks",
     "with_special",
 }  # fmt: skip
 """Parameters that name nothing of a store."""
 RIGHT = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
-    "pattern": "cat", "in_text": 1, "in_category": "a", "from_layer": 0, "of_choices": [0],
+    "pattern": "cat", "words": "cat", "in_text": 1, "in_category": "a", "from_layer": 0, "of_choices": [0],
     "at_head": 1,
 }  # fmt: skip
 WRONG: dict[str, Any] = {
