@@ -21,8 +21,8 @@ PLAIN = {
 """Parameters that name nothing of a store."""
 RIGHT = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
-    "pattern": "cat", "words": "cat", "in_text": 1, "in_category": "a", "from_layer": 0, "of_choices": [0],
-    "at_head": 1,
+    "pattern": "cat", "in_text": 1, "in_category": "a", "from_layer": 0, "of_choices": [0],
+    "at_head": 1, "words": "cat",
 }  # fmt: skip
 WRONG: dict[str, Any] = {
     "run": "mixtrl", "other_run": "mixtrl", "sae": "tow", "in_sae": "tow", "other_sae": "tow",
