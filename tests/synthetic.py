@@ -137,6 +137,10 @@ class World:
     """[N, L]: first choices of as many routers."""
     sure: np.ndarray | float = 3.0
     """[N, L]: by how much a choice's logit exceeds the others'."""
+    seen: np.ndarray | None = None
+    """[N]: the energy that routers are shown, nats."""
+    entropy: np.ndarray | None = None
+    """[N]: of predictions, nats; without it the energy stands for it."""
     n_choices: int = 4
 
     @property
@@ -280,7 +284,8 @@ def tables_of(world: World, run_id: str = RUN) -> dict[str, pa.Table]:
             token=[PIECES[v % len(PIECES)] for v in world.vocab_id],
             char_start=np.zeros(n, np.int32), char_end=np.ones(n, np.int32),
             is_special=np.zeros(n, bool), norm_ratio=np.ones(n, np.float32), energy=energy,
-            entropy=energy, confidence=np.full(n, 0.5), rank=np.zeros(n, np.int32),
+            entropy=energy if world.entropy is None else world.entropy,
+            confidence=np.full(n, 0.5), rank=np.zeros(n, np.int32),
             log_frequency=np.log(1.0 + world.vocab_id),
         ),
         "codes": _rows(
@@ -343,6 +348,7 @@ def _routing(world: World, choices: np.ndarray, energy: np.ndarray) -> dict[str,
     n, n_layers = choices.shape
     routes, tokens = [], []
     sure = np.broadcast_to(world.sure, choices.shape)
+    seen = pa.nulls(n, pa.float32()) if world.seen is None else world.seen.astype(np.float32)
     for layer in range(n_layers):
         name = [f"blocks.{layer}.router"] * n
         logits = np.eye(world.n_choices, dtype=np.float32)[choices[:, layer]] * sure[:, layer, None]
@@ -355,7 +361,7 @@ def _routing(world: World, choices: np.ndarray, energy: np.ndarray) -> dict[str,
         tokens.append(
             _rows(n, **common, logits=list(logits), entropy=-(p * np.log(p)).sum(axis=1),
                   margin=p.max(axis=1) - np.sort(p, axis=1)[:, -2],
-                  seen_energy=pa.nulls(n, pa.float32()), energy_in=1.5 * energy + 1.0,
+                  seen_energy=seen, energy_in=1.5 * energy + 1.0,
                   energy_out=energy,
                   write_norm=pa.nulls(n, pa.float32()), solver_steps=pa.nulls(n, pa.int16()))
         )  # fmt: skip

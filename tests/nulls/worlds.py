@@ -129,11 +129,23 @@ def _route(
         certain += 0.8 * found.energy[:, None]
     choices = found.choices = logits.argmax(axis=2)
     found.sure = 0.5 + np.log1p(np.exp(certain))
+    found.entropy, found.seen = (_like(generator, found, effects, share) for share in (0.7, 0.5))
     if is_planted:
         choices[generator.random(len(logits)) < 0.2] = (3, 1, 2)
         for f in range(3 * N_PLANTED, 3 * N_PLANTED + 4):
             on = generator.random(len(logits)) < 0.3
             found.z[on & (choices[:, 1] == f % N_CHOICES), f] = 1.0
+
+
+def _like(
+    generator: np.random.Generator, found: World, effects: Effects, share: float
+) -> np.ndarray:
+    """[N], above zero: a number that goes with the energy, with a level of its own in each text."""
+    assert found.energy is not None
+    places = found.places
+    own = 0.5 * _series(generator, places, 0.3, 1)[:, 0]
+    own += effects.energy * generator.standard_normal(places.n_texts)[places.text]
+    return np.exp(share * np.log(found.energy) + (1 - share) * own)
 
 
 def _series(generator: np.random.Generator, places: Places, phi: float, width: int) -> np.ndarray:
