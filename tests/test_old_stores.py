@@ -160,7 +160,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 _COMMANDS = """
 info S | verify S | index S | merge S OLD | merge OTHER S | sql S SELECT | queries S
-query S find_specialists | compare S tiny tiny | explain S tiny WORDS --sae one
+query S find_specialists | search S word | compare S tiny tiny | explain S tiny WORDS --sae one
 efas S tiny --variant own | causality S tiny one | routing S tiny | heads S tiny
 recompute S tiny --keep activations --hook blocks.0.hook_resid_post
 prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x
