@@ -52,21 +52,18 @@ class Patterns:
         """Write `feature_patterns`, in words where a pattern is found."""
         rows = tested(pl.concat(self._ranges))
         words = Words(self._con)
+        slots = [SLOTS[number - 1] for number in rows["slot"]]
+        values = list(map(words.values, slots, rows["chosen"].to_list()))
+        told = [
+            description(slot, chosen) if is_found else None
+            for slot, chosen, is_found in zip(slots, values, rows["is_found"], strict=True)
+        ]
         named = rows.with_columns(
             pl.lit(run_id).alias("run_id"),
             pl.lit(sae.sae_id).alias("sae_id"),
-            pl.Series("slot", [SLOTS[s - 1] for s in rows["slot"]], pl.String),
-            pl.Series("values", [words.values(s, v) for s, v in _chosen(rows)], pl.List(pl.String)),
-            pl.Series(
-                "description",
-                [
-                    words.description(slot, chosen) if is_found else None
-                    for (slot, chosen), is_found in zip(
-                        _chosen(rows), rows["is_found"], strict=True
-                    )
-                ],
-                pl.String,
-            ),
+            pl.Series("slot", slots, pl.String),
+            pl.Series("values", values, pl.List(pl.String)),
+            pl.Series("description", told, pl.String),
         )
         with writer.table("feature_patterns", sae.sae_id) as out:
             out.write(named.to_arrow())
@@ -103,7 +100,7 @@ def prepare(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
 
 
 class Words:
-    """Says in words what stands in a slot."""
+    """Knows what each number of a slot stands for."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
         vocabulary = con.execute("FROM pattern_vocabulary").fetchall()
@@ -112,9 +109,9 @@ class Words:
         found = con.execute("SELECT DISTINCT category_id, category FROM pattern_texts").fetchall()
         self._categories = dict(found)
 
-    def values(self, slot: int, chosen: Iterable[int]) -> list[str]:
-        """What each number of a slot stands for."""
-        return [self._value(SLOTS[slot - 1], number) for number in chosen]
+    def values(self, slot: str, chosen: Iterable[int]) -> list[str]:
+        """What some numbers of a slot stand for."""
+        return [self._value(slot, number) for number in chosen]
 
     def _value(self, slot: str, number: int) -> str:
         match slot:
@@ -129,29 +126,25 @@ class Words:
             case _:
                 return self._tokens[number]
 
-    def description(self, slot: int, chosen: Iterable[int]) -> str:
-        """The pattern in words."""
-        values = self.values(slot, chosen)
-        pieces = " ".join(visible_token(value) for value in values)
-        match SLOTS[slot - 1]:
-            case "token":
-                return pieces
-            case "class":
-                return " or ".join(values)
-            case "before":
-                return f"after {pieces}"
-            case "pair":
-                return f"the end of {pieces}"
-            case "after":
-                return f"before {pieces}"
-            case "position":
-                return f"positions {' or '.join(values)}"
-            case _:
-                return f"texts of {' or '.join(values)}"
 
-
-def _chosen(rows: pl.DataFrame) -> Iterable[tuple[int, list[int]]]:
-    return zip(rows["slot"].to_list(), rows["chosen"].to_list(), strict=True)
+def description(slot: str, values: list[str]) -> str:
+    """The pattern in words."""
+    pieces = " ".join(visible_token(value) for value in values)
+    match slot:
+        case "token":
+            return pieces
+        case "class":
+            return " or ".join(values)
+        case "before":
+            return f"after {pieces}"
+        case "pair":
+            return f"the end of {pieces}"
+        case "after":
+            return f"before {pieces}"
+        case "position":
+            return f"positions {' or '.join(values)}"
+        case _:
+            return f"texts of {' or '.join(values)}"
 
 
 def _numbers(values: pl.Series) -> np.ndarray:
