@@ -187,9 +187,13 @@ def _read_tokens(con: duckdb.DuckDBPyConnection, names: dict[str, object]) -> di
         for name, found in parts.items():
             found.append(batch[name].to_numpy())
     return {
-        name: np.concatenate([np.empty(0, kind.type.to_pandas_dtype()), *parts.pop(name)])
+        name: np.concatenate([_without_rows(kind.type), *parts.pop(name)])
         for name, kind in zip(reader.schema.names, reader.schema, strict=True)
     }
+
+
+def _without_rows(kind: pa.DataType) -> np.ndarray:
+    return pa.array([], kind).to_numpy(zero_copy_only=False)
 
 
 def scalar_gradients(

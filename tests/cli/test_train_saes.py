@@ -18,6 +18,7 @@ from tests.conftest import make_store
 HOOK = "blocks.1.hook_resid_post"
 SIZES = [
     "--hook", HOOK, "--d-sae", "32", "--batch", "64", "--n-tokens", "12000", "--lr", "0.005",
+    "--dtype", "float32",  # the hash is of the weights in the format they are read in
 ]  # fmt: skip
 
 
