@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import polars as pl
@@ -18,12 +17,12 @@ from energylens.queries.contexts import context_tokens, feature_contexts
 from energylens.queries.display import number, visible, visible_token
 from energylens.queries.explanations import feature_explanations
 from energylens.queries.features import Feature, promoted_tokens
+from energylens.queries.pages.environment import environment
 from energylens.queries.shading import SNIPPET, ShadedToken, digit, glyphs, shade_rgb, shaded_tokens
 
 _N_EXPLANATIONS = 3
 _N_TOKENS = 8
 """Promoted and suppressed tokens that are told."""
-_FONT = "font-family: ui-monospace, monospace; line-height: 1.7; overflow-wrap: anywhere"
 
 
 @dataclass(frozen=True)
@@ -83,20 +82,10 @@ class FeatureCard:
 
     def as_html(self) -> str:
         """A fragment of HTML, styles inside; a token's title is its activation."""
-        rows = "".join(
-            f"<tr><th style='text-align: left'>{escape(name)}</th>"
-            f"<td style='text-align: left'>{escape(said)}</td></tr>"
-            for name, said in _facts(self)
-        )
-        contexts = "".join(
-            f"<p style='margin: 0.6em 0'><small>{escape(_heading(context))}</small><br>"
-            f"<span style='{_FONT}'>{_cut(''.join(map(_as_html, context.pieces)), context)}</span>"
-            "</p>"
-            for context in self.contexts
-        )
         return (
-            f"<div><strong>{escape(_title(self.record))}</strong>"
-            f"<table>{rows}</table>{contexts}</div>"
+            environment()
+            .get_template("card.html")
+            .render(title=_title(self.record), facts=_facts(self), contexts=self.contexts)
         )
 
 
@@ -131,13 +120,14 @@ def _context(reader: Reader, record: Feature, row: dict[str, Any]) -> CardContex
         text_id=row["text_id"],
         category=row["category"],
         peak=row["activation"],
-        pieces=_pieces(tokens[first:end], record.max_activation),
+        pieces=card_pieces(tokens[first:end], record.max_activation),
         is_cut_before=first > 0,
         is_cut_after=end < len(tokens),
     )
 
 
-def _pieces(tokens: Sequence[ShadedToken], strongest: float | None) -> tuple[Piece, ...]:
+def card_pieces(tokens: Sequence[ShadedToken], strongest: float | None) -> tuple[Piece, ...]:
+    """Tokens as they are drawn; `strongest` is the activation that has the fullest shade."""
     found = []
     for glyph in glyphs(tokens):
         inside = tokens[glyph.first : glyph.end]
@@ -198,17 +188,6 @@ def _as_text(piece: Piece, with_colour: bool) -> str:
         return text
     paper, ink = (";".join(map(str, rgb)) for rgb in shade_rgb(piece.share))
     return f"\x1b[48;2;{paper}m\x1b[38;2;{ink}m{text}\x1b[0m"
-
-
-def _as_html(piece: Piece) -> str:
-    text = escape(visible(piece.text))
-    if piece.activation is None:
-        return f"<span style='opacity: 0.5'>{text}</span>" if piece.is_special else text
-    paper, ink = (",".join(map(str, rgb)) for rgb in shade_rgb(piece.share))
-    return (
-        f"<span style='background: rgb({paper}); color: rgb({ink})' "
-        f"title='{number(piece.activation)}'>{text}</span>"
-    )
 
 
 def _has_colours() -> bool:

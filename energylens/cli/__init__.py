@@ -15,6 +15,7 @@ from energylens.cli import (
     heads,
     ingest,
     interact,
+    page,
     programs,
     recompute,
     routing,
@@ -116,6 +117,7 @@ app.command()(sql.queries)
 app.command()(sql.query)
 app.command()(sql.search)
 app.command()(explain.explain)
+app.command()(page.page)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
 app.command()(analyses.causality)

@@ -26,6 +26,8 @@ from energylens.db.layout import StoreLayout
 from energylens.db.notes import Note, write_note
 from energylens.db.provenance import read_run, write_run
 from energylens.ingest.plan import IngestConfig
+from energylens.queries.catalog import open_catalog
+from energylens.queries.pages.feature_pages import most_active, write_feature_folder
 from energylens.tui.guard import OnlyText
 from tests.conftest import make_gpt2, make_sae, make_store
 from tests.tui.conftest import Driver, Open
@@ -245,3 +247,15 @@ def test_a_line_stays_as_wide_as_it_is_and_moves_nothing(texts: list[str]) -> No
 def test_what_is_sound_passes_unchanged() -> None:
     line = [Segment("naïve 👩\u200d🚀 ─█"), Segment(" x", Style(bold=True))]
     assert OnlyText().apply(line, Color(0, 0, 0)) == line
+
+
+def test_pages_show_it_and_obey_nothing(hostile_path: Path, tmp_path: Path) -> None:
+    with open_catalog(hostile_path) as store:
+        run = store.infos[0]
+        sae = run.saes[0]
+        features = most_active(store, run.run_id, sae.sae_id, 6)
+        write_feature_folder(store, run, sae, features, tmp_path / "pages", lambda *_: None)
+    for path in (tmp_path / "pages").iterdir():
+        page = path.read_bytes()
+        assert b"EVIL" in page and not OBEYED.search(page)
+        assert b"\x1b" not in page and b"\x00" not in page
