@@ -176,3 +176,19 @@ def test_what_cannot_be_had_is_said(opened: OpenStore, tmp_path: Path) -> None:
     assert repr(opened).endswith("closed") and "closed" in opened._repr_html_()
     with pytest.raises(StoreError, match="opens it again"):
         opened.sql("SELECT 1")
+
+
+def test_ink_is_legible_on_every_shade() -> None:
+    """A contrast of at least 4.5 by the formula of WCAG 2.2, and more luminance for more."""
+
+    def luminance(rgb: tuple[int, int, int]) -> float:
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+                  for v in (c / 255 for c in rgb)]  # fmt: skip
+        return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    shades = [shade_rgb(place / 1000) for place in range(1001)]
+    for paper, ink in shades:
+        low, high = sorted((luminance(paper), luminance(ink)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+    papers = [luminance(paper) for paper, _ in shades[::100]]
+    assert papers == sorted(papers)
