@@ -2,6 +2,7 @@
 
 import enum
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -25,6 +26,8 @@ class Format(enum.StrEnum):
     markdown = "markdown"
 
 
+_MARKUP = re.compile(r"[\\`*\[<>|~&]|(?<![^\W_])_|_(?![^\W_])")
+"""Signs that Markdown may take for its own; inside words an underscore is none (GFM 6.4)."""
 SUFFIXES = {
     Format.csv: "csv",
     Format.parquet: "parquet",
@@ -94,10 +97,9 @@ def _escaped(lines: str) -> str:
 
 
 def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
-    shown = _flat(rows).with_columns(
-        pl.col(pl.String).map_elements(visible, return_dtype=pl.String)
-    )
-    shown.columns = distinct([visible(name) for name in shown.columns])
+    said = _unmarked if markdown else visible
+    shown = _flat(rows).with_columns(pl.col(pl.String).map_elements(said, return_dtype=pl.String))
+    shown.columns = distinct([said(name) for name in shown.columns])
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
@@ -110,6 +112,11 @@ def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
         float_precision=None,
     ):
         return str(shown)
+
+
+def _unmarked(text: str) -> str:
+    """Text that Markdown shows as it is: nothing in it opens a cell, a link, a tag or emphasis."""
+    return _MARKUP.sub(r"\\\g<0>", visible(text))
 
 
 def _flat(rows: pl.DataFrame) -> pl.DataFrame:

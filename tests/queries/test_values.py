@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import duckdb
@@ -121,9 +122,10 @@ def test_text_is_what_duckdb_writes_and_null_stays_null(rows: pl.DataFrame, text
 def test_drawn(rows: pl.DataFrame, texts: list, how: Format) -> None:
     shown = as_text(rows, how)
     assert "\x1b" not in shown and "\x9b" not in shown and "\u202e" not in shown
+    read = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", shown) if how is Format.markdown else shown
     if rows.schema["x"] == pl.String:
         for text in texts:
-            assert text is None or visible(text)[:40].strip() in shown
+            assert text is None or visible(text)[:40].strip() in read
 
 
 @pytest.mark.parametrize(("rows", "texts"), [f[1:] for f in FRAMES], ids=IDS)
