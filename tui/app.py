@@ -1,6 +1,7 @@
 """The app: it wires screens, keys and the store together, and does nothing else."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ from energylens.tui.worker import WorkerClient
 
 _LONGEST_TOAST = 240
 """Characters of an error that is told in passing; a longer one is to be read and copied."""
+
+_LOOK_AFTER = 1.0
+"""Seconds between two looks whether the terminal is still there."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,19 @@ class LensApp(App[None]):
         is_far = bool(os.environ.get("SSH_CONNECTION"))
         if not (wanted.animation if wanted.animation is not None else not is_far):
             self.animation_level = "none"
+
+    def on_mount(self) -> None:
+        """Watch the terminal, where there is one."""
+        if _has_terminal():
+            self.set_interval(_LOOK_AFTER, self._leave_without_terminal)
+
+    def _leave_without_terminal(self) -> None:
+        """A terminal that goes sends SIGHUP, but under nohup that is not heard, and what is read
+        from it is nothing, at once, for ever. What is written to it is waited for, so that there is
+        no orderly way out."""
+        if not _has_terminal():
+            self._stop()
+            os._exit(128 + signal.SIGHUP)
 
     async def on_event(self, event: events.Event) -> None:
         """Let what is typed take effect one by one, and all else at once."""
@@ -214,6 +231,10 @@ class LensApp(App[None]):
     def _stop(self) -> None:
         self.workspace.tasks.close()
         self.workspace.jobs.close()
+
+
+def _has_terminal() -> bool:
+    return sys.__stdin__ is not None and sys.__stdin__.isatty()
 
 
 def run_tui(path: Path, worker: WorkerPlace | None = None, limits: Limits | None = None) -> None:

@@ -96,3 +96,25 @@ def test_no_color_leaves_greys(store_path: Path) -> None:
     out = drawn(store_path, {"TERM": "xterm-256color", "NO_COLOR": "1"})
     assert all(red == green == blue for red, green, blue in RGB.findall(out))
     assert all(is_grey(int(index)) for index in INDEXED.findall(out))
+
+
+def test_a_terminal_that_is_gone_ends_the_program_under_nohup_too(store_path: Path) -> None:
+    main, side = pty.openpty()
+    subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=side, check=True)
+    ignoring = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{ignoring} os.execv(sys.executable, sys.argv[1:])",
+         sys.executable, "-m", "energylens", "tui", str(store_path)],
+        stdin=side, stdout=side, stderr=side, env=os.environ | {"TERM": "xterm"},
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(side)
+    out, end = b"", time.monotonic() + PATIENCE
+    try:
+        while b"fvu" not in out and time.monotonic() < end:
+            out += os.read(main, 65536) if select.select([main], [], [], 0.2)[0] else b""
+        os.close(main)
+        assert process.wait(PATIENCE) == 129
+    finally:
+        process.kill()
+    assert b"fvu" in out
