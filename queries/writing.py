@@ -61,21 +61,32 @@ def write_file(rows: pl.DataFrame, path: Path, how: Format) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes its place when the block ends well.
+    """A file to write to, which takes its place when the block ends well. A link stays a link, to
+    the new file; a device or a pipe is written to as it is.
 
     Raises:
         StoreError: it cannot be written; what was there before is untouched.
     """
-    partial = partial_of(path)
+    if path.is_dir():
+        raise StoreError(f"'{path}' is a folder; name a file in it")
+    place = path.resolve()
+    partial = place if _is_stream(path) else partial_of(place)
     try:
         yield partial
-        partial.replace(path)
+        if partial != place:
+            partial.replace(place)
     except (OSError, pl.exceptions.PolarsError) as error:
         said = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot write '{path}': {said}; make room, or go elsewhere") from error
     finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if partial != place:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether something is there that is no file: a device, a pipe, a socket."""
+    return path.exists() and not path.is_file()
 
 
 def text_for_bytes(rows: pl.DataFrame) -> pl.DataFrame:
