@@ -67,7 +67,7 @@ screens: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pictures
 
 lock: $(INSTALLED)
-	echo "# Exact versions of everything: base, models, web and development. Made by: make lock" > requirements.lock
+	echo "# Exact versions of everything: base, every extra and development. Made by: make lock" > requirements.lock
 	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> requirements.lock
 
 clean:

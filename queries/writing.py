@@ -108,7 +108,7 @@ def _escaped(lines: str) -> str:
 
 
 def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
-    said = _unmarked if markdown else visible
+    said = unmarked if markdown else visible
     shown = _flat(rows).with_columns(pl.col(pl.String).map_elements(said, return_dtype=pl.String))
     shown.columns = distinct([said(name) for name in shown.columns])
     with pl.Config(
@@ -125,7 +125,7 @@ def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
         return str(shown)
 
 
-def _unmarked(text: str) -> str:
+def unmarked(text: str) -> str:
     """Text that Markdown shows as it is: nothing in it opens a cell, a link, a tag or emphasis."""
     return _MARKUP.sub(r"\\\g<0>", visible(text))
 

@@ -164,7 +164,7 @@ query S find_specialists | search S word | compare S tiny tiny | explain S tiny 
 efas S tiny --variant own | causality S tiny one | routing S tiny | heads S tiny
 recompute S tiny --keep activations --hook blocks.0.hook_resid_post
 prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x
-sources S tiny x --feature 1 --sae one | export headvis S tiny | page S 1
+sources S tiny x --feature 1 --sae one | export headvis S tiny | page S 1 | report S
 steer S tiny x --feature 1 --sae one | ingest S --model builtin:llama --texts WORDS
 """
 COMMANDS = [line.split() for lines in _COMMANDS.strip().splitlines() for line in lines.split("|")]

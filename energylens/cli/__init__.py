@@ -18,6 +18,7 @@ from energylens.cli import (
     page,
     programs,
     recompute,
+    report,
     routing,
     saes,
     signals,
@@ -118,6 +119,7 @@ app.command()(sql.query)
 app.command()(sql.search)
 app.command()(explain.explain)
 app.command()(page.page)
+app.command()(report.report)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
 app.command()(analyses.causality)

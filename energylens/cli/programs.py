@@ -23,6 +23,7 @@ EXTRAS = {
         "intervene, attribute, steer, causality, efas, routing, heads, recompute, worker, and the "
         "tables that index reads off weights",
     ),
+    "report": (("matplotlib",), "report: the figures of a run as a page"),
     "web": (("textual-serve",), "tui --serve: the screens in a browser"),
 }
 """The packages of each extra, and what it adds."""

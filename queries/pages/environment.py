@@ -1,18 +1,26 @@
 """How a page is made: templates that escape whatever comes from data."""
 
+from decimal import Decimal
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from energylens.queries.display import number, show_probability, visible, visible_token
+from energylens.queries.display import (
+    number,
+    show_probability,
+    visible,
+    visible_lines,
+    visible_token,
+)
 from energylens.queries.shading import shade_rgb
 
 
 @cache
-def environment() -> Environment:
-    """The templates of `energylens.queries`; a name they do not know is an error, never nothing."""
+def environment(*packages: str) -> Environment:
+    """The templates of `energylens.queries` and of other packages; a name that they do not know is
+    an error, never nothing."""
     made = Environment(
-        loader=PackageLoader("energylens.queries", "templates"),
+        loader=ChoiceLoader([PackageLoader(one) for one in ("energylens.queries", *packages)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -21,11 +29,20 @@ def environment() -> Environment:
     made.filters |= {
         "number": number,
         "probability": lambda value: show_probability(value).strip(),
+        "cell": _cell,
+        "lines": visible_lines,
         "visible": visible,
         "token": visible_token,
         "shade": _shade,
     }
     return made
+
+
+def _cell(value: object) -> str:
+    """Any value of a table; whole numbers may be names of features, and stay as they are."""
+    if value is None or isinstance(value, bool | float | Decimal):
+        return number(value)
+    return visible(str(value))
 
 
 def _shade(share: float) -> str:

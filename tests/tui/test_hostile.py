@@ -28,6 +28,7 @@ from energylens.db.provenance import read_run, write_run
 from energylens.ingest.plan import IngestConfig
 from energylens.queries.catalog import open_catalog
 from energylens.queries.pages.feature_pages import most_active, write_feature_folder
+from energylens.report.build import write_report
 from energylens.tui.guard import OnlyText
 from tests.conftest import make_gpt2, make_sae, make_store
 from tests.tui.conftest import Driver, Open
@@ -255,7 +256,12 @@ def test_pages_show_it_and_obey_nothing(hostile_path: Path, tmp_path: Path) -> N
         sae = run.saes[0]
         features = most_active(store, run.run_id, sae.sae_id, 6)
         write_feature_folder(store, run, sae, features, tmp_path / "pages", lambda *_: None)
-    for path in (tmp_path / "pages").iterdir():
+        write_report(store, run, 24, tmp_path / "report", lambda _: None)
+    report = tmp_path / "report"
+    svgs = [path for path in (report / "figures").glob("*.svg") if "EVIL" in path.read_text()]
+    assert svgs
+    pages = [*(tmp_path / "pages").iterdir(), report / "report.html", report / "report.md"]
+    for path in [*pages, *svgs]:
         page = path.read_bytes()
         assert b"EVIL" in page and not OBEYED.search(page)
         assert b"\x1b" not in page and b"\x00" not in page
