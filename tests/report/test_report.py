@@ -169,7 +169,7 @@ def test_nothing_is_left_where_a_report_could_not_be_written(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("energylens.report.build._write_data", full)
+    monkeypatch.setattr("energylens.report.build.write_data", full)
     code, said = run(rich_path, "-o", tmp_path / "r")
     assert code == 1 and "make room on the disk" in said
     assert list(tmp_path.iterdir()) == []
