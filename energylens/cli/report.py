@@ -31,7 +31,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a run as a report: figures with the queries that made them, tables, specialists with
-    their contexts, as one page of HTML, as Markdown and as data; or what a run changes of another."""
+    their contexts, as a page of HTML, as Markdown and as data; or what a run changes of another."""
     need_report()
     if compared is None:
         if fail_on:
