@@ -28,6 +28,10 @@ SCHEMA = {
     "value": pl.Float64,
 }
 _LIVE_SECONDS = 0.5
+_MOVE_IT = (
+    "move it away and repeat the command: the training goes on from its checkpoint, without the "
+    "figures of the steps before"
+)
 
 
 class SaeTrainingLog:
@@ -104,7 +108,14 @@ class SaeTrainingLog:
     def _before(self, step: int) -> pl.DataFrame:
         if not self._path.exists():
             return pl.DataFrame(schema=SCHEMA)
-        rows = pl.read_parquet(self._path, glob=False, hive_partitioning=False)
+        try:
+            rows = pl.read_parquet(self._path, glob=False, hive_partitioning=False)
+            if rows.schema != SCHEMA:
+                raise TrainingError(
+                    f"'{self._path}' has other columns than a training writes; {_MOVE_IT}"
+                )
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise TrainingError(f"cannot read '{self._path}': {error}; {_MOVE_IT}") from error
         return rows.filter(pl.col("step") < step)
 
     def _show(self, report: "Report") -> None:

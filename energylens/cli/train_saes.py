@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from energylens.training.saes.config import SaeTrainingConfig
     from energylens.training.saes.finish import Saved
     from energylens.training.saes.source import Source
+
+_N_CTX = 256
+"""Context length where none is given."""
 
 
 def sae(
@@ -89,16 +92,18 @@ def sae(
         warm_up=warmup,
         batch_size=batch,
         seed=seed,
-        settings=dict(_assigned("--set", text) for text in assign or ()),
+        settings=_assigned("--set", assign or ()),
         sweep={
             name: tuple(_number("--sweep", name, value) for value in values.split(","))
-            for name, values in (_assigned("--sweep", text) for text in sweep or ())
+            for name, values in _assigned("--sweep", sweep or ()).items()
         },
         resample_every=resample,
         autocast=form == "bfloat16",
         block_tokens=_block_tokens(batch, n_tokens),
     )
     plans_of(config)
+    if not every >= 0:  # NaN too
+        raise UsageError(f"--every {every:g} is no number of seconds; give 0 or more")
     if held_out is not None:
         next(iter_texts(held_out), None)  # what cannot be read is said before, not after
     _train(out, data, config, form, held_out, float16, every, as_json)
@@ -192,7 +197,8 @@ def _source(
 ) -> "Iterator[Source]":
     if data.store is None:
         assert data.model is not None and data.texts is not None, "they have been checked"
-        yield _from_model(data.model, data.texts, data.n_ctx or 256, config, form, log)
+        n_ctx = _N_CTX if data.n_ctx is None else data.n_ctx
+        yield _from_model(data.model, data.texts, n_ctx, config, form, log)
         return
     from energylens.cli.names import chosen_run
     from energylens.db.kept import RANGE_TOKENS, KeptActivations
@@ -319,11 +325,16 @@ def _block_tokens(batch: int, n_tokens: int) -> int:
     return max(batch, min(BLOCK_TOKENS, n_tokens))
 
 
-def _assigned(option: str, text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise UsageError(f"{option} takes NAME=VALUE, not '{text}'")
-    return name, value
+def _assigned(option: str, texts: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise UsageError(f"{option} takes NAME=VALUE, not '{text}'")
+        if name in found:
+            raise UsageError(f"{option} gives '{name}' twice; give it once")
+        found[name] = value
+    return found
 
 
 def _number(option: str, name: str, text: str) -> float:

@@ -143,6 +143,17 @@ def test_a_command_that_was_stopped_goes_on_to_the_same_weights(
     )  # fmt: skip
     assert done.returncode == 130, done.stderr
     assert (out / "checkpoint.safetensors").exists() and not (out / HOOK).exists()
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    for option, value, said in (
+        ("--lr", "0.01", "learning_rate 0.005, not 0.01"),
+        ("--d-sae", "16", "d_sae 32, not 16"),
+    ):
+        assert said in run("train", "sae", out, *words, option, value, code=1).stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    (out / "metrics.parquet").write_bytes(b"PAR1")
+    damaged = run("train", "sae", out, *words, code=1).stderr
+    assert "metrics.parquet': " in damaged and "move it away and repeat" in damaged
+    (out / "metrics.parquet").write_bytes(kept["metrics.parquet"])
     run("train", "sae", out, *words)
     assert (out / HOOK / "sae_weights.safetensors").read_bytes() == whole
     steps = pl.read_parquet(out / "metrics.parquet")["step"].unique().sort().to_list()
@@ -197,6 +208,74 @@ def test_a_matter_of_a_hook_leaves_no_directory(source: list[Any], tmp_path: Pat
     words = [*source, "--hook", "blocks.7.hook_resid_post"]
     said = run("train", "sae", tmp_path / "out", *words, code=2).stderr
     assert "has no hook 'blocks.7.hook_resid_post'" in said
+    tiny = tmp_path / "tiny.txt"
+    tiny.write_text("the cat sat")
+    few = ["--model", source[1], "--texts", tiny, "--n-ctx", "16", *SIZES]
+    said = run("train", "sae", tmp_path / "out", *few, code=1).stderr
+    assert "tokens of text are too few" in said
     wide = [*source, *SIZES, "--arch", "matryoshka_batchtopk"]
     assert "matryoshka_widths" in run("train", "sae", tmp_path / "out", *wide, code=2).stderr
     assert not (tmp_path / "out").exists()
+
+
+_MATRYOSHKA = ("--arch", "matryoshka_batchtopk", "--k", "4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--d-sae", "0"), "--d-sae 0 is no number of features; give 1 or more"),
+        (("--sweep", "d_sae=32,inf"), "--d-sae inf is no number of features"),
+        (("--sweep", "d_sae=nan"), "--d-sae nan is no number of features"),
+        (("--d-sae", "1000000000000"), "does not fit into the memory of this machine"),
+        (("--k", "33"), "--k 33 is outside 0 to 32, the features of the SAE"),
+        (("--sweep", "k=4", "--sweep", "k=5"), "--sweep gives 'k' twice; give it once"),
+        (("--set", "lr_end=0", "--set", "lr_end=1"), "--set gives 'lr_end' twice"),
+        (("--seed", "-1"), "--seed -1 is outside 0 to"),
+        (("--seed", str(2**64)), f"--seed {2**64} is outside 0 to"),
+        (("--n-ctx", "0"), "--n-ctx 0 is outside 2 to 16"),
+        (("--every", "nan"), "--every nan is no number of seconds"),
+        (("--arch", "standard", "--l1", "-1"), "--l1 -1 would reward"),
+        (("--arch", "xyz"), "'xyz'; it trains abstopk, batchtopk"),
+        (("--set", "aux_loss=1"), "did you mean aux_loss_coefficient?"),
+        (("--set", "lr_scheduler_name=no"), "refuses --set lr_scheduler_name=no: Unsupported"),
+        (("--set", "adam_beta1=2"), "refuses --set adam_beta1=2.0: Invalid beta"),
+        ((*_MATRYOSHKA, "--set", "matryoshka_widths=[16,64]"), "[16, 64] do not fit: each has to"),
+        ((*_MATRYOSHKA, "--set", "matryoshka_widths=[16,8,32]"), "from 1 to 32, the features of"),
+        ((*_MATRYOSHKA, "--set", "matryoshka_widths=[0,32]"), "[0, 32] do not fit"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(
+    source: list[Any], arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    result = run("train", "sae", tmp_path / "out", *source, *SIZES, *arguments, code=2)
+    last = result.stderr.splitlines()[-1]
+    assert said in last and last.startswith("energylens: ") and "unexpected" not in last
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "said"),
+    [(2000, "metrics.parquet': "), (8000, "cannot write the checkpoint of step 187 to")],
+)
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    source: list[Any], whole: bytes, n_bytes: int, said: str, tmp_path: Path
+) -> None:
+    words, out = [*source, *SIZES, "--k", "4"], tmp_path / "out"
+    script = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({n_bytes}, {n_bytes}))\n"
+        "from energylens.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", script, "train", "sae", str(out), *map(str, words)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and said in last and "make room" in last, done.stderr
+    assert "File too large" in last and "Traceback" not in done.stderr
+    assert not list(out.rglob("*.partial"))
+    run("train", "sae", out, *words)
+    assert (out / HOOK / "sae_weights.safetensors").read_bytes() == whole

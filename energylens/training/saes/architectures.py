@@ -96,7 +96,7 @@ def build_sae(settings: Settings, d_in: int, d_sae: int, seed: int) -> TrainingS
     """An SAE with fresh weights, in float32; `seed` alone decides them.
 
     Raises:
-        UsageError: sae-lens refuses the settings, or would train with others.
+        UsageError: sae-lens refuses the settings, would train with others, or memory is too small.
     """
     made, config = get_sae_training_class(settings.architecture)
     asked = copy.deepcopy(settings.sae)
@@ -106,6 +106,11 @@ def build_sae(settings: Settings, d_in: int, d_sae: int, seed: int) -> TrainingS
             warnings.simplefilter("ignore")  # what it changes is compared below
             sae = made(config(d_in=d_in, d_sae=d_sae, metadata=SAEMetadata(), **asked))
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        if "allocate memory" in str(error):
+            raise UsageError(
+                f"an SAE of {d_sae:,} features on {d_in:,} numbers does not fit into the memory of "
+                "this machine; give fewer with --d-sae"
+            ) from error
         names, reason = ", ".join(_own_fields(config)), str(error).rstrip(".")
         raise UsageError(
             f"sae-lens refuses these settings of '{settings.architecture}': {reason}; "
@@ -125,9 +130,9 @@ def _config_class(architecture: str) -> type[TrainingSAEConfig]:
     if architecture not in SAE_TRAINING_CLASS_REGISTRY:
         known = architectures()
         close = difflib.get_close_matches(architecture, known, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = f"did you mean {' or '.join(close)}? It" if close else "it"
         raise UsageError(
-            f"sae-lens trains no architecture '{architecture}'; {hint}It trains {', '.join(known)}"
+            f"sae-lens trains no architecture '{architecture}'; {hint} trains {', '.join(known)}"
         )
     return get_sae_training_class(architecture)[1]
 

@@ -10,6 +10,7 @@ from energylens.training.saes.architectures import SHORT, Settings, settings_of
 
 BLOCK_TOKENS = 1 << 16
 """Activations of so many tokens are mixed and then trained on."""
+MOST_SEED = 2**63 - 1
 DEAD_TOKENS = 1_000_000
 """A feature that has not fired in so many tokens is dead; in half the budget where that is less."""
 
@@ -103,6 +104,8 @@ def _check(config: SaeTrainingConfig) -> None:
             f"--warmup {config.warm_up_steps:,} is outside 0 to {config.n_steps:,}, the steps of "
             "this training"
         )
+    if not 0 <= config.seed <= MOST_SEED:
+        raise UsageError(f"--seed {config.seed} is outside 0 to {MOST_SEED}")
     if config.resample_every < 0:
         raise UsageError(f"--resample is {config.resample_every}; give a number of steps, or 0")
     if config.resample_every and config.architecture != "standard":
@@ -127,12 +130,27 @@ def _plan(config: SaeTrainingConfig, hook: str, swept: dict[str, float]) -> Plan
     options = {name: rest.pop(name, getattr(config, name)) for name in SHORT}
     assigned = config.settings | {name: f"{value:g}" for name, value in rest.items()}
     settings = settings_of(config.architecture, options, assigned)
-    if d_sae != int(d_sae) or d_sae < 1:
+    if not (math.isfinite(d_sae) and d_sae == int(d_sae) and d_sae >= 1):
         raise UsageError(f"--d-sae {d_sae:g} is no number of features; give 1 or more")
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise UsageError(f"--lr {learning_rate:g} is no learning rate; give one above 0")
     k = settings.sae.get("k")
     if k is not None and not 0 < k <= d_sae:
         raise UsageError(f"--k {k:g} is outside 0 to {int(d_sae):,}, the features of the SAE")
+    _check_coefficient_and_widths(settings, int(d_sae))
     values = [f"{name}={value:g}" for name, value in swept.items()]
     return Plan(",".join([hook, *values]), hook, int(d_sae), learning_rate, settings, swept)
+
+
+def _check_coefficient_and_widths(settings: Settings, d_sae: int) -> None:
+    """What sae-lens takes without a word, or refuses for another reason than the one there is."""
+    l1 = settings.sae.get("l1_coefficient", 0.0)
+    if l1 < 0:
+        raise UsageError(f"--l1 {l1:g} would reward what it should punish; give 0 or more")
+    widths = settings.sae.get("matryoshka_widths") or []
+    edges = [0, *widths, d_sae + 1]
+    if any(low >= high for low, high in itertools.pairwise(edges)):
+        raise UsageError(
+            f"matryoshka_widths {widths} do not fit: each has to be above the one before it, from "
+            f"1 to {d_sae:,}, the features of the SAE; give others with --set, or a larger --d-sae"
+        )

@@ -47,9 +47,16 @@ class Trainee:
         """
         self.plan, self._dead_steps = plan, config.dead_steps
         sae = build_sae(plan.settings, d_in, plan.d_sae, config.seed)
-        self.trainer: SAETrainer[Any, Any] = SAETrainer(
-            cfg=_trainer_config(plan, config), sae=sae, data_provider=iter(())
-        )
+        try:
+            self.trainer: SAETrainer[Any, Any] = SAETrainer(
+                cfg=_trainer_config(plan, config), sae=sae, data_provider=iter(())
+            )
+        except (ValueError, TypeError, ArithmeticError, AssertionError) as error:
+            given = ", ".join(f"{name}={value}" for name, value in plan.settings.trainer.items())
+            raise UsageError(
+                f"sae-lens' trainer refuses --set {given}: {str(error).rstrip('.')}; give another "
+                "value, or leave it out"
+            ) from error
         self.restart()
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from transformers import MambaConfig, MambaForCausalLM
 
 from energylens.db.change import change_run
 from energylens.db.layout import StoreLayout
@@ -34,7 +35,8 @@ from energylens.queries.heads import (
     head_ranking,
     head_skip_trigrams,
 )
-from tests.conftest import make_store
+from tests.cli.test_cli import run
+from tests.conftest import D_MODEL, VOCAB, make_store
 
 
 def frame(store: Store, sql: str) -> pl.DataFrame:
@@ -180,3 +182,20 @@ def test_a_model_without_attention_is_refused(
     run = make_store(tmp_path / "x.lens", asked, with_index=False)
     with pytest.raises(ModelError, match=r"heads of the Mamba.* has no attention"):
         measure_heads(tmp_path / "x.lens", run, 3, Progress())
+
+
+def test_a_model_without_attention_is_refused_and_its_store_left(
+    save_model: Callable[..., Path], config: IngestConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    small = MambaConfig(
+        vocab_size=VOCAB, hidden_size=D_MODEL, num_hidden_layers=2, state_size=4, bos_token_id=0,
+        eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    path, model = tmp_path / "x.lens", save_model(MambaForCausalLM(small))
+    make_store(path, replace(config, model=str(model), saes=()))
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    said = run("heads", path, code=2).stderr.splitlines()[-1]
+    assert said.startswith("energylens: the heads of the MambaForCausalLM")
+    assert "are not read: it has no attention; circuits are read from models whose" in said
+    assert {p: p.read_bytes() for p in before} == before
