@@ -68,7 +68,7 @@ def _resampling(rows: "list[Row]") -> Iterator[str]:
     again = {row.value: row for row in rows if row.kind == "standard, resampled"}
     if not plain.keys() & again.keys():
         return
-    yield "`standard`, without resampling and with it every 100 steps:\n"
+    yield "`standard`, without resampling and with it every 100 steps, so twice at most:\n"
     for value in sorted(plain.keys() & again.keys()):
         one, two = plain[value], again[value]
         yield (
