@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from energylens.db.claim import claim_run
+from energylens.db.layout import RunLayout
 from energylens.db.parquet import TableWriter
 from energylens.db.sums import check_listed, replace_listed
 from energylens.db.table import Table
@@ -54,3 +56,32 @@ def replace_rows(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) ->
             replace_listed(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def keep_rows(run: RunLayout, table: Table, new: Iterable[Mapping[str, Any]]) -> None:
+    """Put rows into a run's file; one of a key that is there already takes its place.
+
+    Raises:
+        StoreBusyError: another process writes what is known of this run just now.
+        StoreError: the disk cannot be written.
+    """
+    with claim_run(run):
+        path = run.beside(table.name)
+        _replace_latest(path, table, [*read_rows(path, table), *new])
+
+
+def merge_kept(source: RunLayout, target: RunLayout, table: Table, changed: str) -> None:
+    """Take in the rows of another copy of a run; of two of one key the one that was `changed` later
+    stays."""
+    theirs = source.beside(table.name)
+    if not theirs.exists():
+        return
+    with claim_run(target):
+        path = target.beside(table.name)
+        both = [*read_rows(theirs, table), *read_rows(path, table)]
+        _replace_latest(path, table, sorted(both, key=lambda row: row[changed]))
+
+
+def _replace_latest(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    latest = {tuple(row[name] for name in table.key): row for row in rows}
+    replace_rows(path, table, [latest[key] for key in sorted(latest)])

@@ -50,6 +50,20 @@ class RunLayout:
         """What the run's features are said to stand for; there once some were read."""
         return self.root / "explanations.parquet"
 
+    @property
+    def explanation_scores(self) -> Path:
+        """How well explanations do; there once some were scored."""
+        return self.root / "explanation_scores.parquet"
+
+    @property
+    def ratings(self) -> Path:
+        """How people rate features; there from the first rating on."""
+        return self.root / "ratings.parquet"
+
+    def beside(self, table: str) -> Path:
+        """The file of a table that lies beside the shards."""
+        return self.root / f"{table}.parquet"
+
     def shard(self, number: int) -> Path:
         """The directory of one shard."""
         return self.shards / f"{number:06d}"

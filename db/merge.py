@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from energylens.db.beside import merge_kept
 from energylens.db.change import change_run, create_run
 from energylens.db.explanations import merge_explanations
 from energylens.db.index_files import add_measured, has_columns, measured_files
@@ -12,8 +13,10 @@ from energylens.db.leftovers import clean_store
 from energylens.db.manifest import FileEntry, check_file, copy_file, damaged, read_manifest
 from energylens.db.notes import merge_notes
 from energylens.db.provenance import RunInfo, SaeInfo, read_run
+from energylens.db.ratings import RATINGS
 from energylens.db.same import Difference, difference_in, first_difference
 from energylens.db.schema import TABLES
+from energylens.db.scores import EXPLANATION_SCORES
 from energylens.db.shards import new_shard
 from energylens.db.version import check_format, create_store
 from energylens.db.whole import sync
@@ -72,6 +75,8 @@ class _Merge:
                     writer.copy(directory, entry)
         merge_notes(self.source, self.target)
         merge_explanations(self.source, self.target)
+        merge_kept(self.source, self.target, EXPLANATION_SCORES, "scored")
+        merge_kept(self.source, self.target, RATINGS, "changed")
         return n
 
     def _measured(self, theirs: RunInfo) -> list[tuple[Path, FileEntry]]:

@@ -9,6 +9,8 @@ import pyarrow as pa
 from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
 from energylens.db.notes import NOTES
+from energylens.db.ratings import RATINGS
+from energylens.db.scores import EXPLANATION_SCORES
 from energylens.db.table import (
     ACTIVATION,
     FEATURE,
@@ -355,8 +357,10 @@ SHARD_TABLES = (
     *VECTOR_TABLES,
     *(GRADIENT_CONTEXTS, GRADIENT_POSITIONS, GRADIENT_SUMS, ROUTING, ROUTING_TOKENS),
 )
+BESIDE_TABLES = (NOTES, EXPLANATIONS, EXPLANATION_SCORES, RATINGS)
+"""What people and language models say of features, in files beside the shards."""
 TABLES = {
-    table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *LATER_TABLES, NOTES, EXPLANATIONS)
+    table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *LATER_TABLES, *BESIDE_TABLES)
 }
 """Every table of a store, by name."""
 

@@ -15,7 +15,10 @@ from energylens.db.whole import open_plain, sync, write_whole
 from energylens.errors import StoreDamagedError
 
 NAME = "sums.json"
-LISTED = ("notes.parquet", "explanations.parquet", "catalog.duckdb")
+LISTED = (
+    *("notes.parquet", "explanations.parquet", "explanation_scores.parquet", "ratings.parquet"),
+    "catalog.duckdb",
+)
 _TRIES = 20
 """A reader that holds no claim may come between a file and its list."""
 

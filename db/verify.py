@@ -9,14 +9,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from energylens.db.explanations import read_explanations
+from energylens.db.beside import read_rows
 from energylens.db.index_files import has_old_columns, index_state
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.manifest import FileEntry, entry_of, read_manifest
-from energylens.db.notes import read_notes
 from energylens.db.provenance import RunInfo, read_run
 from energylens.db.records import is_sealed
-from energylens.db.schema import TABLES
+from energylens.db.schema import BESIDE_TABLES, TABLES
 from energylens.db.store import open_store
 from energylens.db.sums import NAME as SUMS
 from energylens.db.sums import wrong_with
@@ -106,9 +105,10 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         for stray in directory.rglob("*.parquet"):
             if stray.relative_to(directory).as_posix() not in listed:
                 yield Problem(str(stray), "no manifest lists this file", "delete the file")
-    for path, read in ((run.notes, read_notes), (run.explanations, read_explanations)):
+    for table in BESIDE_TABLES:
+        path = run.beside(table.name)
         try:
-            read(path)
+            read_rows(path, table)
         except EnergyLensError as error:
             yield Problem(str(path), str(error), _COPY)
     if _index_is_stale(run):

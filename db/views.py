@@ -12,11 +12,10 @@ from energylens.db.explanations import EXPLANATIONS
 from energylens.db.index_files import has_columns, has_old_columns, place_of
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, Manifest, read_manifest
-from energylens.db.notes import NOTES
 from energylens.db.patterns import LABELS
 from energylens.db.provenance import RunInfo, fill_tables
 from energylens.db.records import RecordError, refuse_link
-from energylens.db.schema import SHARD_TABLES, SINK_NORM_RATIO, TABLES
+from energylens.db.schema import BESIDE_TABLES, SHARD_TABLES, SINK_NORM_RATIO, TABLES
 from energylens.db.sources import Source, in_place, quote
 from energylens.db.table import Table
 from energylens.errors import StoreDamagedError
@@ -71,10 +70,8 @@ def _fill(
         _replace(con, table, _select(table, files[table.name], source))
     for table in LATER_TABLES:
         _replace(con, table, _select_index(table, parts[table.name], source))
-    for table, places in (
-        (NOTES, [layout.notes for layout, _ in listed]),
-        (EXPLANATIONS, [layout.explanations for layout, _ in listed]),
-    ):
+    for table in BESIDE_TABLES:
+        places = (layout.beside(table.name) for layout, _ in listed)
         there = [path for path in places if _is_there(path)]
         _replace(con, table, _select(table, there, source))
 

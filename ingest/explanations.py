@@ -13,6 +13,7 @@ import duckdb
 from energylens.db.explanations import Explanation, write_explanations
 from energylens.db.layout import RunLayout
 from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.scores import ExplanationScore, write_scores
 from energylens.db.sources import pattern_of
 from energylens.errors import UsageError
 from energylens.queries.names import find_sae
@@ -70,8 +71,9 @@ def explain(
     found = [
         _explanation(row, info.run_id, sae, f"{file}, row {number},") for file, number, row in own
     ]
-    write_explanations(run, sae.sae_id, found, is_replacing)
-    n_features = len({one.feature_id for one in found})
+    write_explanations(run, sae.sae_id, [one.explanation for one in found], is_replacing)
+    write_scores(run, [score for one in found for score in one.kept_scores()])
+    n_features = len({one.explanation.feature_id for one in found})
     return TakenIn(sae.sae_id, len(found), n_features, len(rows) - len(own))
 
 
@@ -136,7 +138,27 @@ def _sae(info: RunInfo, sae_id: str | None, sources: set[str | None]) -> SaeInfo
     return fitting[0]
 
 
-def _explanation(row: dict[str, Any], run_id: str, sae: SaeInfo, where: str) -> Explanation:
+@dataclass(frozen=True)
+class _Read:
+    """A row of a file."""
+
+    explanation: Explanation
+    scores: tuple["_Score", ...]
+
+    def kept_scores(self) -> list[ExplanationScore]:
+        """Its scores as they are kept; one without a value or a name tells nothing."""
+        one = self.explanation
+        return [
+            ExplanationScore(
+                one.run_id, one.sae_id, one.feature_id, one.description, one.method, one.model,
+                score_type=score.kind or "", score=score.value,
+            )
+            for score in self.scores
+            if score.value is not None
+        ]  # fmt: skip
+
+
+def _explanation(row: dict[str, Any], run_id: str, sae: SaeInfo, where: str) -> _Read:
     description = (row["description"] or "").strip()
     if not description:
         raise UsageError(f"{where} has no description")
@@ -146,17 +168,19 @@ def _explanation(row: dict[str, Any], run_id: str, sae: SaeInfo, where: str) -> 
             f"{where} is about feature {feature_id!s:.80}, but '{sae.sae_id}' has {sae.d_sae} "
             "features: these explanations are of another SAE"
         )
-    score, score_type = _score(row, where)
-    return Explanation(
+    scores = _scores(row, where)
+    first = scores[0] if scores else _Score(None, None)
+    read = Explanation(
         run_id,
         sae.sae_id,
         feature_id,
         description,
         row.get("method") or "",
         row.get("model") or "",
-        score,
-        score_type,
+        first.value,
+        first.kind,
     )
+    return _Read(read, tuple(scores))
 
 
 def _feature_id(text: str | None, where: str) -> int:
@@ -170,20 +194,41 @@ def _feature_id(text: str | None, where: str) -> int:
     raise UsageError(f"{where} has no feature's number: {text!r:.80}")
 
 
-def _score(row: dict[str, Any], where: str) -> tuple[float | None, str | None]:
-    """The score of a row; of Neuronpedia's list of scores, the first."""
-    value, kind = row.get("score"), row.get("score_type")
+@dataclass(frozen=True)
+class _Score:
+    """A score as a file tells it."""
+
+    value: float | None
+    kind: str | None
+
+
+def _scores(row: dict[str, Any], where: str) -> list[_Score]:
+    """Every score of a row, the one of the row itself before those of Neuronpedia's list."""
+    own = _number(row.get("score"), where)
+    found = [] if own is None else [_Score(own, _kind(row.get("score_type")))]
     scores = row.get("scores")
     if isinstance(scores, str):  # CSV and Parquet may hold the list as JSON
         scores = _listed(scores, where)
-    if value is None and isinstance(scores, list) and scores and isinstance(scores[0], dict):
-        value, kind = scores[0].get("value"), scores[0].get("explanationScoreTypeName")
+    for one in scores if isinstance(scores, list) else []:
+        if isinstance(one, dict):
+            value = _number(one.get("value"), where)
+            found.append(_Score(value, _kind(one.get("explanationScoreTypeName"))))
+    return found
+
+
+def _kind(said: object) -> str | None:
+    return str(said) if said else None
+
+
+def _number(value: object, where: str) -> float | None:
+    """A score; None where there is none, which tables write as nothing or NaN."""
+    if value in (None, ""):
+        return None
     try:
-        number = None if value in (None, "") else float(value)
-        is_said = number is not None and not math.isnan(number)  # tables write a missing one so
-        return (number if is_said else None), (str(kind) if kind else None)
-    except (TypeError, ValueError, OverflowError):
+        number = float(str(value).strip('"'))  # a column of several types comes as JSON
+    except (ValueError, OverflowError):
         raise UsageError(f"{where} has a score that is no number: {value!r:.80}") from None
+    return None if math.isnan(number) else number
 
 
 def _listed(scores: str, where: str) -> Any:

@@ -19,6 +19,13 @@ def explained_features(
     return call(store, "explained_features", run=run, pattern=pattern, in_sae=in_sae, k=k)
 
 
+def scored_explanations(
+    store: Reader, run: str, in_sae: str | None = None, k: int = 1000
+) -> pl.DataFrame:
+    """Explanations with every score known of them, the best first; in_sae None is every SAE."""
+    return call(store, "scored_explanations", run=run, in_sae=in_sae, k=k)
+
+
 def search_features(
     store: Reader, run: str, words: str, in_sae: str | None = None, k: int = 50
 ) -> pl.DataFrame:

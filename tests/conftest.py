@@ -38,7 +38,9 @@ from energylens.db.explanations import Explanation, write_explanations
 from energylens.db.index_files import add_measured
 from energylens.db.layout import StoreLayout
 from energylens.db.notes import Note, write_note
+from energylens.db.ratings import Rating, write_rating
 from energylens.db.schema import TABLES
+from energylens.db.scores import ExplanationScore, write_scores
 from energylens.db.store import Store
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.plan import IngestConfig, load, prepare
@@ -307,6 +309,11 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
     run = StoreLayout(root / "rich.lens").runs()[0]
     write_note(run, Note(run.root.name, "one", 7, is_starred=True, note="goes with feature 8"))
     write_explanations(run, "one", [Explanation(run.root.name, "one", 3, "even numbers")])
+    write_scores(
+        run, [ExplanationScore(run.root.name, "one", 3, "even numbers", "", "", "told", score=0.7)]
+    )
+    for rater, numbers in (("ada", (3, 5, 2, 1)), ("bob", (2, 4, 2, 3))):
+        write_rating(run, Rating(run.root.name, "one", 3, rater, *numbers))
     return root / "rich.lens"
 
 

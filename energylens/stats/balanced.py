@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 LEAST_TEXTS = 10
@@ -43,3 +43,40 @@ def balanced_accuracy(
     accuracy = (1 + difference) / 2
     low, high = np.clip(accuracy - reach, 0, 1), np.clip(accuracy + reach, 0, 1)
     return Balanced(accuracy, low, high, p)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How well a judge tells contexts apart; None where texts are too few for bounds."""
+
+    accuracy: float | None
+    """Balanced accuracy, chance one half; None where one of the two kinds is missing."""
+    low: float | None
+    high: float | None
+
+
+def judged(
+    is_active: Bool[np.ndarray, " n"], said: Bool[np.ndarray, " n"], text: Int[np.ndarray, " n"]
+) -> Judged:
+    """Balanced accuracy of a judge who `said` of contexts of some texts whether a feature is
+    active there, with its 95 % interval; texts are the units, as in `balanced_accuracy`."""
+    _, unit = np.unique(text, return_inverse=True)
+    active, found, silent, wrong = (
+        np.bincount(unit, weights=mask.astype(float))
+        for mask in (is_active, is_active & said, ~is_active, ~is_active & said)
+    )
+    if not active.sum() or not silent.sum():
+        return Judged(None, None, None)
+    recall, false_positives = found.sum() / active.sum(), wrong.sum() / silent.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = (found - recall * active) / (active.sum() - active)
+        change = change - (wrong - false_positives * silent) / (silent.sum() - silent)
+    n_equal = min(kind.sum() ** 2 / (kind**2).sum() for kind in (active, silent))
+    spread = np.square(change).sum()
+    one = balanced_accuracy(*(np.array([x]) for x in (recall, false_positives, spread, n_equal)))
+    low, high = float(one.low[0]), float(one.high[0])
+    return Judged(
+        accuracy=float(one.accuracy[0]),
+        low=None if np.isnan(low) else low,
+        high=None if np.isnan(high) else high,
+    )

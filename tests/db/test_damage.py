@@ -43,6 +43,8 @@ KINDS = {
     "sums of the run": "runs/*/sums.json",
     "notes": "runs/*/notes.parquet",
     "explanations": "runs/*/explanations.parquet",
+    "scores": "runs/*/explanation_scores.parquet",
+    "ratings": "runs/*/ratings.parquet",
     "manifest of a shard": "runs/*/shards/*/manifest.json",
     "shard": "runs/*/shards/*/*.parquet",
     "manifest of the index": "runs/*/index/manifest.json",

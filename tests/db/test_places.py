@@ -99,10 +99,11 @@ def test_the_catalogue_serves_named_queries_from_any_place(home: Path, tmp_path:
     assert plain(moved / "catalog.duckdb", f"FROM energy_by_layer('{run}')") == expected
 
 
-def test_folders_named_like_columns_add_none(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [0, 1])  # all in one path would be more than a system takes
+def test_folders_named_like_columns_add_none(home: Path, tmp_path: Path, half: int) -> None:
     with open_store(home) as store:
         expected = store.cursor().execute(COUNTED).fetchall()
-    folder = tmp_path.joinpath(*(f"{name}=3" for name in COLUMNS))
+    folder = tmp_path.joinpath(*(f"{name}=3" for name in sorted(COLUMNS)[half::2]))
     folder.mkdir(parents=True)
     moved = Path(shutil.move(home, folder / "x.lens"))
     with open_store(moved) as store:

@@ -12,6 +12,7 @@ import pytest
 from energylens.db.explanations import Explanation, read_explanations
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.provenance import RunInfo, read_run
+from energylens.db.scores import read_scores
 from energylens.errors import UsageError
 from energylens.ingest.explanations import TakenIn, explain
 
@@ -20,7 +21,10 @@ EXPORT = [
     {
         "modelId": "gpt2-small", "layer": "8-res-jb", "index": "3", "description": " déjà vu ",
         "typeName": "oai_token-act-pair", "explanationModelName": "gpt-4o-mini", "embedding": [0.1],
-        "scores": [{"value": 0.75, "explanationScoreTypeName": "recall_alt"}],
+        "scores": [
+            {"value": 0.75, "explanationScoreTypeName": "recall_alt"},
+            {"value": "0.25", "explanationScoreTypeName": "eleuther_fuzz"}, {"value": None},
+        ],
     },
     {
         "modelId": "gpt2-small", "layer": "8-res-jb", "index": "5", "description": "names",
@@ -160,3 +164,13 @@ def test_the_sae_must_be_clear(run: RunLayout, info: RunInfo, tmp_path: Path) ->
         explain(run, info, [tmp_path / "none.csv"], info.saes[0].sae_id, False)
     alone = replace(info, saes=info.saes[:1])
     assert explain(run, alone, [file], None, False).sae_id == info.saes[0].sae_id
+
+
+def test_every_score_of_a_file_is_kept(run: RunLayout, info: RunInfo, tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", json.dumps(EXPORT))
+    explain(run, info, [path], None, False)
+    explain(run, info, [path], None, False)
+    scores = [(s.feature_id, s.score_type, s.score, s.judge, s.score_low) for s in read_scores(run)]
+    assert scores == [(3, "eleuther_fuzz", 0.25, "", None), (3, "recall_alt", 0.75, "", None)]
+    (one,) = {(s.description, s.method, s.model) for s in read_scores(run)}
+    assert one == ("déjà vu", "oai_token-act-pair", "gpt-4o-mini")

@@ -23,7 +23,7 @@ SIMULATED = frozenset(
         "energy_permutations.moved", "energy_permutations.energy_change", "anchor_ablations.own",
         "anchor_ablations.others", "anchor_ablations.difference", "effect_agreements.slope",
         "effect_agreements.sign_agreement", "effect_agreements.relative_error",
-        "efas_split.p_reported",
+        "efas_split.p_reported", "explanation_scores.score",
     }
 )  # fmt: skip
 """What the tallies of the simulations are called."""
@@ -44,6 +44,7 @@ PASSED_ON = {
     "feature_anchors": "routing_features", "feature_efas": "efas",
     "find_specialists": "specialists", "ranked_specialists": "specialists",
     "routing_health": "routing_layers", "routing_paths": "routing_circuits",
+    "scored_explanations": "explanation_scores",
     "specialist_matrix": "specialists",
 }  # fmt: skip
 """Named queries that show a table's columns under their own names."""

@@ -12,12 +12,14 @@ from energylens.ingest.on_request.routing_effects import _Work
 from energylens.lens.ablation import agreement
 from energylens.lens.rerouting import Ablated, Rerouted
 from energylens.lens.routers import Router
+from energylens.stats.balanced import judged
 from energylens.stats.resampling import permute_texts, shift_windows
 from tests.nulls.tally import POWER, Tally
 from tests.nulls.worlds import N_PLANTED, Effects, world
 from tests.synthetic import Layout
 
 N_DRAWS = 99
+N_JUDGES = 40
 OWN, OTHERS = 0.3, 0.1
 """Nats that an anchor's own tokens and the others lose without it."""
 
@@ -134,6 +136,30 @@ def resampled(layout: Layout, seed: int, is_planted: bool) -> Tally:
     window, position = places.window[valid], places.position[valid]
     p = shift_windows(z, _centred(g, window, position), window, text, N_DRAWS, seed).p
     tally.add("resample_features.p_shift", what, int(np.isfinite(p).sum()), int((p <= 0.05).sum()))
+    return tally
+
+
+def judges(layout: Layout, seed: int) -> Tally:
+    """Judges who know nothing of a feature: each says yes more often of some texts than of others,
+    and features are active more often in some texts."""
+    draw = np.random.default_rng(seed)
+    places = world(layout, seed).places
+    of_text = places.text[places.valid]
+    taste, rate = (draw.normal(size=(of_text.max() + 1, N_JUDGES)) for _ in range(2))
+    bounds = np.full((N_JUDGES, 2), np.nan)
+    for one in range(N_JUDGES):
+        is_active = draw.random(len(of_text)) < 1 / (1 + np.exp(-rate[of_text, one]))
+        picked = [
+            draw.permutation(np.flatnonzero(is_active == kind))[:50] for kind in (True, False)
+        ]
+        contexts = np.concatenate(picked)
+        text = of_text[contexts]
+        said = draw.random(len(contexts)) < 1 / (1 + np.exp(-taste[text, one]))
+        found = judged(is_active[contexts], said, text)
+        if found.low is not None and found.high is not None:
+            bounds[one] = found.low, found.high
+    tally = Tally()
+    tally.interval("explanation_scores.score", bounds[:, 0], bounds[:, 1], 0.5)
     return tally
 
 

@@ -72,6 +72,7 @@ SIMULATIONS = (
     Simulation("fits", (EVEN,), 1, lambda _, x, seed: samples.fits(x, seed)),
     Simulation("resampled", COMPARED, 2, _resampled(False)),
     Simulation("resampled, planted", COMPARED, 6, _resampled(True)),
+    Simulation("judges", LAYOUTS, 1, lambda _, x, seed: samples.judges(x, seed)),
     Simulation("routers", ROUTED, 1, _routing("plain")),
     Simulation("routers, lexical", ROUTED, 2, _routing("lexical")),
     Simulation("routers, blind", ROUTED, 2, _routing("blind")),

@@ -55,6 +55,7 @@ MODULES = (
     "heads",
     "compare",
     "notes",
+    "ratings",
     "explanations",
 )
 
