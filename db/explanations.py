@@ -29,8 +29,9 @@ EXPLANATIONS = Table(
         Column(
             "is_label",
             pa.bool_(),
-            "the one of the feature that lists show as its label: the best scored of those read, "
-            "of equal ones the one read first; a pattern where none was read",
+            "the one of the feature that lists show as its label: the best scored, of equal ones "
+            "the one read first; a pattern where there is none, or where a language model wrote it "
+            "(method explained) and every judge's detection score of it is below the pattern's",
         ),
     ),
 )

@@ -52,11 +52,35 @@ FEATURE_PATTERNS = Table(
     ),
 )
 LABELS = """
-SELECT p.run_id, p.sae_id, p.feature_id, p.description, 'tokens' AS method, '' AS model,
-    p.balanced_accuracy AS score, 'balanced accuracy on other texts' AS score_type,
-    e.feature_id IS NULL AS is_label
+WITH beaten AS (
+    SELECT s.run_id, s.sae_id, s.feature_id, s.description, s.method, s.model
+    FROM stored.explanation_scores AS s
+    JOIN stored.feature_patterns AS p USING (run_id, sae_id, feature_id)
+    WHERE s.method = 'explained' AND s.score_type = 'detection' AND s.judge <> ''
+        AND p.description IS NOT NULL
+    GROUP BY ALL
+    HAVING max(s.score) < max(p.balanced_accuracy)
+),
+said AS NOT MATERIALIZED (
+    SELECT e.* FROM stored.explanations AS e ANTI JOIN beaten USING (run_id, sae_id, feature_id)
+    UNION ALL
+    SELECT e.* EXCLUDE (is_label), b.model IS NULL AND row_number() OVER (
+        PARTITION BY e.run_id, e.sae_id, e.feature_id
+        ORDER BY b.model IS NULL DESC, e.is_label DESC, e.score DESC NULLS LAST, e.description
+    ) = 1
+    FROM stored.explanations AS e
+    SEMI JOIN beaten USING (run_id, sae_id, feature_id)
+    LEFT JOIN beaten AS b USING (run_id, sae_id, feature_id, description, method, model)
+)
+FROM said
+UNION ALL
+SELECT p.run_id, p.sae_id, p.feature_id, p.description, 'tokens', '', p.balanced_accuracy,
+    'balanced accuracy on other texts', s.feature_id IS NULL
 FROM stored.feature_patterns AS p
-LEFT JOIN (FROM stored.explanations WHERE is_label) AS e USING (run_id, sae_id, feature_id)
+LEFT JOIN (FROM said WHERE is_label) AS s USING (run_id, sae_id, feature_id)
 WHERE p.description IS NOT NULL
 """
-"""Patterns as rows of `explanations`: labels where nobody has said anything better."""
+"""What `explanations` shows: what is stored, and patterns, which are labels where nobody has said
+anything better. What a language model wrote (method explained) is not better where every judge's
+detection score of it is below the pattern's balanced accuracy. Labels are chosen anew for the few
+features that this is true of; to rank the explanations of all would take long."""

@@ -23,8 +23,8 @@ from energylens.errors import StoreDamagedError
 _TRIES = 5
 STORED = "stored"
 """The schema of what reads the files; the documented tables are views over it."""
-_ADDED = {EXPLANATIONS.name: f" UNION ALL {LABELS}"}
-"""What a table shows beside its own files."""
+_SHOWN = {EXPLANATIONS.name: LABELS}
+"""Tables that show more than their own files."""
 
 
 def schema_statements() -> list[str]:
@@ -32,12 +32,11 @@ def schema_statements() -> list[str]:
     statements = [f"CREATE SCHEMA {STORED}"]
     for table in TABLES.values():
         kind = "TABLE" if table.place == "run" else "VIEW"
-        name = f"{STORED}.{table.name}"
-        statements += [
-            f"CREATE {kind} {name} AS {_select(table, [], in_place)}",
-            f"CREATE VIEW {table.name} AS FROM {name}{_ADDED.get(table.name, '')}",
-            *_comments(table),
-        ]
+        select = _select(table, [], in_place)
+        statements.append(f"CREATE {kind} {STORED}.{table.name} AS {select}")
+    for table in TABLES.values():
+        shown = _SHOWN.get(table.name, f"FROM {STORED}.{table.name}")
+        statements += [f"CREATE VIEW {table.name} AS {shown}", *_comments(table)]
     return statements
 
 
