@@ -20,10 +20,15 @@ def explained_features(
 
 
 def scored_explanations(
-    store: Reader, run: str, in_sae: str | None = None, k: int = 1000
+    store: Reader,
+    run: str,
+    in_sae: str | None = None,
+    feature: int | None = None,
+    k: int = 1000,
 ) -> pl.DataFrame:
-    """Explanations with every score known of them, the best first; in_sae None is every SAE."""
-    return call(store, "scored_explanations", run=run, in_sae=in_sae, k=k)
+    """Explanations with every score known of them, the best first; in_sae None is every SAE,
+    feature None every feature."""
+    return call(store, "scored_explanations", run=run, in_sae=in_sae, feature=feature, k=k)
 
 
 def search_features(

@@ -1,8 +1,10 @@
 """How people rate features, and how far they agree."""
 
+from dataclasses import fields
+
 import polars as pl
 
-from energylens.db.ratings import Rating, read_ratings, write_rating
+from energylens.db.ratings import SCALES, Rating, write_rating
 from energylens.db.store import Reader, Store
 from energylens.queries.catalog import call, write_catalog
 
@@ -17,10 +19,20 @@ def rating_agreement(store: Reader, run: str, in_sae: str | None = None) -> pl.D
     return call(store, "rating_agreement", run=run, in_sae=in_sae)
 
 
-def ratings_of(store: Store, run: str, sae: str, feature: int) -> list[Rating]:
-    """Every rating of a feature."""
-    kept = read_ratings(store.layout.run(run))
-    return [one for one in kept if (one.sae_id, one.feature_id) == (sae, feature)]
+def ratings_of(store: Reader, run: str, sae: str, feature: int) -> list[Rating]:
+    """Every rating of a feature, by the names of those who rate."""
+    names = [field.name for field in fields(Rating)]
+    rows = store.cursor().execute(
+        f"SELECT {', '.join(names)} FROM ratings "  # noqa: S608 - names of ours
+        "WHERE run_id = $run AND sae_id = $sae AND feature_id = $feature ORDER BY rater",
+        {"run": run, "sae": sae, "feature": feature},
+    )
+    return [Rating(*row) for row in rows.fetchall()]
+
+
+def numbers_of(rating: Rating) -> tuple[int, ...]:
+    """A number for each scale, in the order of `SCALES`."""
+    return tuple(getattr(rating, scale) for scale in SCALES)
 
 
 def keep_rating(store: Store, rating: Rating) -> None:

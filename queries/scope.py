@@ -83,7 +83,7 @@ def _needs_sae(scope: Scope) -> bool:
 def _feature(scope: Scope, name: str) -> None:
     if scope.values.get(name) is None:
         return
-    sae = scope.sae("partner_sae", "sae") if name == "partner" else scope.sae("sae")
+    sae = scope.sae("partner_sae", "sae") if name == "partner" else scope.sae("sae", "in_sae")
     _number(scope, name, "feature", sae.d_sae, f"the SAE '{sae.sae_id}'")
 
 

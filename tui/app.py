@@ -113,7 +113,8 @@ class LensApp(App[None]):
         wanted = settings or Settings()
         place = worker or WorkerPlace()
         client = WorkerClient(place.command)
-        self.workspace = Workspace(store, Jobs(client, place.store or str(store.path.resolve())))
+        jobs = Jobs(client, place.store or str(store.path.resolve()))
+        self.workspace = Workspace(store, jobs, wanted.rater)
         self.theme = wanted.theme
         self.set_keymap(wanted.keys)
         self._guard = OnlyText()

@@ -11,12 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from energylens.db.notes import Note
+from energylens.db.ratings import SCALES, Rating
 from energylens.db.store import Session
 from energylens.queries.coactivation import coactivation_partners, feature_evolution
 from energylens.queries.contexts import top_activations
-from energylens.queries.display import number, show_probability, visible, visible_token
+from energylens.queries.display import (
+    counted,
+    number,
+    show_probability,
+    visible,
+    visible_token,
+)
 from energylens.queries.efas import feature_efas
-from energylens.queries.explanations import feature_explanations
+from energylens.queries.explanations import feature_explanations, scored_explanations
 from energylens.queries.features import (
     Feature,
     feature,
@@ -27,6 +34,7 @@ from energylens.queries.features import (
 )
 from energylens.queries.masks import Unmasked
 from energylens.queries.notes import note_of
+from energylens.queries.ratings import numbers_of, rating_agreement, ratings_of
 from energylens.queries.routing import feature_anchors
 from energylens.tui.state import FeaturePlace
 
@@ -42,6 +50,11 @@ class Shown:
     record: Feature
     note: Note
     explanations: pl.DataFrame
+    scores: pl.DataFrame
+    """Of its explanations, as `scored_explanations` tells them."""
+    ratings: list[Rating]
+    agreement: pl.DataFrame
+    """Of those who rate, as `rating_agreement` tells it; empty with fewer than two."""
     histogram: tuple[list[int], float, float]
     """Counts of equal bins, with the lowest and the highest activation."""
     strongest: list[str]
@@ -64,10 +77,14 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
     run, sae, wanted = place.selection.run, place.selection.sae.sae_id, place.feature_id
     record = feature(session, run, sae, wanted)
     strongest = top_activations(session, run, sae, wanted, _N_STRONGEST, **unmasked.asked)
+    ratings = ratings_of(session, run, sae, wanted)
     return Shown(
         record=record,
         note=note_of(session, run, sae, wanted),
         explanations=feature_explanations(session, run, sae, wanted),
+        scores=scored_explanations(session, run, sae, wanted),
+        ratings=ratings,
+        agreement=_agreement(session, place, [one.rater for one in ratings]),
         histogram=_histogram(session, place, unmasked) if unmasked else histogram_of(record),
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
@@ -95,21 +112,41 @@ def _histogram(
     return rows["n"].to_list(), float(rows["bin_low"][0]), float(rows["bin_high"][-1])
 
 
-def facts(
-    found: Feature, note: Note | None = None, explanations: pl.DataFrame | None = None
-) -> Group:
-    """A few lines: how often, how strong, where."""
-    title = Text(f"Feature {found.feature_id}", "bold")
-    title.append(" ★" if note is not None and note.is_starred else "")
-    title.append(f"  {visible(found.sae_id)}", Style(bold=False, dim=True))
+def _agreement(session: Session, place: FeaturePlace, raters: list[str]) -> pl.DataFrame:
+    """How far those who rate this feature agree, in the sum over all they have both rated."""
+    if len(raters) < 2:
+        return pl.DataFrame()
+    rows = rating_agreement(session, place.selection.run, place.selection.sae.sae_id)
+    return rows.filter(
+        pl.col("scale") == "total",
+        pl.col("rater").is_in(raters),
+        pl.col("other_rater").is_in(raters),
+    )
+
+
+def said_of(shown: Shown) -> list[tuple[str, Text]]:
+    """What people and language models say of a feature, with names, in the order of reading."""
     said: list[tuple[str, Text]] = []
-    if explanations is not None:
-        for row in explanations.head(_N_EXPLANATIONS).iter_rows(named=True):
-            said.append(
-                ("said to be", Text(visible(row["description"])).append(_origin(row), "dim"))
-            )
-    if note is not None and note.note:
-        said.append(("note", Text(visible(note.note), "italic")))
+    for row in shown.explanations.head(_N_EXPLANATIONS).iter_rows(named=True):
+        said.append(("said to be", Text(visible(row["description"])).append(_origin(row), "dim")))
+        own = shown.scores.filter(
+            pl.col("description") == row["description"],
+            pl.col("method") == row["method"],
+            pl.col("model") == row["model"],
+        )
+        said += [("scored", Text(_score(score), "dim")) for score in own.iter_rows(named=True)]
+    if shown.note.note:
+        said.append(("note", Text(visible(shown.note.note), "italic")))
+    said += [("rated", _rating(one)) for one in shown.ratings]
+    said += [("agreement", Text(_agreed(row))) for row in shown.agreement.iter_rows(named=True)]
+    return said
+
+
+def facts(found: Feature, is_starred: bool = False, said: Sequence[tuple[str, Text]] = ()) -> Group:
+    """A few lines: what is `said` of it, how often it is active, how strong, where."""
+    title = Text(f"Feature {found.feature_id}", "bold")
+    title.append(" ★" if is_starred else "")
+    title.append(f"  {visible(found.sae_id)}", Style(bold=False, dim=True))
     if found.n_active == 0:
         silent = "silent: active on no token that is not masked"
         if found.n_active_unmasked:
@@ -141,6 +178,37 @@ def _origin(explanation: dict) -> str:
     score = explanation["score"]
     said = [explanation["model"], "" if score is None else f"score {number(score)}"]
     return "".join(f"  {visible(part)}" for part in said if part)
+
+
+def _score(score: dict) -> str:
+    """One score of an explanation, with its bounds, who judged, and on what."""
+    text = f"{visible(score['score_type'])} {number(score['score'])}"
+    if score["score_low"] is not None:
+        text += f" ({number(score['score_low'])} to {number(score['score_high'])})"
+    if score["judge"]:
+        text += f" by {visible(score['judge'])}"
+    if score["n_active"] is not None:
+        text += f", {score['n_active']} active and {score['n_silent']} silent contexts"
+        text += f" of {score['n_texts']} texts"
+    return text
+
+
+def _rating(rating: Rating) -> Text:
+    """All numbers of one rater, and their sum."""
+    numbers = numbers_of(rating)
+    listed = "  ".join(f"{scale} {n}" for scale, n in zip(SCALES, numbers, strict=True))
+    text = Text(f"{visible(rating.rater)}  {sum(numbers)} of {sum(SCALES.values())}")
+    return text.append(f"  {listed}", "dim")
+
+
+def _agreed(row: dict) -> str:
+    """How far two raters agree over the SAE."""
+    difference = number(row["mean_absolute_difference"], 2)
+    return (
+        f"{visible(row['rater'])} and {visible(row['other_rater'])}: sums differ by "
+        f"{difference} over {counted(row['n_features'], 'feature')}, "
+        f"weighted kappa {number(row['weighted_kappa'])}"
+    )
 
 
 def _quantiles(found: Feature) -> str:

@@ -2,6 +2,7 @@
 
 theme = "nord"            # any of Textual's themes
 animation = false         # off by itself over ssh
+rater = "ada"             # whose ratings of features yours are; else the name you logged in with
 
 [keys]                    # a binding's id = its keys; `energylens keys` lists them
 "features.filter" = "slash,ctrl+f"
@@ -20,7 +21,7 @@ from platformdirs import user_config_path
 from energylens.errors import UsageError
 
 FILE = "settings.toml"
-_KNOWN = ("theme", "animation", "keys")
+_KNOWN = ("theme", "animation", "rater", "keys")
 _MOST_BYTES = 1 << 20
 
 
@@ -31,6 +32,8 @@ class Settings:
     theme: str = "textual-dark"
     animation: bool | None = None
     """None leaves it on, but not over ssh."""
+    rater: str | None = None
+    """Who rates features here; None is whoever is logged in."""
     keys: dict[str, str] = field(default_factory=dict)
     """Keys by the id of a binding."""
 
@@ -52,9 +55,11 @@ def read_settings(
     for name in raw:
         _check(path, "setting", name, _KNOWN)
     theme, animation = raw.get("theme", "textual-dark"), raw.get("animation")
-    keys = raw.get("keys", {})
+    rater, keys = raw.get("rater"), raw.get("keys", {})
     if not isinstance(theme, str) or not isinstance(animation, bool | None):
         raise UsageError(f"'{path}': theme takes a name in quotes, animation true or false")
+    if rater is not None and not (isinstance(rater, str) and rater.strip()):
+        raise UsageError(f"'{path}': rater takes a name in quotes")
     if "theme" in raw:
         _check(path, "theme", theme, themes)
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
@@ -68,7 +73,7 @@ def read_settings(
                     f"'{path}' gives '{name}' the key '{key}', which there is not; keys are called "
                     "like f10, ctrl+q, slash, shift+tab, with commas between several"
                 )
-    return Settings(theme, animation, keys)
+    return Settings(theme, animation, rater, keys)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -37,8 +37,10 @@ class FeaturePlace:
 class Workspace:
     """One of it for an app; screens reach it as `self.workspace`."""
 
-    def __init__(self, store: Store, jobs: Jobs) -> None:
+    def __init__(self, store: Store, jobs: Jobs, rater: str | None = None) -> None:
         self.store, self.tasks, self.jobs = store, Tasks(store), jobs
+        self.rater = rater
+        """Who rates features, as the settings say; None where they do not."""
         self.choices = self._choices()
         """Every SAE of the store's corpora."""
         self.selection = self.choices[0] if self.choices else None
@@ -82,12 +84,12 @@ class Workspace:
         return [Selection(state.info.run_id, sae) for state in corpora for sae in state.info.saes]
 
     def noted(self) -> None:
-        """Show that a star or a note has changed."""
+        """Show that a star, a note or a rating has changed."""
         for watcher in self._note_watchers:
             watcher()
 
     def watch_notes(self, watcher: Callable[[], None]) -> None:
-        """Be called when a star or a note has changed."""
+        """Be called when a star, a note or a rating has changed."""
         self._note_watchers.append(watcher)
 
     def leave_notes(self, watcher: Callable[[], None]) -> None:

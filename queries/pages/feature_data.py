@@ -37,6 +37,18 @@ _LISTS = {
         "x.description, x.method, x.model, x.score, x.score_type",
         "x.is_label DESC, x.score DESC NULLS LAST, x.description",
     ),
+    "scores": _listed(
+        "explanation_scores",
+        "x.description, x.method, x.model, x.score_type, x.judge, x.score, x.score_low, "
+        "x.score_high, x.n_active, x.n_silent, x.n_texts",
+        "x.description, x.method, x.model, x.score_type, x.judge",
+    ),
+    "ratings": _listed(
+        "ratings",
+        "x.rater, x.confidence, x.consistency, x.completeness, x.specificity, "
+        "x.confidence + x.consistency + x.completeness + x.specificity AS total",
+        "x.rater",
+    ),
     "tokens": _listed(
         "feature_logits", "x.direction, x.token, x.logit_weight", "x.direction DESC, x.rank"
     ),
@@ -153,6 +165,10 @@ class FeatureData:
 
     record: Feature
     explanations: tuple[Row, ...]
+    scores: tuple[Row, ...]
+    """Every score of its explanations."""
+    ratings: tuple[Row, ...]
+    """By people, one of each."""
     tokens: tuple[Row, ...]
     """The tokens its direction promotes ('top') and suppresses ('bottom')."""
     neighbours: tuple[Row, ...]

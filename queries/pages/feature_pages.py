@@ -8,6 +8,7 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 
 from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.db.ratings import SCALES
 from energylens.db.store import Reader
 from energylens.db.whole import discard, fresh_partial, writing
 from energylens.errors import UsageError
@@ -52,6 +53,8 @@ class _Line:
 
     record: Feature
     label: str | None
+    strongest: str | None
+    """The token it is strongest on, where it has no label; None where it is silent too."""
 
 
 def write_feature_page(reader: Reader, run: RunInfo, sae: SaeInfo, feature: int, to: Path) -> None:
@@ -110,13 +113,20 @@ def _write_tree(
         number = data.record.feature_id
         page = _page(run, data, links[number], linked)
         (tree / f"{number}.html").write_text(page, encoding="utf-8")
-        label = data.explanations[0]["description"] if data.explanations else None
-        lines[number] = _Line(data.record, label)
+        lines[number] = _line(data)
         told(len(lines), len(features))
     listed = environment().get_template("features.html")
     pages = [lines[number] for number in features]
     text = listed.render(info=run, sae_id=sae.sae_id, pages=pages)
     (tree / "index.html").write_text(text, encoding="utf-8")
+
+
+def _line(data: FeatureData) -> _Line:
+    if data.explanations:
+        return _Line(data.record, data.explanations[0]["description"], None)
+    pieces = data.top[0].pieces if data.top else ()
+    strongest = max(pieces, key=lambda piece: piece.share, default=None)
+    return _Line(data.record, None, strongest and strongest.text)
 
 
 def _read(reader: Reader, run: str, sae: str, features: Sequence[int]) -> Iterator[FeatureData]:
@@ -145,6 +155,7 @@ def _page(run: RunInfo, data: FeatureData, links: _Links | None, linked: frozens
             texts=_texts(data),
             links=links,
             linked=linked,
+            scales=SCALES,
         )
     )
 

@@ -12,7 +12,7 @@ from energylens.db.merge import merge_stores
 from energylens.db.ratings import SCALES, Rating, read_ratings, write_rating
 from energylens.db.scores import ExplanationScore, read_scores, write_scores
 from energylens.db.verify import verify_store
-from energylens.errors import UsageError
+from energylens.errors import UnknownNameError, UsageError
 from energylens.queries.catalog import open_catalog
 from energylens.queries.explanations import scored_explanations
 from energylens.queries.ratings import keep_rating, rated_features, rating_agreement, ratings_of
@@ -81,6 +81,18 @@ def test_a_first_rating_is_seen_in_the_open_store(path: Path, run: RunLayout) ->
         assert rated_features(store, run.root.name).is_empty()
         keep_rating(store, rating(run, 2, "ada", 1, 2, 3, 0))
         assert rated_features(store, run.root.name)["total"].to_list() == [6.0]
+
+
+def test_scores_of_one_feature(path: Path, run: RunLayout) -> None:
+    for sae, feature in (("mlp", 3), ("mlp", 4), ("resid", 3)):
+        write_scores(run, [ExplanationScore(run.root.name, sae, feature, "a", "m", "w", "told")])
+    with open_catalog(path) as store:
+        rows = scored_explanations(store, run.root.name, "mlp", 3)
+        assert rows["sae_id", "feature_id"].rows() == [("mlp", 3)]
+        with pytest.raises(UnknownNameError, match="no feature 40 in the SAE 'mlp'"):
+            scored_explanations(store, run.root.name, "mlp", 40)
+        with pytest.raises(UnknownNameError, match="resid"):
+            scored_explanations(store, run.root.name, feature=3)
 
 
 def test_merge_keeps_the_later_of_each(path: Path, run: RunLayout, tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ values = st.one_of(
         "9999-99-99T99:99:99Z", "[]", "{}", "[" * 3000 + "]" * 3000, "'''", '"\\ud800"', "{a=1",
     ]),
 )  # fmt: skip
-names = st.sampled_from(["theme", "animation", "keys", "keys.app", "[keys]", "[[keys]]", "[theme]"])
+names = st.sampled_from(
+    ["theme", "animation", "rater", "keys", "keys.app", "[keys]", "[[keys]]", "[theme]"]
+)
 lines = st.one_of(
     st.builds("{} = {}".format, names | texts.map(json.dumps), values), names, texts,
     st.builds("[keys]\n{} = {}".format, st.sampled_from(IDS).map(json.dumps), values),

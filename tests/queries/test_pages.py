@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import energylens
 from energylens.cli import app
 from energylens.queries.contexts import activation_samples, feature_contexts, feature_text_means
-from energylens.queries.display import number
+from energylens.queries.display import number, visible_token
 from energylens.queries.face import OpenStore
 from energylens.queries.pages.feature_data import (
     N_EACH,
@@ -127,6 +127,41 @@ def test_a_folder_links_its_pages_and_only_those(opened: OpenStore, tmp_path: Pa
         assert found <= {"data:,", *names}
     middle = Page((tmp_path / "f" / "2.html").read_text("utf-8")).links
     assert middle[1:4] == ["5.html", "index.html", "9.html"]
+
+
+def test_scores_and_ratings_are_shown_where_there_are_any(
+    opened: OpenStore, tmp_path: Path
+) -> None:
+    run = opened.info()
+    sae = next(sae for sae in run.saes if sae.sae_id == "one")
+    write_feature_folder(opened, run, sae, [3, 5], tmp_path / "f", lambda *_: None)
+    rated, other = (Page((tmp_path / "f" / f"{n}.html").read_text("utf-8")).text for n in (3, 5))
+    shown = re.sub(r"\s+", " ", rated)
+    assert "even numberstoldtold by a file0.700" in shown
+    assert re.search("Rated by people .*sum of 14 ada352111 bob242311 ", shown)
+    assert "Rated by people" not in other and "told by a file" not in other
+
+
+def test_the_strongest_token_stands_in_for_a_label_and_says_so(
+    opened: OpenStore, tmp_path: Path
+) -> None:
+    run = opened.info()
+    sae = next(sae for sae in run.saes if sae.sae_id == "one")
+    unnamed = opened.sql(
+        "SELECT f.feature_id, arg_max(t.token, c.activation) AS token FROM features AS f "
+        "JOIN codes AS c USING (run_id, sae_id, feature_id) "
+        "JOIN tokens AS t USING (run_id, token_index) "
+        "WHERE f.sae_id = 'one' AND NOT t.is_masked AND f.feature_id NOT IN "
+        "(SELECT feature_id FROM explanations WHERE sae_id = 'one') GROUP BY ALL ORDER BY ALL"
+    )
+    wanted = {3: None, **dict(unnamed.head(4).rows())}
+    write_feature_folder(opened, run, sae, list(wanted), tmp_path / "f", lambda *_: None)
+    html = (tmp_path / "f" / "index.html").read_text("utf-8")
+    lines = [Page(line).text for line in html.split("<tr>")[2:]]
+    assert len(lines) == len(wanted) == 5
+    for line, (feature, token) in zip(lines, wanted.items(), strict=True):
+        label = f"no label; strongest on {visible_token(token)}" if token else "even numbers"
+        assert line.startswith(f"{feature}{label}"), line
 
 
 def run(*args: object) -> tuple[int, str]:

@@ -109,10 +109,10 @@ def write(path: Path, text: str) -> Path:
 def test_settings_are_read(tmp_path: Path) -> None:
     path = write(
         tmp_path / "settings.toml",
-        'theme = "nord"\nanimation = false\n[keys]\n"app.quit" = "f10"\n',
+        'theme = "nord"\nanimation = false\nrater = "ada"\n[keys]\n"app.quit" = "f10"\n',
     )
     found = read_settings(path, ["nord"], ["app.quit"], is_key)
-    assert found == Settings("nord", animation=False, keys={"app.quit": "f10"})
+    assert found == Settings("nord", animation=False, rater="ada", keys={"app.quit": "f10"})
     assert read_settings(tmp_path / "none.toml", [], [], is_key) == Settings()
 
 
@@ -123,6 +123,8 @@ def test_settings_are_read(tmp_path: Path) -> None:
         ('theem = "nord"', "did you mean 'theme'"),
         ('theme = "norf"', "did you mean 'nord'"),
         ("animation = 3", "animation true or false"),
+        ("rater = 3", "rater takes a name"),
+        ('rater = " "', "rater takes a name"),
         ('[keys]\n"app.quot" = "x"', "did you mean 'app.quit'"),
         ('[keys]\n"app.quit" = 3', "takes lines like"),
     ],

@@ -17,9 +17,9 @@ from energylens.queries.contexts import (
     top_activations,
 )
 from energylens.queries.display import number, visible_token
-from energylens.tui.feature_facts import Shown, facts, more_facts, read
-from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.feature_facts import Shown, facts, more_facts, read, said_of
 from energylens.tui.kinds.masking import MaskingScreen
+from energylens.tui.kinds.rating import RatingScreen
 from energylens.tui.notices import copy
 from energylens.tui.places import FeatureInList, FeatureTexts, Lab, Origins
 from energylens.tui.state import FeaturePlace
@@ -37,7 +37,7 @@ _OF_ATTENTION = (".attn.hook_z", ".hook_attn_out")
 """Hooks whose values are sums over heads and tokens."""
 
 
-class FeatureScreen(MarkingScreen, MaskingScreen):
+class FeatureScreen(RatingScreen, MaskingScreen):
     """Facts on one side, contexts on the other; on a narrow screen below each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -49,6 +49,7 @@ class FeatureScreen(MarkingScreen, MaskingScreen):
         Binding("pageup", "page(-1)", "Page", show=False, id="feature.page_up"),
         Binding("a", "lab", "Ablate", id="feature.lab", tooltip="Run a text without it"),
         Binding("t", "texts", "Texts", id="feature.texts", tooltip="Every text, by category"),
+        Binding("b", "rate", "Rate", id="feature.rate", tooltip="By the rubric: four digits"),
         Binding(
             "w", "origins", "Why", show=False, id="feature.origins", tooltip="Tokens behind it"
         ),
@@ -72,7 +73,8 @@ strengths, **M** counts masked tokens (special, first ones, sinks) too.
 
 **t** lists every text by category, **a** runs the context without the feature, **w** shows which
 tokens made it fire under the cursor, where its SAE reads what attention puts out; `*` stars it,
-**n** notes something, **=** marks it to hold another one beside it, **y** copies its Neuronpedia
+**n** notes something, **b** rates it by the rubric of Towards Monosemanticity in four digits, **=**
+marks it to hold another one beside it, **e** writes its page as HTML, **y** copies its Neuronpedia
 link, **Y** opens it. **[** and **]** go to the features before and after in the list it came from.
 """
 
@@ -147,7 +149,8 @@ link, **Y** opens it. **[** and **]** go to the features before and after in the
         self.workspace.tasks.ask(self, "contexts", question, self._show_contexts)
 
     def _show(self, shown: Shown) -> None:
-        self.query_one("#facts", Static).update(facts(shown.record, shown.note, shown.explanations))
+        told = facts(shown.record, shown.note.is_starred, said_of(shown))
+        self.query_one("#facts", Static).update(told)
         self.query_one("#histogram", Histogram).show(*shown.histogram)
         for place in self.query(".more-facts").results(Static):
             place.update(more_facts(shown))
