@@ -6,6 +6,7 @@ from pathlib import Path
 
 from energylens.errors import UsageError
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.names import named_apart
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
@@ -43,7 +44,7 @@ def compare_saes(
     """Ingest texts with all SAEs into a store that is thrown away, and read what it says of them.
 
     Raises:
-        UsageError: they are fewer than two, or not of one hook.
+        UsageError: they are fewer than two, not of one hook or width, or one is given twice.
     """
     _check(load_saes(list(sources)))
     config = IngestConfig(model, texts, sources, energies="none", accept_gate=True)
@@ -83,3 +84,10 @@ def _check(saes: list[Sae]) -> None:
         raise UsageError(
             f"SAEs are compared at one hook, and these have {', '.join(hooks)}; give those of one"
         )
+    other = next((sae for sae in saes if sae.d_in != saes[0].d_in), None)
+    if other is not None:
+        raise UsageError(
+            f"SAEs of one hook read vectors of one width: '{saes[0].source}' reads "
+            f"{saes[0].d_in:,} numbers, '{other.source}' {other.d_in:,}; leave one out"
+        )
+    named_apart(saes)

@@ -75,8 +75,9 @@ def sae(
     typer.echo(json.dumps({"message": first}) if as_json else first, err=True)
     need_models()
     from energylens.ingest.texts import iter_texts
-    from energylens.training.saes.config import SaeTrainingConfig, plans_of
+    from energylens.training.saes.config import SaeTrainingConfig
     from energylens.training.saes.precision import number_format
+    from energylens.training.saes.trial import try_settings
 
     data = _Data(model, texts, store, run, n_ctx)
     data.check()
@@ -101,11 +102,11 @@ def sae(
         autocast=form == "bfloat16",
         block_tokens=_block_tokens(batch, n_tokens),
     )
-    plans_of(config)
     if not every >= 0:  # NaN too
         raise UsageError(f"--every {every:g} is no number of seconds; give 0 or more")
     if held_out is not None:
         next(iter_texts(held_out), None)  # what cannot be read is said before, not after
+    try_settings(config)
     _train(out, data, config, form, held_out, float16, every, as_json)
 
 

@@ -24,6 +24,9 @@ L0_FACTOR = 3.0
 LEAST_COST = 0.01
 """Nats a token that zeros must cost for the share an SAE recovers of them to mean anything."""
 
+_COUNTED = 128
+"""Tokens whose codes are counted at once."""
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -58,8 +61,17 @@ class GateSums:
         output: Float[Tensor, "n d_out"],
     ) -> None:
         """Take in the real tokens of a batch."""
+        self.add_counted(times_active(codes), target, output)
+
+    def add_counted(
+        self,
+        active: Int[Tensor, " d_sae"],
+        target: Float[Tensor, "n d_out"],
+        output: Float[Tensor, "n d_out"],
+    ) -> None:
+        """The same, where it is known on how many of the tokens each feature is active."""
         x, y = target.double(), output.double()
-        self.active += (codes != 0).sum(0)
+        self.active += active
         self.n += len(x)
         self.error += (x - y).square().sum().item()
         self.square += x.square().sum().item()
@@ -83,6 +95,14 @@ class GateSums:
             ce_loss_score=ce_loss_score,
             refusal=_refusal(fvu, l0, declared_l0),
         )
+
+
+def times_active(codes: Float[Tensor, "n d_sae"]) -> Int[Tensor, " d_sae"]:
+    """On how many tokens each feature is active; a few at a time, which stay in the cache."""
+    counts = torch.zeros(codes.shape[1], dtype=torch.long)
+    for some in codes.split(_COUNTED):
+        counts += (some != 0).sum(0, dtype=torch.int32)
+    return counts
 
 
 def _refusal(fvu: float, l0: float, declared_l0: float | None) -> str | None:

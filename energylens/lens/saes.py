@@ -151,6 +151,10 @@ class Sae:
         y = _side_by_side(self.part(y)).to(self.module.dtype)
         return y - y.mean(-1, keepdim=True) if self.target_centring else y
 
+    def decode(self, codes: Float[Tensor, "batch pos d_sae"]) -> Float[Tensor, "batch pos d_out"]:
+        """The SAE's output from the codes that it has just given."""
+        return self.module.decode(codes)
+
     def reconstruct(self, x: Float[Tensor, "batch pos *d_in"]) -> Float[Tensor, "batch pos d_out"]:
         """The SAE's output on activation vectors, without an error term."""
         return self.module(self.prepare(x))

@@ -68,12 +68,20 @@ def test_a_subset_of_directions_has_cosine_one_that_way_round_only() -> None:
 
 
 def test_what_cannot_be_compared_is_a_sentence(
-    two: list[Path], saes_dir: Path, texts_dir: Path
+    two: list[Path], saes_dir: Path, texts_dir: Path, tmp_path: Path
 ) -> None:
     words = ["--model", "builtin:llama", "--texts", texts_dir]
     assert "two SAEs or more" in run("saes", "compare", two[0], *words, code=2).stderr
     mixed = run("saes", "compare", saes_dir, *words, code=2).stderr
     assert "these have blocks.1.hook_resid_post, blocks.2.hook_mlp_out" in mixed
+    nowhere = ["--model", "/no/model", "--texts", texts_dir]  # said before a model is looked for
+    twice = run("saes", "compare", two[0], two[0], *nowhere, code=2).stderr
+    assert f"the SAE '{HOOK}' is given twice" in twice and "leave one out" in twice
+    make_sae("standard", HOOK, d_in=64).save_model(tmp_path / "wide")
+    wide = run("saes", "compare", two[0], tmp_path / "wide", *nowhere, code=2).stderr
+    assert "reads 24 numbers" in wide and "wide' 64; leave one out" in wide
+    foreign = run("saes", "compare", *two, *words, code=2).stderr
+    assert "reads vectors of width 24, but the model's" in foreign
 
 
 def test_a_pursuit_is_ingested_beside_the_saes_own_codes_and_opened_again(

@@ -225,7 +225,7 @@ def test_an_architecture_that_sae_lens_adds_trains_unchanged(tmp_path: Path) -> 
         ({"settings": {"adam_beta1": "nan"}}, r"adam_beta1=nan cannot be taken: a finite"),
         ({"settings": {"normalize_activations": "none?"}}, r"normalize_activations=none\? cannot"),
         ({"k": 4.5}, r"--k 4.5 cannot be taken: Expected `int`"),
-        ({"k": 0.0}, r"--k 0 is outside 0 to 48"),
+        ({"k": 0.0}, r"--k 0 is not above 0; give 1 or"),
         ({"k": 49.0}, r"--k 49 is outside 0 to 48"),
         ({"d_sae": 0}, r"--d-sae 0 is no number of features"),
         ({"n_tokens": 255}, r"255 tokens is less than one batch of 256"),
@@ -237,7 +237,7 @@ def test_an_architecture_that_sae_lens_adds_trains_unchanged(tmp_path: Path) -> 
         ({"hook_names": ()}, r"give --hook"),
         ({"resample_every": 5}, r"--resample is for the architecture 'standard'"),
         ({"sweep": {"kk": (1.0,)}}, r"no setting 'kk'; did you mean k"),
-        ({"sweep": {"k": (2.0, 2.0)}}, r"gives a value twice"),
+        ({"sweep": {"k": (2.0, 2.0)}, "k": None}, r"gives a value twice"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence(

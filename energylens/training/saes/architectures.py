@@ -21,6 +21,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY, get_sae_training_clas
 from sae_lens.saes.sae import SAEMetadata, TrainingSAE, TrainingSAEConfig
 
 from energylens.errors import UsageError
+from energylens.training.saes.bounds import too_large
 
 SHORT = {"k": "k", "l1": "l1_coefficient"}
 """Options of the command line that many architectures share, and the fields they stand for."""
@@ -107,10 +108,7 @@ def build_sae(settings: Settings, d_in: int, d_sae: int, seed: int) -> TrainingS
             sae = made(config(d_in=d_in, d_sae=d_sae, metadata=SAEMetadata(), **asked))
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:
         if "allocate memory" in str(error):
-            raise UsageError(
-                f"an SAE of {d_sae:,} features on {d_in:,} numbers does not fit into the memory of "
-                "this machine; give fewer with --d-sae"
-            ) from error
+            raise too_large(d_sae) from error
         names, reason = ", ".join(_own_fields(config)), str(error).rstrip(".")
         raise UsageError(
             f"sae-lens refuses these settings of '{settings.architecture}': {reason}; "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from energylens.errors import UsageError
 from energylens.training.saes.architectures import SHORT, Settings, settings_of
+from energylens.training.saes.bounds import Limits, check_numbers
 
 BLOCK_TOKENS = 1 << 16
 """Activations of so many tokens are mixed and then trained on."""
@@ -106,13 +107,32 @@ def _check(config: SaeTrainingConfig) -> None:
         )
     if not 0 <= config.seed <= MOST_SEED:
         raise UsageError(f"--seed {config.seed} is outside 0 to {MOST_SEED}")
-    if config.resample_every < 0:
-        raise UsageError(f"--resample is {config.resample_every}; give a number of steps, or 0")
+    if config.resample_every and not 2 <= config.resample_every <= config.n_steps:
+        raise UsageError(
+            f"--resample {config.resample_every} is outside 2 to {config.n_steps:,}, the steps of "
+            "this training; give 0 for never"
+        )
+    _check_once(config)
     if config.resample_every and config.architecture != "standard":
         raise UsageError(
             f"--resample is for the architecture 'standard'; '{config.architecture}' has other "
             "means against dead features"
         )
+
+
+def _check_once(config: SaeTrainingConfig) -> None:
+    """No value is given in two ways, one of which would be passed over."""
+    given = {f"--{option}": field for option, field in SHORT.items() if _is_given(config, option)}
+    given |= {f"--set {name}": name for name in config.settings}
+    given |= {f"--sweep {name}": SHORT.get(name, name) for name in config.sweep}
+    for name in given.values():
+        same = [said for said, other in given.items() if other == name]
+        if len(same) > 1:
+            raise UsageError(f"{' and '.join(same)} give the same setting; give one of them")
+
+
+def _is_given(config: SaeTrainingConfig, option: str) -> bool:
+    return getattr(config, option) is not None
 
 
 def _combinations(sweep: Mapping[str, tuple[float, ...]]) -> Iterator[dict[str, float]]:
@@ -134,19 +154,15 @@ def _plan(config: SaeTrainingConfig, hook: str, swept: dict[str, float]) -> Plan
         raise UsageError(f"--d-sae {d_sae:g} is no number of features; give 1 or more")
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise UsageError(f"--lr {learning_rate:g} is no learning rate; give one above 0")
-    k = settings.sae.get("k")
-    if k is not None and not 0 < k <= d_sae:
-        raise UsageError(f"--k {k:g} is outside 0 to {int(d_sae):,}, the features of the SAE")
-    _check_coefficient_and_widths(settings, int(d_sae))
+    limits = Limits(int(d_sae), config.n_steps, learning_rate)
+    typed = {field: f"--{option}" for option, field in SHORT.items()}
+    check_numbers(settings.sae | settings.trainer, typed, limits)
+    _check_widths(settings, int(d_sae))
     values = [f"{name}={value:g}" for name, value in swept.items()]
     return Plan(",".join([hook, *values]), hook, int(d_sae), learning_rate, settings, swept)
 
 
-def _check_coefficient_and_widths(settings: Settings, d_sae: int) -> None:
-    """What sae-lens takes without a word, or refuses for another reason than the one there is."""
-    l1 = settings.sae.get("l1_coefficient", 0.0)
-    if l1 < 0:
-        raise UsageError(f"--l1 {l1:g} would reward what it should punish; give 0 or more")
+def _check_widths(settings: Settings, d_sae: int) -> None:
     widths = settings.sae.get("matryoshka_widths") or []
     edges = [0, *widths, d_sae + 1]
     if any(low >= high for low, high in itertools.pairwise(edges)):

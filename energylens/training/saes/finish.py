@@ -113,7 +113,8 @@ def measure(sae: Sae, pool: Float[Tensor, "n d_in"]) -> GateResult:
     """The gate's figures on activations; an L0 is not held against it."""
     sums = GateSums(sae.d_sae)
     for x in pool.split(_ROWS):
-        sums.add(sae.encode(x[None])[0], sae.prepare(x), sae.reconstruct(x[None])[0])
+        codes = sae.encode(x[None])
+        sums.add(codes[0], sae.prepare(x), sae.decode(codes)[0])
     return sums.result(None, None)
 
 

@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from sae_lens import LoggingConfig
 from sae_lens.config import SAETrainerConfig
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from sae_lens.training.activation_scaler import ActivationWhitening
 from sae_lens.training.sae_trainer import SAETrainer
 from torch import Tensor
 
 from energylens.errors import TrainingError, UsageError
-from energylens.lens.gate import GateSums
+from energylens.lens.gate import GateSums, times_active
 from energylens.training.checkpoint import load_moments, moments
 from energylens.training.saes.architectures import build_sae
+from energylens.training.saes.bounds import check_memory
 from energylens.training.saes.config import Plan, SaeTrainingConfig
 
 
@@ -43,9 +45,10 @@ class Trainee:
         """Fresh weights.
 
         Raises:
-            UsageError: sae-lens refuses the settings.
+            UsageError: sae-lens refuses the settings, or memory is too small.
         """
         self.plan, self._dead_steps = plan, config.dead_steps
+        check_memory(plan.d_sae, d_in, config.batch_size)
         sae = build_sae(plan.settings, d_in, plan.d_sae, config.seed)
         try:
             self.trainer: SAETrainer[Any, Any] = SAETrainer(
@@ -57,6 +60,8 @@ class Trainee:
                 f"sae-lens' trainer refuses --set {given}: {str(error).rstrip('.')}; give another "
                 "value, or leave it out"
             ) from error
+        self._forward = sae.training_forward_pass
+        sae.training_forward_pass = self._counted
         self.restart()
 
     @property
@@ -83,10 +88,18 @@ class Trainee:
         for name, value in out.losses.items():
             self._parts[name] = self._parts.get(name, 0.0) + value.item()
         with torch.no_grad():
-            codes = out.feature_acts.detach()
             unscaled = self.trainer.activation_scaler.unscale(out.sae_out.detach().float())
-            self._sums.add(codes.to_dense() if codes.is_sparse else codes, batch, unscaled)
+            self._sums.add_counted(self._active, batch, unscaled)
         return loss
+
+    def _counted(self, step_input: TrainStepInput) -> TrainStepOutput:
+        """sae-lens' forward pass with counts in place of codes: its trainer would hold them and
+        more of their size until the gradients are made, to know only which features fired."""
+        out = self._forward(step_input=step_input)
+        codes = out.feature_acts.detach()
+        self._active = times_active(codes.to_dense() if codes.is_sparse else codes)
+        counts = self._active[None].float()
+        return replace(out, feature_acts=counts, hidden_pre=counts)
 
     def figures(self) -> Figures | None:
         """How it does since the last restart; None where no step was taken since."""
