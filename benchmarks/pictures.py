@@ -18,8 +18,8 @@ from energylens.cli.heads import heads
 from energylens.cli.programs import demo
 from energylens.db.store import confine
 from energylens.queries.catalog import open_catalog
+from energylens.report.one import screen_as_png
 from energylens.tui.app import LensApp
-from energylens.tui.export import png
 
 TARGET = Path("docs/screens")
 SIZES = {"wide": (160, 45), "small": (80, 24)}
@@ -98,7 +98,7 @@ async def _taken(path: Path, picture: Picture, size: tuple[int, int]) -> bytes:
             for key in picture.keys:
                 await _press(app, pilot, key)
             await pilot.pause(0.5)
-            return png(app.export_screenshot())
+            return screen_as_png(app.export_screenshot())
 
 
 async def _press(app: LensApp, pilot: Pilot, key: str) -> None:

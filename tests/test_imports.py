@@ -9,6 +9,10 @@ CASES = [
     ("import energylens.cli", ("torch", "textual", "duckdb", "polars", "transformers", "rich")),
     ("import energylens.tui.app", ("torch", "transformers", "sae_lens", "energylens.ingest.plan")),
     (
+        "import energylens.tui.app",
+        ("matplotlib", "resvg_py", "jinja2", "energylens.report.figures"),
+    ),
+    (
         "import energylens.queries.catalog, energylens.queries.adhoc, energylens.db.verify",
         ("torch", "textual", "transformers"),
     ),

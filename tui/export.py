@@ -1,54 +1,169 @@
-"""Write what is shown to a file: the rows of a table, or the screen as a picture."""
+"""Write what is shown to a file: rows of a table, a figure, a page, or the screen as a picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import polars as pl
 from textual.screen import Screen
 
+from energylens.db.store import Session
+from energylens.queries.names import find_sae
+from energylens.queries.pages.feature_pages import write_feature_page
 from energylens.queries.writing import SUFFIXES, Format, whole_file, write_file
+from energylens.report.one import one_figure, screen_as_png
+from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose import Choose
-from energylens.tui.state import workspace_of
+from energylens.tui.state import FeaturePlace, workspace_of
 from energylens.tui.widgets.virtual_table import VirtualTable
 
-try:
-    import resvg_py
-except ImportError:  # pictures are SVG where it is not installed
-    resvg_py = None
 
-Way = Format | str
-"""A format of rows; or svg or png, of the screen."""
+@dataclass(frozen=True)
+class Way:
+    """Something that can be written, and how."""
 
-
-def export(screen: Screen) -> None:
-    """Ask how, and write into the directory the program was started in."""
-    table = shown_table(screen)
-    entries: list[tuple[str, Way]] = []
-    if table is not None and table.n_rows:
-        entries += [
-            (f"{how.value}: all {table.n_rows:,} rows of the table", how) for how in SUFFIXES
-        ]
-    entries.append(("svg: the screen as a picture", "svg"))
-    if resvg_py is not None:
-        entries.append(("png: the screen as a picture", "png"))
-
-    def chosen(how: Way | None) -> None:
-        if isinstance(how, Format) and table is not None:
-            _write_rows(screen, table, how)
-        elif how is not None:
-            _write_picture(screen, str(how))
-
-    screen.app.push_screen(Choose("Export", entries), chosen)
+    label: str
+    """Begins with the kind of file."""
+    name: str
+    suffix: str
+    """Of the file that is offered."""
+    what: str
+    """As it is told when it is written."""
+    write: Callable[[Session, Path], None]
+    """In a thread."""
 
 
-def shown_table(screen: Screen) -> VirtualTable | None:
+@dataclass(frozen=True)
+class ViewFigure:
+    """A figure of a report that shows what a view is about."""
+
+    name: str
+    """As reports call it."""
+    title: str
+    run: str
+    text: int | None = None
+    """The text it is of, where it is of one."""
+
+
+def figure_ways(screen: Screen, figures: Sequence[ViewFigure]) -> list[Way]:
+    """Each figure as SVG and as PNG."""
+    store = workspace_of(screen).store
+
+    def write(of: ViewFigure, is_svg: bool, session: Session, path: Path) -> None:
+        svg, png = one_figure(session, store.run(of.run).info, of.name, of.text)
+        _write_bytes(path, svg.encode() if is_svg else png)
+
+    return [
+        Way(f"{kind}: figure, {of.title}", of.name, kind, "the figure",
+            partial(write, of, kind == "svg"))
+        for of in figures
+        for kind in ("svg", "png")
+    ]  # fmt: skip
+
+
+def page_way(screen: Screen, place: FeaturePlace) -> Way:
+    """The page of a feature, as `energylens page` writes it."""
+    number, sae_id = place.feature_id, place.selection.sae.sae_id
+    run = workspace_of(screen).store.run(place.selection.run).info
+
+    def write(session: Session, path: Path) -> None:
+        write_feature_page(session, run, find_sae(run, sae_id), number, path)
+
+    return Way(f"html: page of feature {number}", f"feature-{number}", "html", "the page", write)
+
+
+def export(screen: Screen, own: Sequence[Way] = ()) -> None:
+    """Ask what of a screen is to be written, and where; `own` comes after the rows of a table."""
+    ways = [*_row_ways(screen), *own, *_picture_ways(screen)]
+
+    def chosen(way: Way | None) -> None:
+        if way is not None:
+            _ask_where(screen, way)
+
+    screen.app.push_screen(Choose("Export", [(way.label, way) for way in ways]), chosen)
+
+
+def _ask_where(screen: Screen, way: Way) -> None:
+    def named(line: str | None) -> None:
+        if line is None:
+            return
+        try:
+            path = Path(line.strip()).expanduser()
+            is_there = path.exists() and not path.is_dir()
+        except (OSError, RuntimeError, ValueError) as error:  # no such home, no name of a file
+            screen.notify(f"cannot write '{line}': {error}", severity="error")
+            return
+        if is_there:
+            _ask_whether(screen, way, path)
+        else:
+            _write(screen, way, path)
+
+    hint = "the file to write, from where the program was started; enter writes, esc does not"
+    offered = str(_free_path(way.name, way.suffix))
+    screen.app.push_screen(AskLine(way.label, offered, hint), named)
+
+
+def _ask_whether(screen: Screen, way: Way, path: Path) -> None:
+    """Whether a file may be written over."""
+
+    def answered(may: bool | None) -> None:
+        if may:
+            _write(screen, way, path)
+        else:
+            screen.notify(f"'{path}' is as it was")
+
+    entries = [("leave it as it is", False), ("write over it", True)]
+    screen.app.push_screen(Choose(f"'{path}' is there already", entries), answered)
+
+
+def _write(screen: Screen, way: Way, path: Path) -> None:
+    def written(_: None) -> None:
+        screen.notify(f"{way.what} written to {path.resolve()}", timeout=10)
+
+    tasks = workspace_of(screen).tasks
+    tasks.ask(screen, "export", lambda session: way.write(session, path), written)
+
+
+def _row_ways(screen: Screen) -> list[Way]:
+    """The rows of the table in focus, in every format."""
+    table = _shown_table(screen)
+    if table is None or table.source is None or not table.n_rows:
+        return []
+    source, n_rows = table.source, table.n_rows
+    columns = [column.name for column in table.columns]
+
+    def write(how: Format, _: Session, path: Path) -> None:
+        write_file(source.frame(columns), path, how)
+
+    return [
+        Way(f"{how.value}: all {n_rows:,} rows of the table", _name(screen), suffix,
+            f"{n_rows:,} rows", partial(write, how))
+        for how, suffix in SUFFIXES.items()
+    ]  # fmt: skip
+
+
+def _shown_table(screen: Screen) -> VirtualTable | None:
     """The table in focus, or else the first one that is shown."""
     if isinstance(screen.focused, VirtualTable):
         return screen.focused
     return next((table for table in screen.query(VirtualTable) if table.display), None)
 
 
-def free_path(name: str, suffix: str) -> Path:
+def _picture_ways(screen: Screen) -> list[Way]:
+    """The screen as it is now."""
+    svg, name = screen.app.export_screenshot(), _name(screen)
+
+    def write(is_svg: bool, _: Session, path: Path) -> None:
+        _write_bytes(path, svg.encode() if is_svg else screen_as_png(svg))
+
+    return [
+        Way(f"{kind}: the screen as a picture", name, kind, "the screen",
+            partial(write, kind == "svg"))
+        for kind in ("svg", "png")
+    ]  # fmt: skip
+
+
+def _free_path(name: str, suffix: str) -> Path:
     """A file in the working directory that is not there yet."""
     number = 1
     while (path := Path(f"{name}-{number}.{suffix}")).exists():
@@ -56,46 +171,9 @@ def free_path(name: str, suffix: str) -> Path:
     return path
 
 
-def _write_rows(screen: Screen, table: VirtualTable, how: Format) -> None:
-    source = table.source
-    assert source is not None, "there are rows"
-    names = [column.name for column in table.columns]
-    path = free_path(_name(screen), SUFFIXES[how])
-
-    def write(_: object) -> int:
-        rows: pl.DataFrame = source.frame(names)
-        write_file(rows, path, how)
-        return len(rows)
-
-    workspace_of(screen).tasks.ask(screen, "export", write, _told(screen, path))
-
-
-def _write_picture(screen: Screen, how: str) -> None:
-    path = free_path(_name(screen), how)
-    svg = screen.app.export_screenshot()
-
-    def write(_: object) -> int:
-        with whole_file(path) as partial:
-            partial.write_bytes(svg.encode() if how == "svg" else png(svg))
-        return 0
-
-    workspace_of(screen).tasks.ask(screen, "export", write, _told(screen, path))
-
-
-def png(svg: str) -> bytes:
-    """A screenshot as PNG, in a font whose cells are all alike."""
-    assert resvg_py is not None, "png is offered where it is installed"
-    family = "DejaVu Sans Mono"
-    made = resvg_py.svg_to_bytes(svg_string=svg.replace("Fira Code", family), font_family=family)
-    return bytes(made)
-
-
-def _told(screen: Screen, path: Path) -> Callable[[int], None]:
-    def tell(n: int) -> None:
-        what = f"{n:,} rows" if n else "the screen"
-        screen.notify(f"{what} written to {path.resolve()}", markup=False, timeout=10)
-
-    return tell
+def _write_bytes(path: Path, content: bytes) -> None:
+    with whole_file(path) as whole:
+        whole.write_bytes(content)
 
 
 def _name(screen: Screen) -> str:

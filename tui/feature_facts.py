@@ -194,21 +194,21 @@ def _score(score: dict) -> str:
 
 
 def _rating(rating: Rating) -> Text:
-    """All numbers of one rater, and their sum."""
+    """The numbers of one rater in the order of the scales, and their sum."""
     numbers = numbers_of(rating)
-    listed = "  ".join(f"{scale} {n}" for scale, n in zip(SCALES, numbers, strict=True))
-    text = Text(f"{visible(rating.rater)}  {sum(numbers)} of {sum(SCALES.values())}")
-    return text.append(f"  {listed}", "dim")
+    text = Text(f"{visible(rating.rater)}  {' '.join(map(str, numbers))}")
+    return text.append(f"  sum {sum(numbers)} of {sum(SCALES.values())}", "dim")
 
 
 def _agreed(row: dict) -> str:
     """How far two raters agree over the SAE."""
     difference = number(row["mean_absolute_difference"], 2)
-    return (
+    text = (
         f"{visible(row['rater'])} and {visible(row['other_rater'])}: sums differ by "
-        f"{difference} over {counted(row['n_features'], 'feature')}, "
-        f"weighted kappa {number(row['weighted_kappa'])}"
+        f"{difference} over {counted(row['n_features'], 'feature')}"
     )
+    kappa = row["weighted_kappa"]
+    return text if kappa is None else f"{text}, weighted kappa {number(kappa)}"
 
 
 def _quantiles(found: Feature) -> str:

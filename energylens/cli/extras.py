@@ -14,13 +14,3 @@ def need_models() -> None:
     for package in MODEL_PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError("models", package)
-
-
-def need_report() -> None:
-    """Make sure that figures can be drawn here.
-
-    Raises:
-        MissingExtraError: the package of the extra 'report' is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("report", "matplotlib")

@@ -23,7 +23,10 @@ EXTRAS = {
         "intervene, attribute, steer, causality, efas, routing, heads, recompute, worker, and the "
         "tables that index reads off weights",
     ),
-    "report": (("matplotlib",), "report: the figures of a run as a page"),
+    "report": (
+        ("matplotlib", "resvg_py"),
+        "report: the figures of a run as a page; in the screens, figures and pictures as PNG",
+    ),
     "web": (("textual-serve",), "tui --serve: the screens in a browser"),
 }
 """The packages of each extra, and what it adds."""

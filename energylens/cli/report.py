@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from energylens.cli.arguments import StoreArgument
-from energylens.cli.extras import need_report
 from energylens.cli.names import RunArgument, chosen_run
 from energylens.errors import CheckRefusedError, UsageError
+from energylens.report.extra import need_report
 
 
 def report(

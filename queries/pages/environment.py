@@ -2,8 +2,7 @@
 
 from decimal import Decimal
 from functools import cache
-
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from energylens.queries.display import (
     number,
@@ -14,11 +13,16 @@ from energylens.queries.display import (
 )
 from energylens.queries.shading import shade_rgb
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 
 @cache
-def environment(*packages: str) -> Environment:
+def environment(*packages: str) -> "Environment":
     """The templates of `energylens.queries` and of other packages; a name that they do not know is
     an error, never nothing."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
     made = Environment(
         loader=ChoiceLoader([PackageLoader(one) for one in ("energylens.queries", *packages)]),
         autoescape=True,

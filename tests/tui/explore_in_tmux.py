@@ -140,6 +140,8 @@ def _steps(terminal: Terminal, directory: Path) -> list[str]:
     terminal.keys("e")
     terminal.wait(r"csv: all 1 rows")
     terminal.keys("Enter")
+    terminal.wait(r"sql-1\.csv")
+    terminal.keys("Enter")
     terminal.wait(r"1 rows written")
     written = (directory / "sql-1.csv").read_text(encoding="utf-8").splitlines()
     assert written[0] == "feature_id,top_category,efas,q", written

@@ -59,7 +59,7 @@ async def test_six_keys_rate_a_feature(drive: Open, path: Path, size: str) -> No
         await d.press("enter")
         await d.hears("feature 7: rated 3 5 3 2 by ada")
         assert kept(path, 7) == {"ada": (3, 5, 3, 2)}
-        assert "ada 13 of 14 confidence 3 consistency 5 completeness 3 specificity 2" in flat(d)
+        assert "ada 3 5 3 2 sum 13 of 14" in flat(d)
 
 
 @BOTH
@@ -93,7 +93,7 @@ async def test_ones_own_rating_is_shown_and_replaced(drive: Open, path: Path, si
     async with drive(size, path, ADA) as d:
         await go_to_feature(d, 3)
         shown = flat(d)
-        assert "ada 11 of 14" in shown and "bob 11 of 14" in shown
+        assert "ada 3 5 2 1 sum 11 of 14" in shown and "bob 2 4 2 3 sum 11 of 14" in shown
         assert "ada and bob: sums differ by 0 over 1 feature" in shown
         assert "told 0.700" in shown, "the score that a file told"
         await d.press("b")
@@ -102,7 +102,9 @@ async def test_ones_own_rating_is_shown_and_replaced(drive: Open, path: Path, si
         await d.press(*"0000", "enter")
         await d.hears("rated 0 0 0 0")
         assert kept(path, 3) == {"ada": (0, 0, 0, 0), "bob": (2, 4, 2, 3)}
-        assert "ada 0 of 14" in flat(d) and "sums differ by 11.0 over 1 feature" in flat(d)
+        assert "ada 0 0 0 0 sum 0 of 14" in flat(
+            d
+        ) and "sums differ by 11.0 over 1 feature" in flat(d)
 
 
 async def test_the_rater_is_who_is_logged_in(
@@ -113,7 +115,7 @@ async def test_the_rater_is_who_is_logged_in(
         await go_to_feature(d, 7)
         await d.press("b", *"1111", "enter")
         await d.hears("by [b]eve")
-        assert kept(path, 7) == {"[b]eve": (1, 1, 1, 1)} and "[b]eve 4 of 14" in flat(d)
+        assert kept(path, 7) == {"[b]eve": (1, 1, 1, 1)} and "[b]eve 1 1 1 1 sum 4" in flat(d)
 
 
 async def test_nobody_rates_without_a_name(

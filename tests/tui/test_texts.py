@@ -100,19 +100,19 @@ async def test_rows_and_the_screen_are_written_to_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with drive("small", rich_path) as driver:
-        await driver.press("2", "e", "enter")
+        await driver.press("2", "e", "enter", "enter")
         await driver.until("40 rows written to")
         rows = pl.read_csv(tmp_path / "features-1.csv")
         assert len(rows) == 40 and rows.columns[0] == "feature_id"
-        await driver.press("e", "down", "enter")
+        await driver.press("e", "down", "enter", "enter")
         await driver.settle()
         assert pl.read_parquet(tmp_path / "features-1.parquet").equals(rows, null_equal=True) or (
             len(pl.read_parquet(tmp_path / "features-1.parquet")) == 40
         )
-        await driver.press("e", "end", "enter")
+        await driver.press("e", "end", "enter", "enter")
         await driver.until("the screen written to")
         assert (tmp_path / "features-1.png").read_bytes().startswith(b"\x89PNG")
-        await driver.press("e", "enter")
+        await driver.press("e", "enter", "enter")
         await driver.settle()
         assert (tmp_path / "features-2.csv").exists(), "no file is written over"
 

@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from energylens.queries.display import counted
-from energylens.tui.export import export
+from energylens.tui.export import ViewFigure, Way, export, figure_ways
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
 from energylens.tui.modals.frequency import FrequencyModal, frequencies
@@ -23,6 +23,8 @@ PEEK_AFTER = 0.1
 class LensScreen(Screen[None]):
     """A screen of Energy-Lens."""
 
+    FIGURES: ClassVar[dict[str, str]] = {}
+    """Figures of a report that show what the screen is about: their names, and what they show."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
@@ -64,9 +66,20 @@ class LensScreen(Screen[None]):
 
         workspace.read_again(self, told)
 
+    def figures(self) -> list[ViewFigure]:
+        """The figures of the run in view."""
+        selection = self.workspace.selection
+        if selection is None:
+            return []
+        return [ViewFigure(name, title, selection.run) for name, title in self.FIGURES.items()]
+
+    def own_ways(self) -> list[Way]:
+        """What the screen can write beside its table and itself."""
+        return figure_ways(self, self.figures())
+
     def action_export(self) -> None:
-        """Write the table or the screen to a file."""
-        export(self)
+        """Write the table, a figure or the screen to a file."""
+        export(self, self.own_ways())
 
     @on(VirtualTable.Peeked)
     def _cell(self, event: VirtualTable.Peeked) -> None:

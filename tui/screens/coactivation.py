@@ -65,6 +65,9 @@ class _Place:
 class CoactivationScreen(MarkingScreen, AnalysisScreen):
     """One table; going in makes the path longer, esc shortens it."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "coactivation_clusters": "features that are active together, by SAE",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "unit", "Unit", id="coactivation.unit", tooltip="By tokens or by texts"),
         Binding("t", "clusters", "Clusters", id="coactivation.clusters", tooltip="Pairs, clusters"),

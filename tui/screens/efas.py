@@ -82,6 +82,9 @@ class _Found:
 class EfasScreen(MarkingScreen, AnalysisScreen):
     """The ranking; on wide screens layers, distribution, and one feature in all variants."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "efas_distribution": "EFAS of every SAE, with its null and against q",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "variant", "Variant", id="efas.variant", tooltip="Another gradient"),
         Binding("x", "scatter", "Scatter", id="efas.scatter", tooltip="Activation and energy"),

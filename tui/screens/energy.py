@@ -59,6 +59,9 @@ _TOKENS = (
 class EnergyScreen(MaskingScreen, AnalysisScreen):
     """One table of three; entering a text or a token draws the text's landscape."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "energy_by_layer": "energy by layer",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "turn", "Turn", id="energy.turn", tooltip="Texts, hardest tokens, layers"),
         Binding("t", "tokens", "Tokens", id="energy.tokens", tooltip="The text with its features"),

@@ -17,6 +17,7 @@ from energylens.queries.contexts import (
     top_activations,
 )
 from energylens.queries.display import number, visible_token
+from energylens.tui.export import Way, page_way
 from energylens.tui.feature_facts import Shown, facts, more_facts, read, said_of
 from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.kinds.rating import RatingScreen
@@ -73,7 +74,8 @@ strengths, **M** counts masked tokens (special, first ones, sinks) too.
 
 **t** lists every text by category, **a** runs the context without the feature, **w** shows which
 tokens made it fire under the cursor, where its SAE reads what attention puts out; `*` stars it,
-**n** notes something, **b** rates it by the rubric of Towards Monosemanticity in four digits, **=**
+**n** notes something, **b** rates it by the rubric of Towards Monosemanticity in four digits, which
+the facts show in its order: confidence, consistency, completeness, specificity. **=**
 marks it to hold another one beside it, **e** writes its page as HTML, **y** copies its Neuronpedia
 link, **Y** opens it. **[** and **]** go to the features before and after in the list it came from.
 """
@@ -108,6 +110,10 @@ link, **Y** opens it. **[** and **]** go to the features before and after in the
 
     def feature_in_view(self) -> FeaturePlace | None:
         return FeaturePlace(self._selection, self._feature_id) if self._feature_id >= 0 else None
+
+    def own_ways(self) -> list[Way]:
+        place = self.feature_in_view()
+        return [] if place is None else [page_way(self, place)]
 
     def _load(self) -> None:
         feature_id = self._id_at(self._row)

@@ -59,6 +59,9 @@ _COLUMNS = tuple(
 class FeaturesScreen(MarkingScreen, SaeScreen):
     """A table of every feature, its filter bar, and on wide screens the facts of one."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "density_and_l0": "how often features are active, by SAE",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", id="features.filter", tooltip="Filter the list"),
         Binding("s", "sort(True)", "Sort", id="features.sort", tooltip="Sort by this column"),

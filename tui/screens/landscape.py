@@ -13,6 +13,7 @@ from textual.widgets import Static
 from energylens.db.store import Session
 from energylens.queries.display import number, visible_token
 from energylens.queries.energies import energy_trajectory, settling_layers
+from energylens.tui.export import ViewFigure
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.places import Landscape, WholeText
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
@@ -48,6 +49,10 @@ back to the list.
         self._tokens = pl.DataFrame()
         self._lens = pl.DataFrame()
         self._drawn = ""
+
+    def figures(self) -> list[ViewFigure]:
+        title = f"energy of text {self._text_id} by token and layer"
+        return [ViewFigure("energy_landscape", title, self._selection.run, self._text_id)]
 
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")

@@ -35,6 +35,9 @@ _COLUMNS = (
 class OverviewScreen(LensScreen):
     """One line for each SAE; the run it belongs to beside it."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "sae_performance": "how well each SAE stands for its activations",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Features", id="overview.open", tooltip="Features of this SAE"),
         Binding(

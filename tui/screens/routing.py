@@ -81,6 +81,11 @@ MOST_LAYERS = 8
 class RoutingScreen(AnalysisScreen):
     """One table of three; beside it the routers' health, or the tokens of a path."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "routing_efficiency": "how the routers spread their tokens",
+        "anchor_specialization": "what the routers' first choices tell",
+        "routing_circuits": "routing circuits",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "turn", "Turn", id="routing.turn", tooltip="Choices, paths, features"),
     ]

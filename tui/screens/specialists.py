@@ -55,6 +55,10 @@ _BAR = 8
 class SpecialistsScreen(MarkingScreen, AnalysisScreen):
     """A row for each category, a column for each SAE of the run."""
 
+    FIGURES: ClassVar[dict[str, str]] = {
+        "specialist_scores": "best specialists, category by SAE",
+        "specialists_by_depth": "categories with a specialist, by layer",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "turn", "Layers", id="specialists.turn", tooltip="The SAEs, layer by layer"),
     ]

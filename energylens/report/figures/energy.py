@@ -46,17 +46,20 @@ ORDER BY abs(mean_energy - (SELECT median(mean_energy) FROM text_behaviour($run,
 LIMIT 1
 """
 _MOST_CATEGORIES = 8
+_LANDSCAPE = "Energy landscape of one text"
+_WHY = "It is the text of 16 to 64 tokens whose mean energy is nearest to the median text's. "
 _SHOWN = 0.95
 """Share of a landscape's energies that are told apart; higher ones have one colour."""
 
 
 def energy_figures(source: Source) -> Iterator[Figure | Missing]:
     """Energy by layer, and the landscape of one text."""
-    yield _by_layer(source)
-    yield _landscape(source)
+    yield by_layer(source)
+    yield typical_landscape(source)
 
 
-def _by_layer(source: Source) -> Figure | Missing:
+def by_layer(source: Source) -> Figure | Missing:
+    """Energy after each layer, over all texts and by category."""
     title = "Energy by layer"
     asked = ask_sql(source.reader, _BY_LAYER, run=source.run)
     if asked.rows["layer"].n_unique() < 2:
@@ -100,24 +103,29 @@ def _line(axes, rows: pl.DataFrame, name: str, colour: str) -> None:
     axes.fill_between(layer, mean - reach, mean + reach, color=colour, alpha=0.2, linewidth=0)
 
 
-def _landscape(source: Source) -> Figure | Missing:
-    title = "Energy landscape of one text"
+def typical_landscape(source: Source) -> Figure | Missing:
+    """The landscape of a text that is neither easy nor hard."""
     typical = ask_sql(source.reader, _TYPICAL, run=source.run)
     if typical.rows.is_empty():
-        return Missing("energy_landscape", title, "no text of the run has 16 to 64 tokens")
-    text = int(typical.rows["text_id"][0])
+        return Missing("energy_landscape", _LANDSCAPE, "no text of the run has 16 to 64 tokens")
+    return landscape(source, int(typical.rows["text_id"][0]), (typical,), _WHY)
+
+
+def landscape(
+    source: Source, text: int, chosen_by: tuple[Asked, ...] = (), why: str = ""
+) -> Figure | Missing:
+    """Energy at every token and layer of one text, and why it is this one."""
     asked = ask_query(source.reader, "energy_trajectory", run=source.run, in_text=text)
     if asked.rows["energy"].null_count() == len(asked.rows):
-        return Missing("energy_landscape", title, "the run has no energies")
+        return Missing("energy_landscape", _LANDSCAPE, "the run has no energies")
     n_tokens = asked.rows["token_index"].n_unique()
     return Figure(
         name="energy_landscape",
-        title=title,
+        title=_LANDSCAPE,
         caption=f"Surprisal of the next token at every token of text {text} and every layer, nats. "
-        "It is the text of 16 to 64 tokens whose mean energy is nearest to the median text's. The "
-        "highest twentieth has one colour.",
+        f"{why}The highest twentieth has one colour.",
         n_texts=1,
-        asked=(typical, asked),
+        asked=(*chosen_by, asked),
         inches=(max(5.0, 1.6 + 0.17 * n_tokens), 3.4),
         draw=_draw_landscape(asked),
     )

@@ -38,15 +38,16 @@ def feature_figures(source: Source) -> Iterator[Figure | Missing]:
     if not source.saes:
         yield Missing("sae_performance", "SAEs", "the run has no SAE")
         return
-    yield _performance(source)
-    yield _density(source)
+    yield performance(source)
+    yield density(source)
     yield _strongest(source)
     yield _coverage(source)
-    yield _efas(source)
-    yield _clusters(source)
+    yield efas(source)
+    yield clusters(source)
 
 
-def _performance(source: Source) -> Figure:
+def performance(source: Source) -> Figure:
+    """How well each SAE stands for its activations."""
     asked = ask_sql(source.reader, _SAES, run=source.run)
     return Figure(
         name="sae_performance",
@@ -83,7 +84,8 @@ def _draw_bars(rows: pl.DataFrame, columns: dict[str, str]) -> Draw:
     return draw
 
 
-def _density(source: Source) -> Figure | Missing:
+def density(source: Source) -> Figure | Missing:
+    """How often features are active."""
     asked = ask_sql(source.reader, _DENSITIES, run=source.run)
     title = "How often features are active, by SAE"
     if asked.rows.is_empty():
@@ -176,7 +178,8 @@ def _draw_by_layer(rows: pl.DataFrame, column: str, said: str) -> Draw:
     return draw
 
 
-def _efas(source: Source) -> Figure | Missing:
+def efas(source: Source) -> Figure | Missing:
+    """EFAS within texts with its null, and against q."""
     title = "How EFAS is distributed, and how sure it is"
     variant = next((v for v in ("lens", "own", "total") if v in source.info.efas), None)
     if variant is None:
@@ -228,7 +231,8 @@ def _draw_efas(rows: pl.DataFrame, nulls: pl.DataFrame, source: Source) -> Draw:
     return draw
 
 
-def _clusters(source: Source) -> Figure | Missing:
+def clusters(source: Source) -> Figure | Missing:
+    """Features that are active together."""
     title = "Features that are active together"
     asked = [
         ask_query(source.reader, "coactive_clusters", run=source.run, sae=name, k=20)

@@ -10,6 +10,7 @@ from energylens.report.figure import COLOURS, Draw, Figure, Missing
 from energylens.report.figures.run import Source, short
 
 _N_PATHS = 20
+_NONE = "the model has no routers, or the run no index"
 _METRICS = {
     "concentration": "concentration",
     "routing_information": "routing information",
@@ -20,39 +21,45 @@ _METRICS = {
 
 def routing_figures(source: Source) -> Iterator[Figure | Missing]:
     """All of them; where the model has no router each says so."""
-    report = ask_query(source.reader, "routing_report", run=source.run)
-    if report.rows.is_empty():
-        for name, title in (
-            ("routing_efficiency", "Routers"),
-            ("anchor_specialization", "What choices tell"),
-            ("routing_circuits", "Routing circuits"),
-        ):
-            yield Missing(name, title, "the model has no routers, or the run no index")
-        return
-    yield Figure(
+    yield efficiency(source)
+    yield specialization(source)
+    yield circuits(source)
+
+
+def efficiency(source: Source) -> Figure | Missing:
+    """How the routers spread their tokens."""
+    asked = ask_query(source.reader, "routing_report", run=source.run)
+    if asked.rows.is_empty():
+        return Missing("routing_efficiency", "Routers", _NONE)
+    return Figure(
         name="routing_efficiency",
         title="How the routers spread their tokens",
         caption="Each router with its 95 % interval over texts, and, as a cross, what one that "
         "sends tokens anywhere would have. Concentration alone is high under collapse too; "
         "routing information is 0 under collapse and under blur.",
         n_texts=source.n_texts,
-        asked=(report,),
+        asked=(asked,),
         inches=(9, 3.0),
-        draw=_draw_metrics(report.rows),
+        draw=_draw_metrics(asked.rows),
     )
-    told = ask_query(source.reader, "anchor_specialization", run=source.run)
-    yield Figure(
+
+
+def specialization(source: Source) -> Figure | Missing:
+    """What the routers' first choices tell."""
+    asked = ask_query(source.reader, "anchor_specialization", run=source.run)
+    if asked.rows.is_empty():
+        return Missing("anchor_specialization", "What choices tell", _NONE)
+    return Figure(
         name="anchor_specialization",
         title="What the routers' first choices tell",
         caption="Bits that the first choice tells of each label beyond what chance would, the "
         "bias of the sample taken off; below zero is nothing. `given token` is what is left once "
         "the token is known: a router that only reads the token has none.",
         n_texts=source.n_texts,
-        asked=(told,),
+        asked=(asked,),
         inches=(8, 3.6),
-        draw=_draw_told(told.rows),
+        draw=_draw_told(asked.rows),
     )
-    yield _circuits(source)
 
 
 def _draw_metrics(rows: pl.DataFrame) -> Draw:
@@ -96,9 +103,12 @@ def _draw_told(rows: pl.DataFrame) -> Draw:
     return draw
 
 
-def _circuits(source: Source) -> Figure | Missing:
+def circuits(source: Source) -> Figure | Missing:
+    """Paths of choices that are taken more often than chance has it."""
     title = "Routing circuits"
     asked = ask_query(source.reader, "routing_paths", run=source.run, k=_N_PATHS)
+    if asked.rows.is_empty():
+        return Missing("routing_circuits", title, _NONE)
     rows = asked.rows.filter(pl.col("t").is_not_null())
     if rows.is_empty():
         return Missing(

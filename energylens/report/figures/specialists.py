@@ -13,40 +13,53 @@ _COUNTED = (
     "A specialist's score is the number of strong texts inside the category less those outside; "
     "it is found where the score is positive and q, by exact permutation over texts, below .05."
 )
+_NONE = "the run has no categories of texts, no SAE, or no index: energylens index"
 
 
 def specialist_figures(source: Source) -> Iterator[Figure | Missing]:
     """Scores by category, specialists by depth, streams, and what padding does."""
-    scores = ask_query(source.reader, "specialist_matrix", run=source.run)
-    if scores.rows.is_empty():
-        reason = "the run has no categories of texts, no SAE, or no index: energylens index"
-        yield Missing("specialist_scores", "Specialists", reason)
-        return
-    saes, categories = scores.rows["sae_id"].n_unique(), scores.rows["category"].n_unique()
-    yield Figure(
+    found = scores(source)
+    yield found
+    if isinstance(found, Figure):
+        yield by_depth(source)
+        yield _streams(source)
+        yield _padding(source)
+
+
+def scores(source: Source) -> Figure | Missing:
+    """The best specialists, category by SAE."""
+    asked = ask_query(source.reader, "specialist_matrix", run=source.run)
+    if asked.rows.is_empty():
+        return Missing("specialist_scores", "Specialists", _NONE)
+    saes, categories = asked.rows["sae_id"].n_unique(), asked.rows["category"].n_unique()
+    return Figure(
         name="specialist_scores",
         title="The best specialist of each category in each SAE",
         caption=f"{_COUNTED} Shown is the score over the texts inside, for categories differ in "
         "size; a star is one that is found.",
         n_texts=source.n_texts,
-        asked=(scores,),
+        asked=(asked,),
         inches=(2.6 + 0.75 * categories, 1.4 + 0.36 * saes),
-        draw=_draw_scores(scores.rows),
+        draw=_draw_scores(asked.rows),
     )
-    depth = ask_query(source.reader, "layer_progression", run=source.run)
-    yield Figure(
+
+
+def by_depth(source: Source) -> Figure | Missing:
+    """Categories with a specialist, layer by layer."""
+    asked = ask_query(source.reader, "layer_progression", run=source.run)
+    if asked.rows.is_empty():
+        return Missing("specialists_by_depth", "Specialists by layer", _NONE)
+    return Figure(
         name="specialists_by_depth",
         title="Categories that have a specialist, by layer",
         caption=f"{_COUNTED} Left, in how many categories one is found; right, the mean over "
         "categories of the best feature's AUROC (.5 is chance for a feature picked beforehand, "
         "not for the best of many).",
         n_texts=source.n_texts,
-        asked=(depth,),
+        asked=(asked,),
         inches=(8, 3.2),
-        draw=_draw_depth(depth.rows),
+        draw=_draw_depth(asked.rows),
     )
-    yield _streams(source)
-    yield _padding(source)
 
 
 def _draw_scores(rows: pl.DataFrame) -> Draw:
