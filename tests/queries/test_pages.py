@@ -138,7 +138,7 @@ def test_scores_and_ratings_are_shown_where_there_are_any(
     rated, other = (Page((tmp_path / "f" / f"{n}.html").read_text("utf-8")).text for n in (3, 5))
     shown = re.sub(r"\s+", " ", rated)
     assert "even numberstoldtold by a file0.700" in shown
-    assert re.search("Rated by people .*sum of 14 ada352111 bob242311 ", shown)
+    assert re.search("Rated by people .*sum, 0 to 14 ada352111 bob242311 ", shown)
     assert "Rated by people" not in other and "told by a file" not in other
 
 
