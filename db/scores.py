@@ -13,7 +13,7 @@ from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 EXPLANATION_SCORES = Table(
     "explanation_scores",
     "How well an explanation does: every score that a file told of it, and those measured on this "
-    "run by `energylens explain-score`. The score of a row of explanations is one of these.",
+    "run by `energylens explain score`. The score of a row of explanations is one of these.",
     "beside",
     ("run_id", "sae_id", "feature_id", "description", "method", "model", "score_type", "judge"),
     (

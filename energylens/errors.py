@@ -16,6 +16,7 @@
     │   └── StoreBusyError         another writer holds what this one needs
     ├── IngestError                the run could not go on
     ├── TrainingError              the training could not go on
+    ├── SpeakerError               a language model that was asked gave no answer
     └── CheckRefusedError          exit 3: a check said no
 
 A message names what was wrong with what, and what to do next.
@@ -131,6 +132,10 @@ class IngestError(EnergyLensError):
 
 class TrainingError(EnergyLensError):
     """The training could not go on; the last good checkpoint is kept."""
+
+
+class SpeakerError(EnergyLensError):
+    """A language model that was asked for words gave none."""
 
 
 class CheckRefusedError(EnergyLensError):

@@ -142,6 +142,8 @@ class World:
     entropy: np.ndarray | None = None
     """[N]: of predictions, nats; without it the energy stands for it."""
     n_choices: int = 4
+    pieces: tuple[str, ...] = PIECES
+    """Of tokens, by vocabulary id, over and over."""
 
     @property
     def g(self) -> np.ndarray:
@@ -266,6 +268,7 @@ def tables_of(world: World, run_id: str = RUN) -> dict[str, pa.Table]:
     names = [CATEGORIES[c] if c >= 0 else None for c in world.category]
     token, feature = np.nonzero(world.z)
     g = world.g
+    pieces = [world.pieces[v % len(world.pieces)] for v in world.vocab_id]
     nulls = {c.name: pa.nulls(len(token), c.type) for c in GRADIENTS_OF_CODES}
     tables = {
         "texts": _rows(
@@ -280,8 +283,8 @@ def tables_of(world: World, run_id: str = RUN) -> dict[str, pa.Table]:
         ),
         "tokens": _rows(
             n, token_index=np.arange(n), context_id=places.window, pos=places.position,
-            vocab_id=world.vocab_id, token_bytes=[b"x"] * n,
-            token=[PIECES[v % len(PIECES)] for v in world.vocab_id],
+            vocab_id=world.vocab_id, token_bytes=[piece.encode() for piece in pieces],
+            token=pieces,
             char_start=np.zeros(n, np.int32), char_end=np.ones(n, np.int32),
             is_special=np.zeros(n, bool), norm_ratio=np.ones(n, np.float32), energy=energy,
             entropy=energy if world.entropy is None else world.entropy,

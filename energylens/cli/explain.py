@@ -1,16 +1,49 @@
-"""`energylens explain`."""
+"""`energylens explain`: read explanations of features, let a model write some, judge any."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from energylens.cli.arguments import JsonOption, StoreArgument
-from energylens.cli.names import run_and_files
+from energylens.cli.names import RunArgument, chosen_run, run_and_files
+from energylens.cli.speakers import AskedModel, EndpointOption, ModelOption, asked_model
+from energylens.errors import UsageError
+
+if TYPE_CHECKING:
+    from energylens.db.store import Store
+    from energylens.ingest.on_request.explain import Forecast, Outcome, Task
 
 
-def explain(
+class _Explain(TyperGroup):
+    """Reads files where no other command is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["read", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Explain,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Features in words: read from files (energylens explain STORE [RUN] FILE...), written by "
+    "a language model, judged by one.",
+)
+
+
+@app.callback()
+def _explain() -> None:
+    """Features in words."""
+
+
+@app.command()
+def read(
     store: StoreArgument,
     words: Annotated[
         list[str],
@@ -47,3 +80,147 @@ def explain(
         f"'{done.sae_id}'{left}",
         err=True,
     )
+
+
+SaeOption = Annotated[str | None, typer.Option(help="The SAE; needed where the run has several.")]
+FeatureOption = Annotated[
+    list[int] | None, typer.Option(help="Only this feature; may be repeated.")
+]
+TopOption = Annotated[
+    int,
+    typer.Option(min=1, help="How many features: those active in most texts, but for dense ones."),
+]
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Say what it will cost, and ask nothing.")
+]
+
+
+@app.command()
+def write(
+    store: StoreArgument,
+    run: RunArgument = None,
+    sae: SaeOption = None,
+    model: ModelOption = None,
+    endpoint: EndpointOption = None,
+    feature: FeatureOption = None,
+    top: TopOption = 20,
+    with_scores: Annotated[
+        bool, typer.Option("--score/--no-score", help="Judge each by detection and fuzzing too.")
+    ] = True,
+    estimate: EstimateOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a language model explain features from half of the texts, and judge what it says on the
+    other half. Each feature is kept at once; the same command asks for the rest."""
+    from energylens.explaining.scoring import KINDS
+    from energylens.ingest.on_request.explain import features_to_explain, tasks_to_write
+
+    def tasks(opened: "Store", run_id: str, sae_id: str, name: str) -> "list[Task]":
+        features = features_to_explain(opened, run_id, sae_id, feature or [], top)
+        kinds = KINDS if with_scores else ()
+        return tasks_to_write(opened, run_id, sae_id, features, name, kinds)
+
+    _ask(store, run, sae, asked_model(model, endpoint), tasks, estimate, as_json)
+
+
+@app.command()
+def score(
+    store: StoreArgument,
+    run: RunArgument = None,
+    sae: SaeOption = None,
+    model: ModelOption = None,
+    endpoint: EndpointOption = None,
+    feature: FeatureOption = None,
+    top: TopOption = 20,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Only explanations by this method, such as tokens; all if left out."),
+    ] = None,
+    estimate: EstimateOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a language model judge explanations, whoever wrote them: by detection and fuzzing on
+    excerpts of half of the texts, as many with the feature active as without."""
+    from energylens.ingest.on_request.explain import tasks_to_score
+
+    def tasks(opened: "Store", run_id: str, sae_id: str, name: str) -> "list[Task]":
+        return tasks_to_score(opened, run_id, sae_id, feature or [], top, method, name)
+
+    _ask(store, run, sae, asked_model(model, endpoint), tasks, estimate, as_json)
+
+
+def _ask(
+    store: Path,
+    run: str | None,
+    sae: str | None,
+    asked: AskedModel,
+    tasks_of: "Callable[[Store, str, str, str], list[Task]]",
+    is_estimate: bool,
+    as_json: bool,
+) -> None:
+    """Say what it costs, do it, and show what came of it."""
+    from energylens.db.index_files import index_state
+    from energylens.ingest.on_request.excerpts import Excerpts
+    from energylens.ingest.on_request.explain import carry_out, forecast
+    from energylens.ingest.progress import Progress
+    from energylens.queries.catalog import open_catalog, write_catalog
+    from energylens.queries.names import find_sae
+
+    run_id = chosen_run(store, run)
+    with open_catalog(store) as opened:
+        known = opened.run(run_id)
+        sae_id = find_sae(known.info, sae).sae_id
+        layout = opened.layout.run(run_id)
+        if index_state(layout) == "missing":
+            raise UsageError(f"'{run_id}' has no index; make it with: energylens index {store}")
+        tasks = tasks_of(opened, run_id, sae_id, asked.name)
+        excerpts = Excerpts(opened, run_id, sae_id)
+        cost = forecast(excerpts, tasks)
+        _say_cost(cost, asked, is_estimate and as_json)
+        if is_estimate:
+            return
+        progress = Progress(as_json)
+        try:
+            done = carry_out(layout, sae_id, excerpts, asked.open(), tasks, progress)
+        finally:
+            progress.close()
+            write_catalog(store)
+    _show(store, run_id, sae_id, {task.feature_id for task in tasks}, done, as_json)
+
+
+def _say_cost(cost: "Forecast", asked: AskedModel, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(cost)))
+        return
+    where = f" at {asked.endpoint}" if asked.endpoint else ""
+    typer.echo(
+        f"'{asked.name}'{where}: {cost.n_features:,} features, {cost.n_calls:,} questions, about "
+        f"{cost.n_tokens_in:,} tokens asked and at most {cost.n_tokens_out:,} answered",
+        err=True,
+    )
+
+
+def _show(
+    store: Path, run_id: str, sae_id: str, features: set[int], done: "Outcome", as_json: bool
+) -> None:
+    """What is known of the features' explanations by now."""
+    import polars as pl
+
+    from energylens.cli.output import print_frame
+    from energylens.queries.catalog import open_catalog
+    from energylens.queries.explanations import scored_explanations
+    from energylens.queries.writing import Format
+
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    with open_catalog(store) as opened:
+        scored = scored_explanations(opened, run_id, sae_id, k=10 * len(features) + 1000)
+    print_frame(scored.filter(pl.col("feature_id").is_in(sorted(features))), Format.table)
+    for n, what in (
+        (done.n_unread, "no explanation could be read from the answers"),
+        (done.n_without_excerpts, "they are silent in the texts that explanations are made from"),
+    ):
+        if n:
+            typer.echo(f"{n:,} features have none: {what}", err=True)
+    typer.echo(f"{done.n_written:,} written; scores are balanced accuracies, chance .5", err=True)
