@@ -161,6 +161,8 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 _COMMANDS = """
 info S | verify S | index S | merge S OLD | merge OTHER S | sql S SELECT | queries S
 query S find_specialists | search S word | compare S tiny tiny | explain S tiny WORDS --sae one
+explain write S --model x --endpoint http://localhost:1/v1
+explain score S --model x --endpoint http://localhost:1/v1
 efas S tiny --variant own | causality S tiny one | routing S tiny | heads S tiny
 recompute S tiny --keep activations --hook blocks.0.hook_resid_post
 prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x

@@ -179,9 +179,9 @@ def _ask(
         _say_cost(cost, asked, is_estimate and as_json)
         if is_estimate:
             return
-        progress = Progress(as_json)
+        speaker, progress = asked.open(), Progress(as_json)
         try:
-            done = carry_out(layout, sae_id, excerpts, asked.open(), tasks, progress)
+            done = carry_out(layout, sae_id, excerpts, speaker, tasks, progress)
         finally:
             progress.close()
             write_catalog(store)

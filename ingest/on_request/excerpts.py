@@ -5,7 +5,7 @@ and judged on the other.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -46,7 +46,7 @@ drawn AS (
     WHERE context_id NOT IN (SELECT context_id FROM top)
     QUALIFY row_number() OVER (PARTITION BY context_id ORDER BY hash(token_index), token_index) = 1
 )
-"""
+"""  # noqa: S608
 _TOP = f"WITH {_ACTIVE} SELECT context_id, pos, text_id FROM top ORDER BY activation DESC"  # noqa: S608
 _INTERVALS = f"""
 WITH {_ACTIVE},
@@ -178,8 +178,11 @@ class Excerpts:
         }
 
 
-def _near(tokens: Iterable[_Token], pos: int) -> list[_Token]:
-    return [one for one in tokens if abs(one.pos - pos) <= REACH and not one.is_special]
+def _near(tokens: Sequence[_Token], pos: int) -> list[_Token]:
+    """Tokens of a context around a position; its tokens have every position from the first on."""
+    place = pos - tokens[0].pos
+    around = tokens[max(0, place - REACH) : place + REACH + 1]
+    return [one for one in around if not one.is_special]
 
 
 def _excerpt(text_id: int, tokens: Sequence[_Token]) -> Excerpt:
@@ -193,9 +196,11 @@ def _excerpt(text_id: int, tokens: Sequence[_Token]) -> Excerpt:
 
 def _silent_in(text_id: int, tokens: Sequence[_Token], by_chance: random.Random) -> list[Excerpt]:
     """One excerpt of a context without an active token, or none."""
-    around = [_near(tokens, one.pos) for one in tokens if not one.is_special]
-    silent = [near for near in around if not any(one.strength for one in near)]
-    return [_excerpt(text_id, by_chance.choice(silent))] if silent else []
+    centres = [one.pos for one in tokens if not one.is_special]
+    by_chance.shuffle(centres)
+    around = (_near(tokens, pos) for pos in centres)
+    silent = next((near for near in around if not any(one.strength for one in near)), None)
+    return [] if silent is None else [_excerpt(text_id, silent)]
 
 
 def _marked_like(silent: Excerpt, active: Excerpt, by_chance: random.Random) -> Excerpt:

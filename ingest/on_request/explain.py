@@ -78,7 +78,7 @@ def features_to_explain(
     """The features asked for, or the `top` that are active in most texts; dense ones are left out.
 
     Raises:
-        UsageError: one that is asked for does not exist.
+        UsageError: one that is asked for does not exist, or none is there to choose.
     """
     sae = next(sae for sae in store.run(run_id).info.saes if sae.sae_id == sae_id)
     for feature in wanted:
@@ -88,7 +88,13 @@ def features_to_explain(
             )
     if wanted:
         return list(dict.fromkeys(wanted))
-    return _frequent(store, run_id, sae_id, [], top)
+    found = _frequent(store, run_id, sae_id, [], top)
+    if not found:
+        raise UsageError(
+            f"no feature of '{sae_id}' is active on this run's texts without being dense; name "
+            "those to explain with --feature"
+        )
+    return found
 
 
 def tasks_to_write(
@@ -126,8 +132,9 @@ def tasks_to_score(
         UsageError: there is no such explanation.
     """
     said = _explained(store, run_id, sae_id, method)
-    features = features_to_explain(store, run_id, sae_id, wanted, 0)
-    if not wanted:
+    if wanted:
+        features = features_to_explain(store, run_id, sae_id, wanted, top)
+    else:
         features = _frequent(store, run_id, sae_id, [one.feature_id for one in said], top)
     of_features = [one for feature in features for one in said if one.feature_id == feature]
     if not of_features:

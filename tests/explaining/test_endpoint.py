@@ -1,11 +1,8 @@
 """An address that is slow, fails, lies, stops in the middle, sends elsewhere, or is none."""
 
-import json
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -13,56 +10,17 @@ from energylens.errors import SpeakerError, UsageError
 from energylens.explaining import endpoint
 from energylens.explaining.endpoint import KEY, Endpoint
 from energylens.explaining.speaker import Prompt
+from tests.endpoints import SECRET, Answer, Server, raw, says, serving
 
 PROMPT = Prompt("be brief", 'a "text" ü', 20)
-SECRET = "sk-very-secret-0123456789"
-
-
-@dataclass
-class Server:
-    """An address on this machine; `answers` are given in turn, the last one for ever."""
-
-    url: str = ""
-    answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
-    seen: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
-
-
-def says(content: object, status: int = 200) -> Callable[[BaseHTTPRequestHandler], None]:
-    return raw(json.dumps({"choices": [{"message": {"content": content}}]}).encode(), status)
-
-
-def raw(body: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status, f"{SECRET} is wrong" if status == 401 else None)
-        handler.send_header("Content-Length", headers.get("length", str(len(body))))
-        if "location" in headers:
-            handler.send_header("Location", headers["location"])
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    told = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told.seen.append((self.path, dict(self.headers), body))
-            told.answers[min(len(told.seen), len(told.answers)) - 1](self)
-
-        def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    told.url = f"http://127.0.0.1:{listening.server_port}/v1"
     monkeypatch.setattr(endpoint, "_WAIT", 0.0)
     monkeypatch.delenv(KEY, raising=False)
-    yield told
-    listening.shutdown()
-    listening.server_close()
+    with serving() as told:
+        yield told
 
 
 def test_it_is_asked_as_chat_completions_are(
@@ -108,7 +66,7 @@ def test_a_failure_that_passes_is_waited_for(server: Server, status: int) -> Non
     ],
 )
 def test_one_that_goes_on_failing_is_told_with_what_to_do(
-    server: Server, answer: Callable[[BaseHTTPRequestHandler], None], said: str
+    server: Server, answer: Answer, said: str
 ) -> None:
     server.answers = [answer]
     with pytest.raises(SpeakerError, match=f"gave no answer in 4 tries: .*({said}).*the same"):
