@@ -185,7 +185,7 @@ def test_explanations_of_other_features_score_one_half(path: Path) -> None:
     others = np.roll(features, 37)
     write_explanations(
         run, SAE,
-        [Explanation(RUN, SAE, int(f), f"the token {word(o)}", "mixed up") for f, o in
+        [Explanation(RUN, SAE, int(f), f"the token {word(int(o))}", "mixed up") for f, o in
          zip(features, others, strict=True)],
     )  # fmt: skip
     with open_catalog(path) as store:
