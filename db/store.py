@@ -227,7 +227,7 @@ def open_store(path: Path, limits: Limits | None = None, macros: Sequence[str] =
         install(con, [*schema_statements(), *macros])
         fill_views(con, runs)
         states = [_state(run, info) for run, info in runs]
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:  # the latter: DuckDB tells a damaged name
         con.close()
         raise StoreDamagedError(
             f"a file of '{path}' cannot be read ({error}); find it with: energylens verify {path}"

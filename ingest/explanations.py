@@ -104,6 +104,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             return table.project(picked).to_arrow_table().to_pylist()
         except (duckdb.Error, ValueError, OverflowError) as error:  # dates that Python has not
             raise UsageError(f"cannot read '{file}': {error}") from error
+        except RuntimeError as error:  # from DuckDB's binding
+            raise UsageError(
+                f"cannot read '{file}': a column's name is no UTF-8 ({error}); write it anew"
+            ) from error
 
 
 def _known(columns: list[str]) -> dict[str, str]:

@@ -143,3 +143,12 @@ def test_a_query_that_meets_damage_says_so(rich_path: Path, tmp_path: Path) -> N
             file.write_bytes(whole[:4] + bytes(end - 4) + whole[end:])
         with pytest.raises(StoreDamagedError, match="energylens verify"):
             call(store, "energy_by_layer")
+
+
+def test_a_damaged_name_of_a_column_is_told_at_opening(rich_path: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(rich_path, tmp_path / "names.lens"))
+    file = StoreLayout(path).runs()[0].shard(0) / "tokens.parquet"
+    file.write_bytes(file.read_bytes().replace(b"context_id", b"c\xffntext_id"))
+    with pytest.raises(StoreDamagedError, match=r"cannot be read .* energylens verify"):
+        open_catalog(path)
+    assert any("tokens.parquet" in f"{problem}" for problem in verify_store(path))

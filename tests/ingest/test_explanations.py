@@ -174,3 +174,14 @@ def test_every_score_of_a_file_is_kept(run: RunLayout, info: RunInfo, tmp_path: 
     assert scores == [(3, "eleuther_fuzz", 0.25, "", None), (3, "recall_alt", 0.75, "", None)]
     (one,) = {(s.description, s.method, s.model) for s in read_scores(run)}
     assert one == ("déjà vu", "oai_token-act-pair", "gpt-4o-mini")
+
+
+def test_names_of_columns_that_are_no_utf8_are_told(
+    run: RunLayout, info: RunInfo, tmp_path: Path
+) -> None:
+    file = tmp_path / "odd.parquet"
+    pl.DataFrame({"feature_id": [1], "description": ["x"], "remark": ["y"]}).write_parquet(file)
+    file.write_bytes(file.read_bytes().replace(b"remark", b"rem\xffrk"))
+    with pytest.raises(UsageError, match=r"cannot read .*odd.parquet.* no UTF-8"):
+        explain(run, info, [file], "resid", False)
+    assert not run.explanations.exists()
