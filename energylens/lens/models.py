@@ -229,15 +229,27 @@ def run_hooks(
     return (None if stopped else logits), {name: cache[name] for name in names}
 
 
-class _ReadError(Exception):
-    """Ends a pass whose later parts nobody needs."""
+class EnoughError(Exception):
+    """Raised in a hook, it ends a pass whose later parts nobody needs."""
+
+
+def run_until_enough(
+    model: LanguageModel,
+    ids: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"],
+    hooks: Sequence[tuple[str, Callable[..., Any]]],
+) -> None:
+    """A pass for what its hooks see; it ends where one of them has enough, so that no later block
+    runs and no logits are made."""
+    with torch.no_grad(), suppress(EnoughError):
+        model.bridge.run_with_hooks(ids, attention_mask=attention_mask, fwd_hooks=list(hooks))
 
 
 def read_hooks(
     model: LanguageModel, ids: Int[Tensor, "batch pos"], hook_names: Iterable[str]
 ) -> dict[str, Tensor]:
     """The activation at each hook for contexts without padding, and nothing else: the pass ends
-    at the last of them, so that no later block runs and no logits are made."""
+    at the last of them."""
     names = tuple(dict.fromkeys(hook_names))
     found: dict[str, Tensor] = {}
 
@@ -245,13 +257,12 @@ def read_hooks(
         def keep(value: Tensor, hook: Any) -> None:
             found[name] = value.detach()
             if len(found) == len(names):
-                raise _ReadError
+                raise EnoughError
 
         return keep
 
-    hooks: list[Any] = [(name, keeper(name)) for name in names]
-    with torch.no_grad(), suppress(_ReadError):
-        model.bridge.run_with_hooks(ids, attention_mask=torch.ones_like(ids), fwd_hooks=hooks)
+    hooks = [(name, keeper(name)) for name in names]
+    run_until_enough(model, ids, torch.ones_like(ids), hooks)
     return found
 
 

@@ -70,14 +70,10 @@ def context_ids(reopened: Reopened, context_id: int | None, text: str | None) ->
 def read_layer(reopened: Reopened, weights: HeadWeights, ids: list[int], layer: int) -> LayerHeads:
     """What the heads of one layer do in one context."""
     shown: list[LayerHeads] = []
-
-    def keep(heads: LayerHeads) -> None:
-        if heads.layer == layer:
-            shown.append(heads)
-
     batch = torch.tensor([ids])
-    read_patterns(reopened.model, weights, batch, torch.ones_like(batch).bool(), keep)
-    return shown[0]
+    mask = torch.ones_like(batch).bool()
+    read_patterns(reopened.model, weights, batch, mask, shown.append, layer)
+    return shown[layer]
 
 
 def sources(reopened: Reopened, asked: SourcesRequest, progress: Progress) -> SourcesResult:

@@ -196,3 +196,32 @@ def test_the_weights_of_a_mixer_put_out_what_it_does(mixer: str) -> None:
         made = layer.norm(mixing.weights @ mixing.values).transpose(1, 2).flatten(2)
     torch.testing.assert_close(layer.out(made)[mask], expected[mask], atol=1e-4, rtol=1e-3)
     assert not mixing.weights.triu(1).any()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mesanet"])
+@pytest.mark.parametrize("last", [None, 0])
+def test_nothing_is_computed_after_the_last_attention_that_is_asked_for(
+    kind: str, last: int | None, request: pytest.FixtureRequest
+) -> None:
+    model: LanguageModel = request.getfixturevalue(kind)
+    weights, ids = read_heads(model), torch.tensor([CONTEXTS[0]])
+    seen: list[int] = []
+    reached: list[str] = []
+
+    def note(name: str) -> Any:
+        return lambda *_: reached.append(name)
+
+    blocks = model.hf_model.blocks if kind == "mesanet" else model.hf_model.transformer.h
+    handles = [
+        model.hf_model.get_output_embeddings().register_forward_hook(note("logits")),
+        *(block.register_forward_hook(note(f"block {i}")) for i, block in enumerate(blocks)),
+    ]
+    mask = torch.ones_like(ids).bool()
+    try:
+        read_patterns(model, weights, ids, mask, lambda heads: seen.append(heads.layer), last)
+    finally:
+        for handle in handles:
+            handle.remove()
+    end = model.n_layers - 1 if last is None else last
+    assert seen == list(range(end + 1))
+    assert reached == [f"block {i}" for i in range(end)]

@@ -18,7 +18,7 @@ from energylens.errors import ModelError, SaeError
 from energylens.lens.circuits.patterns import LayerHeads, read_patterns
 from energylens.lens.circuits.weights import read_heads
 from energylens.lens.gate import encode_tokens
-from energylens.lens.models import LanguageModel, run_hooks
+from energylens.lens.models import LanguageModel, read_hooks
 from energylens.lens.saes import Sae
 from energylens.mesanet.hooked import HookedMesaNet
 
@@ -54,8 +54,8 @@ def source_shares(
     weights, batch = read_heads(model), ids[None]
     mask = torch.ones_like(batch, dtype=torch.bool)
     shown: list[LayerHeads] = []
-    read_patterns(model, weights, batch, mask, shown.append)
-    _, cache = run_hooks(model, batch, mask.long(), [sae.hook_name])
+    read_patterns(model, weights, batch, mask, shown.append, sae.layer)
+    cache = read_hooks(model, batch, [sae.hook_name])
     activation, gradient = _slope(sae, cache[sae.hook_name], position, feature)
     if activation == 0:
         raise SaeError(f"feature {feature} of '{sae.sae_id}' is silent at position {position}")

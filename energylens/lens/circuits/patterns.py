@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from energylens.lens.circuits.weights import HeadWeights
-from energylens.lens.models import LanguageModel, run_hooks
+from energylens.lens.models import EnoughError, LanguageModel, run_until_enough
 from energylens.mesanet.hooked import HookedMesaNet
 
 
@@ -35,14 +35,22 @@ def read_patterns(
     ids: Int[Tensor, "batch pos"],
     mask: Bool[Tensor, "batch pos"],
     each: Callable[[LayerHeads], None],
+    last: int | None = None,
 ) -> None:
-    """Run a batch and show every layer's heads to `each`, in order."""
+    """Run a batch and show every layer's heads to `each`, in order; after the layer `last`, or the
+    model's last, the pass ends."""
+    end = model.n_layers - 1 if last is None else last
+
+    def show(heads: LayerHeads) -> None:
+        each(heads)
+        if heads.layer == end:
+            raise EnoughError
+
     if isinstance(model.bridge, HookedMesaNet):
-        with _watched(model, each):
-            run_hooks(model, ids, mask.long(), [])
+        with _watched(model, show):
+            run_until_enough(model, ids, mask.long(), [])
         return
-    hooks = _bridge_hooks(model, weights, each)
-    run_hooks(model, ids, mask.long(), [], edits=hooks)
+    run_until_enough(model, ids, mask.long(), _bridge_hooks(model, weights, show))
 
 
 def _bridge_hooks(

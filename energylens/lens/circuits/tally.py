@@ -28,6 +28,8 @@ _SUMS = (
     "distance", "distance_squared", "output_norm",
 )  # fmt: skip
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class HeadScores:
@@ -63,8 +65,8 @@ class _Places:
 
     contexts: Int[Tensor, " batch"]
     counted: Float[Tensor, "batch destination"]
-    duplicate: Float[Tensor, "batch destination source"]
-    induction: Float[Tensor, "batch destination source"]
+    wanted: Float[Tensor, "batch pairs two"]
+    """Of each pair, whether it is one of duplicates, and one of induction."""
     distance: Float[Tensor, "destination source"]
 
 
@@ -101,8 +103,7 @@ class HeadTally:
         self._places = _Places(
             torch.tensor(contexts),
             counted.float(),
-            same.float(),
-            after.float(),
+            torch.stack([same, after], -1).flatten(1, 2).float(),
             (place[:, None] - place[None]).clamp_min(0).float(),
         )
         self.n_tokens += int(counted.sum())
@@ -132,15 +133,17 @@ class HeadTally:
         counted = places.counted[:, None, :, None]
         pattern = heads.pattern.where(counted > 0, 0.0)
         norm = torch.einsum("bphe,hef,bphf->bph", heads.mixed, self._gram[heads.layer], heads.mixed)
+        wanted = (pattern.flatten(2) @ places.wanted).sum(0)
+        summed = pattern.sum(0)
         found = {
-            "previous_token": pattern.diagonal(-1, -2, -1).sum((0, 2)),
-            "duplicate_token": torch.einsum("bhts,bts->h", pattern, places.duplicate),
-            "induction": torch.einsum("bhts,bts->h", pattern, places.induction),
-            "self_token": pattern.diagonal(0, -2, -1).sum((0, 2)),
-            "first_token": pattern[..., 0].sum((0, 2)),
-            "entropy": torch.special.entr(pattern).sum((0, 2, 3)),
-            "distance": torch.einsum("bhts,ts->h", pattern, places.distance),
-            "distance_squared": torch.einsum("bhts,ts->h", pattern, places.distance**2),
+            "previous_token": summed.diagonal(-1, -2, -1).sum(1),
+            "duplicate_token": wanted[:, 0],
+            "induction": wanted[:, 1],
+            "self_token": summed.diagonal(0, -2, -1).sum(1),
+            "first_token": summed[..., 0].sum(1),
+            "entropy": -(pattern * pattern.clamp_min(_TINY).log()).sum((0, 2, 3)),
+            "distance": (summed * places.distance).sum((1, 2)),
+            "distance_squared": (summed * places.distance**2).sum((1, 2)),
             "output_norm": (norm.clamp_min(0).sqrt() * places.counted[:, :, None]).sum((0, 1)),
         }
         for name, value in found.items():
