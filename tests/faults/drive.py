@@ -46,15 +46,21 @@ _ALL = 1 << 30
 
 
 def started(work: Callable[[], Any], arm: Callable[[], None] = lambda: None) -> int:
-    """Run in a fork; its process id."""
+    """Run in a fork that hears signals by now; its process id."""
+    ready, tell = os.pipe()
     child = os.fork()
     if child:
+        os.close(tell)
+        os.read(ready, 1)
+        os.close(ready)
         return child
     faulthandler.dump_traceback_later(300, exit=True)
     code = WRONG
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signals.listen()
+        os.close(tell)
+        os.close(ready)
         arm()
         work()
         code = 0
