@@ -1,5 +1,7 @@
 """What features are said to stand for."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from energylens.db.store import Reader
@@ -37,3 +39,30 @@ def search_features(
     """Features that some words lead to, by explanations, tokens, contexts and promoted tokens, the
     best first; in_sae None is every SAE."""
     return call(store, "search_features", run=run, words=words, in_sae=in_sae, k=k)
+
+
+_JUDGED = """
+SELECT e.feature_id, e.description, e.method, e.model,
+    d.score AS detection, d.score_low AS detection_low, d.score_high AS detection_high,
+    f.score AS fuzzing, f.score_low AS fuzzing_low, f.score_high AS fuzzing_high,
+    coalesce(d.n_unanswered, 0) + coalesce(f.n_unanswered, 0) AS n_unanswered
+FROM explanations AS e
+LEFT JOIN explanation_scores AS d ON (d.run_id, d.sae_id, d.feature_id, d.description, d.method)
+    = (e.run_id, e.sae_id, e.feature_id, e.description, e.method)
+    AND d.model = e.model AND d.score_type = 'detection' AND d.judge = $judge
+LEFT JOIN explanation_scores AS f ON (f.run_id, f.sae_id, f.feature_id, f.description, f.method)
+    = (e.run_id, e.sae_id, e.feature_id, e.description, e.method)
+    AND f.model = e.model AND f.score_type = 'fuzzing' AND f.judge = $judge
+WHERE e.run_id = $run AND e.sae_id = $sae
+    AND e.feature_id IN (SELECT unnest($features::BIGINT[]))
+ORDER BY e.feature_id, e.method, e.model, e.description
+"""
+
+
+def judged_explanations(
+    store: Reader, run: str, sae: str, features: Sequence[int], judge: str
+) -> pl.DataFrame:
+    """Every explanation of some features beside what one judge said of it, whole names given; NULL
+    where it has not judged or gave no answer."""
+    given = {"run": run, "sae": sae, "features": list(features), "judge": judge}
+    return pl.DataFrame(store.cursor().sql(_JUDGED, params=given).to_arrow_table())

@@ -179,13 +179,24 @@ def _ask(
         _say_cost(cost, asked, is_estimate and as_json)
         if is_estimate:
             return
+        if not tasks:
+            typer.echo(
+                f"nothing is left to ask '{asked.name}': energylens query {store} "
+                "scored_explanations shows what it said",
+                err=True,
+            )
+            return
         speaker, progress = asked.open(), Progress(as_json)
         try:
             done = carry_out(layout, sae_id, excerpts, speaker, tasks, progress)
         finally:
             progress.close()
             write_catalog(store)
-    _show(store, run_id, sae_id, {task.feature_id for task in tasks}, done, as_json)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+    else:
+        features = {task.feature_id for task in tasks}
+        _show(store, run_id, sae_id, asked.name, features, done)
 
 
 def _say_cost(cost: "Forecast", asked: AskedModel, as_json: bool) -> None:
@@ -201,26 +212,25 @@ def _say_cost(cost: "Forecast", asked: AskedModel, as_json: bool) -> None:
 
 
 def _show(
-    store: Path, run_id: str, sae_id: str, features: set[int], done: "Outcome", as_json: bool
+    store: Path, run_id: str, sae_id: str, judge: str, features: set[int], done: "Outcome"
 ) -> None:
     """What is known of the features' explanations by now."""
-    import polars as pl
-
     from energylens.cli.output import print_frame
     from energylens.queries.catalog import open_catalog
-    from energylens.queries.explanations import scored_explanations
+    from energylens.queries.explanations import judged_explanations
     from energylens.queries.writing import Format
 
-    if as_json:
-        typer.echo(json.dumps(asdict(done)))
-        return
     with open_catalog(store) as opened:
-        scored = scored_explanations(opened, run_id, sae_id, k=10 * len(features) + 1000)
-    print_frame(scored.filter(pl.col("feature_id").is_in(sorted(features))), Format.table)
+        rows = judged_explanations(opened, run_id, sae_id, sorted(features), judge)
+    print_frame(rows, Format.table)
     for n, what in (
         (done.n_unread, "no explanation could be read from the answers"),
         (done.n_without_excerpts, "they are silent in the texts that explanations are made from"),
     ):
         if n:
             typer.echo(f"{n:,} features have none: {what}", err=True)
-    typer.echo(f"{done.n_written:,} written; scores are balanced accuracies, chance .5", err=True)
+    typer.echo(
+        f"{done.n_written:,} written; scores are balanced accuracies of '{judge}', chance "
+        ".5, in 95 % intervals over texts",
+        err=True,
+    )

@@ -212,6 +212,10 @@ def _judge(
     sample = excerpts.to_judge(explanation.feature_id)
     for kind in kinds:
         found = score(speaker, kind, explanation.description, sample, explanation.feature_id)
+        if kind == "detection" and found.score is not None and _is_to_tell(explanation, speaker):
+            # before its score is kept: what is kept is never judged again
+            scored = replace(explanation, score=found.score, score_type=kind)
+            write_explanations(run, explanation.sae_id, [scored])
         kept = ExplanationScore(
             run.root.name,
             explanation.sae_id,
@@ -230,9 +234,12 @@ def _judge(
             n_unanswered=found.n_unanswered,
         )
         write_scores(run, [kept])
-        if kind == "detection" and explanation.score is None and explanation.method == METHOD:
-            scored = replace(explanation, score=found.score, score_type=kind)
-            write_explanations(run, explanation.sae_id, [scored])
+
+
+def _is_to_tell(explanation: Explanation, judge: Speaker) -> bool:
+    """Whether a judge's score is to be the explanation's own: of those written here, the first."""
+    is_first = explanation.score is None or explanation.model == judge.name
+    return explanation.method == METHOD and is_first
 
 
 def _words(speaker: Speaker, prompt: Prompt) -> str | None:

@@ -73,7 +73,7 @@ def test_features_are_written_and_judged_through_an_address(path: Path, server: 
     for file in path.rglob("*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
     n_before = len(server.seen)
-    ask("write", path, *to, *FEW)
+    assert "nothing is left to ask" in ask("write", path, *to, *FEW)[1]
     assert len(server.seen) == n_before
 
 

@@ -16,11 +16,17 @@ from energylens.cli.train_saes import sae
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.merge import merge_stores
 from energylens.db.notes import Note, write_note
+from energylens.db.ratings import Rating, write_rating
 from energylens.db.store import Store
+from energylens.explaining.scoring import KINDS
+from energylens.explaining.speaker import Prompt
+from energylens.ingest.exchange.headvis import export_headvis
 from energylens.ingest.explanations import explain
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.additions import add_sae, add_vectors
 from energylens.ingest.on_request.another_gradient import add_variant
+from energylens.ingest.on_request.excerpts import Excerpts
+from energylens.ingest.on_request.explain import carry_out, tasks_to_write
 from energylens.ingest.on_request.heads import measure_heads
 from energylens.ingest.on_request.prompt import prompt
 from energylens.ingest.on_request.reopen import reopen
@@ -29,6 +35,7 @@ from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
 from energylens.protocol import PromptRequest
 from energylens.queries.catalog import call, open_catalog, write_catalog
+from energylens.queries.pages.feature_pages import most_active, write_feature_folder
 from energylens.queries.writing import SUFFIXES, write_file
 from tests.conftest import N_CTX, make_gpt2, make_sae, make_tokenizer
 
@@ -127,6 +134,11 @@ def _indexed(stage: Stage, store: Path) -> None:
     write_catalog(store)
 
 
+def _headed(stage: Stage, store: Path) -> None:
+    _indexed(stage, store)
+    measure_heads(store, "r", 2, Progress())
+
+
 def _kept(stage: Stage, store: Path) -> None:
     _ingest(stage, store, Part())
     add_vectors(store, "r", "activations", HOOK, Progress())
@@ -138,6 +150,7 @@ _WHOLE: dict[str, Callable[[Stage, Path], None]] = {
     "even": lambda stage, store: _ingest(stage, store, Part(1, 2)),
     "indexed": _indexed,
     "kept": _kept,
+    "headed": _headed,
 }
 """Stores to begin from, by name."""
 
@@ -152,6 +165,43 @@ def _explain(stage: Stage) -> None:
         info = opened.run("r").info
     explain(stage.run, info, [stage.folder / "said.csv"], "sae", False)
     write_catalog(stage.store)
+
+
+def _rate(stage: Stage) -> None:
+    for rater in ("ada", "bob"):
+        write_rating(stage.run, Rating("r", "sae", 1, rater, 3, 5, 2, 1))
+
+
+class _Speaker:
+    """Says the same of everything."""
+
+    name = "speaker"
+
+    def say(self, prompt: Prompt) -> str:
+        n = prompt.user.count("\n")
+        return str([k % 2 for k in range(n)]) if prompt.user.startswith("Said: ") else "animals"
+
+
+def _judge(stage: Stage) -> None:
+    """Features of which some are explained, and all judged."""
+    with open_catalog(stage.store) as opened:
+        tasks = tasks_to_write(opened, "r", "sae", [1, 2, 3, 4], _Speaker.name, KINDS)
+        excerpts = Excerpts(opened, "r", "sae")
+        carry_out(stage.run, "sae", excerpts, _Speaker(), tasks, Progress())
+    write_catalog(stage.store)
+
+
+def _pages(stage: Stage) -> None:
+    with open_catalog(stage.folder / "indexed.lens") as opened:
+        run = opened.run("r").info
+        features = most_active(opened, "r", "sae", 3)
+        if not stage.store.exists():
+            write_feature_folder(opened, run, run.saes[0], features, stage.store, lambda *_: None)
+
+
+def _headvis(stage: Stage) -> None:
+    if not stage.store.exists():
+        export_headvis(stage.folder / "headed.lens", "r", stage.store, Progress())
 
 
 def _train(stage: Stage) -> None:
@@ -219,9 +269,13 @@ COMMANDS: dict[str, Command] = {
         "whole",
     ),
     "explain": Command(_explain, "whole"),
+    "explain write": Command(_judge, "indexed"),
     "notes": Command(_note, "whole"),
+    "ratings": Command(_rate, "whole"),
     "train": Command(_train, is_store=False),
     "train an SAE": Command(_train_sae, is_store=False),
     "export": Command(_export, is_store=False),
+    "export headvis": Command(_headvis, is_store=False),
+    "page": Command(_pages, is_store=False),
 }
 """By name."""

@@ -17,7 +17,12 @@ from energylens.queries.catalog import open_catalog
 
 _PAUSE = 0.1
 """Seconds between two looks, which the writer has for itself."""
-CHANGES = {"runs": "created", "notes": "changed"}
+CHANGES = {
+    "runs": "created",
+    "notes": "changed",
+    "ratings": "changed",
+    "explanation_scores": "scored",
+}
 """Columns that tell the time."""
 
 
