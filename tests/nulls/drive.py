@@ -1,19 +1,20 @@
 """The long form of the null suite, behind `make nulls`: resumable, and told in docs/statistics.md.
 
-    python -m tests.nulls.drive FOLDER [N_SEEDS [PART N_PARTS]]
+    python -m tests.nulls.drive FOLDER [N_SEEDS [PART N_PARTS]] [--only SIMULATION]
 
 writes a line for each simulated run to FOLDER and leaves out those that are there; at the end (of
 the only part, or with `report` for N_SEEDS) the rates go to benchmarks/results/nulls.json and the
-table into the documentation.
+table into the documentation. With --only one simulation is made, and what is known of other columns
+stays.
 """
 
+import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 from tests.nulls.memory import Memory
-from tests.nulls.simulations import due, simulate
+from tests.nulls.simulations import SIMULATIONS, due, simulate
 from tests.nulls.tally import COVER, FALSE, NULL, POWER, Rate
 
 N_SEEDS = 80
@@ -22,14 +23,18 @@ RESULTS, DOC = ROOT / "benchmarks/results/nulls.json", ROOT / "docs/statistics.m
 _BEGIN, _END = "<!-- table: make nulls -->", "<!-- end of table -->"
 
 
-def main(folder: Path, n_seeds: int, part: int = 0, n_parts: int = 1) -> None:
-    """Simulate, and keep what was counted."""
+def main(
+    folder: Path, n_seeds: int, part: int = 0, n_parts: int = 1, only: str | None = None
+) -> None:
+    """Simulate, be it one simulation alone, and keep what was counted."""
     folder.mkdir(parents=True, exist_ok=True)
     done = {(r["simulation"], r["layout"], r["seed"]) for r in _lines(folder)}
     memory = Memory()
     with (folder / f"part-{part}-of-{n_parts}.jsonl").open("a", encoding="utf-8") as out:
         for seed in range(part, n_seeds, n_parts):
             for simulation, layout in due(seed // n_parts if n_parts > 1 else seed):
+                if only not in (None, simulation.name):
+                    continue
                 if (simulation.name, layout.name, seed) in done:
                     continue
                 tally = simulate(memory, simulation, layout, seed)
@@ -38,18 +43,19 @@ def main(folder: Path, n_seeds: int, part: int = 0, n_parts: int = 1) -> None:
                 out.flush()
 
 
-def report(folder: Path) -> None:
-    """Rates of everything counted, as JSON and as a table."""
+def report(folder: Path, known: dict[str, dict]) -> None:
+    """Rates of everything counted, and those `known` of other columns, as JSON and as a table."""
     rows = _lines(folder)
     by: dict[str, dict[str, list[list[int]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for key, counts in row["counts"].items():
             by[key][row["layout"]].append(counts)
-    found = {}
-    for key in sorted(by):
+    found = dict(known)
+    for key in by:
         whole = Rate.of([counts for runs in by[key].values() for counts in runs])
         layouts = {name: vars(Rate.of(runs)) for name, runs in sorted(by[key].items())}
         found[key] = {**vars(whole), "layouts": layouts}
+    found = dict(sorted(found.items()))
     RESULTS.write_text(json.dumps(_rounded(found), indent=1) + "\n", encoding="utf-8")
     text = DOC.read_text(encoding="utf-8")
     head, rest = text.split(_BEGIN)
@@ -99,9 +105,13 @@ def _lines(folder: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    given = Path(sys.argv[1])
-    numbers = [int(x) for x in sys.argv[2:] if x != "report"]
-    if "report" not in sys.argv:
-        main(given, *(numbers or [N_SEEDS]))
-    if "report" in sys.argv or len(numbers) < 3:
-        report(given)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("words", nargs="*", metavar="N_SEEDS [PART N_PARTS], or report")
+    parser.add_argument("--only", choices=[simulation.name for simulation in SIMULATIONS])
+    given = parser.parse_args()
+    numbers = [int(word) for word in given.words if word != "report"]
+    if "report" not in given.words:
+        main(given.folder, *(numbers or [N_SEEDS]), only=given.only)
+    if "report" in given.words or len(numbers) < 3:
+        report(given.folder, json.loads(RESULTS.read_text("utf-8")) if given.only else {})
