@@ -50,6 +50,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.screens
 	$(BIN)/python -m benchmarks.estimate
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.plan
 
 findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings
