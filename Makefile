@@ -49,6 +49,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.coactivation
 	$(BIN)/python -m benchmarks.screens
 	$(BIN)/python -m benchmarks.estimate
+	$(BIN)/python -m benchmarks.sae_speed
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.plan
 
