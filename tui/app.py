@@ -45,6 +45,7 @@ from energylens.tui.screens.routing import RoutingScreen
 from energylens.tui.screens.specialists import SpecialistsScreen
 from energylens.tui.screens.sql import SqlScreen
 from energylens.tui.settings import Settings, read_settings, settings_path
+from energylens.tui.start import Start, Told, begin, look_up
 from energylens.tui.state import Workspace
 from energylens.tui.turns import Turns, Typed
 from energylens.tui.worker import WorkerClient
@@ -107,9 +108,14 @@ class LensApp(App[None]):
     COMMANDS: ClassVar[set] = App.COMMANDS | {LensCommands}
 
     def __init__(
-        self, store: Store, worker: WorkerPlace | None = None, settings: Settings | None = None
+        self,
+        store: Store,
+        worker: WorkerPlace | None = None,
+        settings: Settings | None = None,
+        start: Start | None = None,
     ) -> None:
         super().__init__()
+        self._start = start
         wanted = settings or Settings()
         place = worker or WorkerPlace()
         client = WorkerClient(place.command)
@@ -124,7 +130,9 @@ class LensApp(App[None]):
             self.animation_level = "none"
 
     def on_mount(self) -> None:
-        """Watch the terminal, where there is one."""
+        """Watch the terminal, where there is one, and go where one begins."""
+        if self._start is not None:
+            self.call_after_refresh(begin, self, self._start)
         if _has_terminal():
             self.set_interval(_LOOK_AFTER, self._leave_without_terminal)
 
@@ -238,15 +246,22 @@ def _has_terminal() -> bool:
     return sys.__stdin__ is not None and sys.__stdin__.isatty()
 
 
-def run_tui(path: Path, worker: WorkerPlace | None = None, limits: Limits | None = None) -> None:
-    """Open a store and explore it until the user leaves; `limits` are of the SQL console.
+def run_tui(
+    path: Path,
+    worker: WorkerPlace | None = None,
+    limits: Limits | None = None,
+    told: Told | None = None,
+) -> None:
+    """Open a store, where one is told to, and explore it until the user leaves; `limits` are of the
+    SQL console.
 
     Raises:
         StoreError: there is no such store, or it cannot be read.
-        UsageError: the settings cannot be read, or name what there is not.
+        UsageError: the settings, or what is told, cannot be read, or name what there is not.
     """
     themes = sorted(BUILTIN_THEMES)
     settings = read_settings(settings_path(), themes, bindings_by_id(), is_key)
     with open_catalog(path, limits) as store:
         confine(store)
-        LensApp(store, worker, settings).run()
+        start = None if told is None else look_up(told, store)
+        LensApp(store, worker, settings, start).run()

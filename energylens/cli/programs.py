@@ -74,22 +74,52 @@ def tui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where --serve is reached.")] = 8000,
     timeout: TimeoutOption = 300,
     memory: MemoryOption = "50%",
+    run: Annotated[str | None, typer.Option(help="The run to open, or its beginning.")] = None,
+    sae: Annotated[str | None, typer.Option(help="The SAE to look at.")] = None,
+    view: Annotated[
+        str | None, typer.Option(help="The view to open: specialists, efas, ..., or its key.")
+    ] = None,
+    feature: Annotated[
+        str | None,
+        typer.Option(metavar="[SAE:]NUMBER", help="The feature whose page to open, over the view."),
+    ] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="What / would take, as in 'q<.05'.")
+    ] = None,
+    statement: Annotated[
+        Path | None, typer.Option("--sql", help="A file with a statement to run in the SQL view.")
+    ] = None,
 ) -> None:
     """Explore a store by keyboard; `--worker` computes what is asked for on another machine."""
     if in_browser:
         given = (
             *(("--worker", worker), ("--worker-store", worker_store)),
             *(("--timeout", f"{timeout:g}"), ("--memory", memory)),
+            *(("--run", run), ("--sae", sae), ("--view", view), ("--feature", feature)),
+            *(("--filter", filter_), ("--sql", statement and str(statement.resolve()))),
         )
         serve(store, port, [part for name, value in given if value for part in (name, value)])
         return
     if not is_in_browser():
         _need_terminal()
     from energylens.tui.app import WorkerPlace, run_tui
+    from energylens.tui.start import Told
 
     own = WorkerPlace()
     command = own.command if worker is None else tuple(shlex.split(worker))
-    run_tui(store, WorkerPlace(command, worker_store), given_limits(timeout, memory))
+    text = None if statement is None else _statement(statement)
+    told = Told(run, sae, view, feature, filter_, text)
+    run_tui(store, WorkerPlace(command, worker_store), given_limits(timeout, memory), told)
+
+
+def _statement(file: Path) -> str:
+    """The SQL of a file."""
+    if not file.is_file():
+        raise UsageError(f"--sql takes a file with a statement; there is no file '{file}'")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read '{file}' as text: {error}") from error
 
 
 def _need_terminal() -> None:

@@ -18,6 +18,7 @@ from energylens.db.store import confine
 from energylens.queries.catalog import open_catalog
 from energylens.tui.app import LensApp
 from energylens.tui.settings import Settings
+from energylens.tui.start import Told, look_up
 
 SIZES = {"small": (80, 24), "large": (160, 45)}
 
@@ -137,11 +138,15 @@ def drive(store_path: Path) -> Open:
 
     @asynccontextmanager
     async def opened(
-        size: str = "small", path: Path = store_path, settings: Settings | None = None
+        size: str = "small",
+        path: Path = store_path,
+        settings: Settings | None = None,
+        told: Told | None = None,
     ) -> AsyncIterator[Driver]:
         with open_catalog(path) as store:
             confine(store)
-            app = LensApp(store, settings=settings)
+            start = None if told is None else look_up(told, store)
+            app = LensApp(store, settings=settings, start=start)
             app.animation_level = "none"  # what is read is where things come to rest
             async with app.run_test(
                 size=SIZES.get(size) or _size(size), notifications=True

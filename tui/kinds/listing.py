@@ -152,6 +152,14 @@ class ListingScreen(LensScreen):
         self.query_one(FilterBar).open(self._filter)
         self._apply(self._filter)
 
+    async def filter_by(self, text: str) -> None:
+        """Show what a filter leaves of the first table."""
+        await self.action_filter()
+        if self._filtered is not None:
+            self.query_one(FilterBar).show(text)
+            self._apply(text)
+            self._filtered.focus()
+
     def _apply(self, text: str) -> None:
         table = self._filtered
         if table is None:

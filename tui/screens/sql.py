@@ -112,6 +112,11 @@ letter. Saved statements lie in the configuration directory, a file each.
         elif not self._is_running:
             self.query_one(StatusBar).say("SQL", "F5 runs")
 
+    def begin_with(self, statement: str) -> None:
+        """Put a statement into the editor and run it."""
+        self.editor.text = statement
+        self.action_run()
+
     def action_run(self) -> None:
         """Run what stands in the editor, once it has taken in all keys pressed before."""
         self.editor.call_later(self._run)
