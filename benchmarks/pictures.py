@@ -43,6 +43,7 @@ PICTURES = {
     "filter": Picture(("2", "slash", "'max > 5 category:math'")),
     "feature": Picture((*_MATH, "enter")),
     "energies": Picture((*_MATH, "enter", "u", "u")),
+    "rate": Picture((*_MATH, "enter", "b", "3", "4", "2")),
     "no-color": Picture((*_MATH, "enter"), no_color=True),
     "feature-texts": Picture((*_MATH, "enter", "t")),
     "specialists": Picture(_MATH[:-1]),
@@ -51,6 +52,7 @@ PICTURES = {
     "efas-filter": Picture(("4", "slash", "'category:math q < 0.01'", "enter")),
     "scatter": Picture(("4", "down", "x")),
     "coactivation": Picture(("5", "enter", "down")),
+    "clusters": Picture(("5", "t")),
     "compare": Picture((*_MATH, "equals_sign", "down", "equals_sign")),
     "routing": Picture(("6", "down", "enter")),
     "circuits": Picture(("6", "t", "enter")),
@@ -68,6 +70,7 @@ PICTURES = {
     "jump": Picture(("colon", "'spec'")),
     "help": Picture(("2", "question_mark")),
     "lab": Picture((*_MATH, "enter", "a", "wait")),
+    "jobs": Picture(("p", "wait", "'def add(a, b):'", "f5", "wait", "escape", "9")),
     "prompt": Picture(("p", "wait", "'def add(a, b):'", "f5", "wait")),
 }
 

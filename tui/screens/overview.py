@@ -167,7 +167,7 @@ again: what other programs have written since.
 def _routing(run: RunSummary) -> str:
     if not run.n_routers:
         return "no routers in this model"
-    effects = "effects measured" if run.has_effects else "effects: energylens routing measures them"
+    effects = "effects measured" if run.has_effects else "effects: energylens routing"
     return f"{run.n_routers} routers, {effects}"
 
 
