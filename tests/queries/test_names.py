@@ -46,7 +46,8 @@ def test_a_wrong_name_is_an_error_in_every_query(rich: Store, rich_run: str, nam
         known = {**RIGHT, "run": rich_run, "other_run": rich_run}
         values = {p.name: known[p.name] for p in query.parameters if p.default is None}
         if name == "feature":
-            values["sae"] = RIGHT["sae"]
+            of = "sae" if "sae" in {p.name for p in query.parameters} else "in_sae"
+            values[of] = RIGHT["sae"]
         with pytest.raises(UnknownNameError) as error:
             call(rich, query.name, **{**values, name: WRONG[name]})
         assert str(WRONG[name]) in str(error.value), query.name
@@ -154,7 +155,8 @@ def test_a_wrong_name_in_a_users_own_sql_is_an_error_too(
         known = {**RIGHT, "run": rich_run, "other_run": rich_run}
         values = {p.name: known[p.name] for p in query.parameters if p.default is None}
         if name == "feature":
-            values["sae"] = RIGHT["sae"]
+            of = "sae" if "sae" in {p.name for p in query.parameters} else "in_sae"
+            values[of] = RIGHT["sae"]
         given = {**values, name: WRONG[name]}
         by_name = ", ".join(f"{n} := {literal(value)}" for n, value in given.items())
         with pytest.raises(UnknownNameError, match=str(WRONG[name])):
