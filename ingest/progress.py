@@ -28,7 +28,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty()
         self._phase = ""
         self._began = self._last = 0.0
-        self._first = 0
+        self._first = self._done = 0
         self._open_line = False
 
     def say(self, message: str) -> None:
@@ -40,9 +40,12 @@ class Progress:
             self._write(message + "\n")
 
     def step(self, phase: str, done: int, total: int, unit: str) -> None:
-        """So much of a phase is done; rate and ETA count from the phase's first report."""
+        """So much of a phase is done; rate and ETA count from the phase's first report, or from
+        where it began once more."""
         now = time.monotonic()
-        if phase != self._phase:
+        is_new = phase != self._phase or done < self._done
+        self._done = done
+        if is_new:
             self._end_line()
             self._phase, self._began, self._first, self._last = phase, now, done, 0.0
         due = 0.25 if self._is_terminal or self.as_json else 10.0
