@@ -14,7 +14,7 @@ def test_a_phase_that_begins_once_more_has_its_own_rate(
     now = 0.0
     monkeypatch.setattr(energylens.ingest.progress.time, "monotonic", lambda: now)
     progress = Progress(as_json=True)
-    for seconds, done in ((0, 0), (10, 100), (510, 0), (520, 50), (530, 100)):
+    for seconds, done in ((1000, 0), (1010, 100), (1510, 0), (1520, 50), (1530, 100)):
         now = float(seconds)
         progress.step("block", done, 100, "tokens")
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
