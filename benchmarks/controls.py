@@ -156,7 +156,7 @@ def measure(weights: Weights, folder: Path) -> dict[str, Any]:
     build_indexes(store, Progress())
     with open_catalog(store) as opened:
         found = {
-            "model": weights.model,
+            "model": _short(weights.model),
             "weights": weights.kind,
             "class": model.model_class,
             "parameters": sum(p.numel() for p in model.hf_model.parameters()),
@@ -239,13 +239,14 @@ def _table(title: str, found: list[dict[str, Any]], row: Any) -> str:
 
 def _named(one: dict[str, Any], i: int) -> dict[str, str]:
     return {
-        "model": _short(one["model"]),
+        "model": one["model"],
         "weights": one["weights"],
         "after": "block " + one["saes"][i]["sae_id"].split(".")[1],
     }
 
 
 def _short(model: str) -> str:
+    """Its name, wherever it lies."""
     return Path(model.removeprefix("builtin:")).name
 
 

@@ -57,8 +57,8 @@ def look_up(told: Told, store: Store) -> Start:
         infos = [state.info for state in store.runs]
         run = find_run(infos, told.run)
         if sae is not None or run.saes:
-            name = sae if sae is not None or len(run.saes) == 1 else run.saes[0].sae_id
-            selection = Selection(run.run_id, find_sae(run, name))
+            found = run.saes[0] if sae is None else find_sae(run, sae)
+            selection = Selection(run.run_id, found)
     feature = None
     if told.feature is not None:
         if selection is None:

@@ -37,11 +37,6 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _explain() -> None:
-    """Features in words."""
-
-
 @app.command()
 def read(
     store: StoreArgument,

@@ -1,6 +1,7 @@
 """Let a language model explain features, and judge explanations; every feature is kept at once, so
 that asking again goes on with the rest."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,13 +15,14 @@ from energylens.explaining.scoring import KINDS, Kind, questions, score
 from energylens.explaining.speaker import Prompt, Speaker
 from energylens.ingest.on_request.excerpts import Excerpts
 from energylens.ingest.progress import Progress
+from energylens.queries.names import check_number, find_sae
 
 METHOD = "explained"
 """Of explanations that are written here."""
 _TRIES = 2
 _SAMPLED = 3
 """Features whose prompts the forecast counts."""
-_PLACEHOLDER = "tokens in the middle of words that name a place or a person"
+_TYPICAL = "tokens in the middle of words that name a place or a person"
 """As long as explanations are, about."""
 
 _FREQUENT = """
@@ -80,14 +82,10 @@ def features_to_explain(
     Raises:
         UsageError: one that is asked for does not exist, or none is there to choose.
     """
-    sae = next(sae for sae in store.run(run_id).info.saes if sae.sae_id == sae_id)
-    for feature in wanted:
-        if not 0 <= feature < sae.d_sae:
-            raise UsageError(
-                f"there is no feature {feature}: '{sae_id}' has 0 to {sae.d_sae - 1:,}"
-            )
     if wanted:
-        return list(dict.fromkeys(wanted))
+        sae = find_sae(store.run(run_id).info, sae_id)
+        checked = (check_number("feature", one, sae.d_sae, f"'{sae_id}'") for one in wanted)
+        return list(dict.fromkeys(checked))
     found = _frequent(store, run_id, sae_id, [], top)
     if not found:
         raise UsageError(
@@ -136,7 +134,10 @@ def tasks_to_score(
         features = features_to_explain(store, run_id, sae_id, wanted, top)
     else:
         features = _frequent(store, run_id, sae_id, [one.feature_id for one in said], top)
-    of_features = [one for feature in features for one in said if one.feature_id == feature]
+    by_feature: defaultdict[int, list[Explanation]] = defaultdict(list)
+    for one in said:
+        by_feature[one.feature_id].append(one)
+    of_features = [one for feature in features for one in by_feature[feature]]
     if not of_features:
         by = "" if method is None else f" by the method '{method}'"
         raise UsageError(
@@ -253,7 +254,7 @@ def _words(speaker: Speaker, prompt: Prompt) -> str | None:
 def _prompts(excerpts: Excerpts, task: Task) -> list[Prompt]:
     """Everything that a task asks."""
     first: list[Prompt] = []
-    description = _PLACEHOLDER
+    description = _TYPICAL
     if task.explanation is None:
         first = [explanation_prompt(excerpts.to_explain(task.feature_id))]
     else:
