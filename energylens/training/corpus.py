@@ -1,6 +1,7 @@
 """Texts as one long row of vocabulary ids, and the windows a training step reads from it."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 BOS = "<|endoftext|>"
 """Begins every text in training, and pads; its id is 0."""
+_AT_ONCE = 256
+"""Texts that are tokenized together, on all cores."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -34,9 +37,10 @@ def pack(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Int[np.nda
     """All texts one after the other as vocabulary ids, BOS before each where there is one."""
     rows: list[np.ndarray] = []
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    for text in texts:
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        rows.append(np.array(bos + ids, dtype=np.int32))
+    left = iter(texts)
+    while some := list(islice(left, _AT_ONCE)):
+        found = tokenizer(some, add_special_tokens=False, return_attention_mask=False)
+        rows += [np.array(bos + ids, dtype=np.int32) for ids in found["input_ids"]]
     return np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
 
 

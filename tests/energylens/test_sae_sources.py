@@ -104,8 +104,8 @@ def test_bad_sources_are_sentences(gpt2: LanguageModel) -> None:
         ModelSource(gpt2, ids, ("blocks.9.hook_resid_post",), 16, 0, "t")
     with pytest.raises(UsageError, match=r"--n-ctx 17 is outside 2 to 16"):
         ModelSource(gpt2, ids, (HOOK,), 17, 0, "t")
-    with pytest.raises(TrainingError, match=r"100 tokens of text are too few .* 8 windows of 16"):
-        ModelSource(gpt2, ids[:100], (HOOK,), 16, 0, "t")
+    with pytest.raises(TrainingError, match=r"30 tokens of text are too few .* windows of 16"):
+        ModelSource(gpt2, ids[:30], (HOOK,), 16, 0, "t")
     only_bos = ModelSource(gpt2, ids * 0, (HOOK,), 16, 0, "t")
     with pytest.raises(TrainingError, match=r"holds 0, and a batch takes 64; give more text"):
         Blocks(only_bos, 64, 64, 0, lambda *_: None, lambda: False).read(0)

@@ -111,6 +111,7 @@ class _Training:
         stopped: Callable[[], bool],
     ) -> None:
         self.config, self.watch, self.stopped = config, watch, stopped
+        self.began = time.monotonic()
         self.plans = plans_of(config)
         self.file = StateFile(checkpoint, settings_of_training(source, config))
         self.blocks = Blocks(
@@ -123,8 +124,8 @@ class _Training:
     def run(self) -> Trained:
         """Every step that is left."""
         self.watch.begin()
-        self.first, self.began = self.step, time.monotonic()
-        saved_at, saved = self.began, self.step
+        self.first = self.step
+        saved_at, saved = time.monotonic(), self.step
         while self.step < self.config.n_steps:
             self._turn()
             self._take()

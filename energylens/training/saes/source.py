@@ -10,12 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from energylens.errors import TrainingError, UsageError
+from energylens.lens.bare import without_other_hooks
 from energylens.lens.models import LanguageModel, read_hooks
 from energylens.lens.pieces import special_ids
 from energylens.training.corpus import Windows
 
-WINDOWS = 8
-"""Windows of text in a chunk."""
+PASS_TOKENS = 2048
+"""Tokens of a pass through the model, about: enough for matrix products at full speed."""
 
 
 @runtime_checkable
@@ -66,14 +67,15 @@ class ModelSource:
                 f"--n-ctx {n_ctx} is outside 2 to {model.n_ctx:,}, what the model takes"
             )
         self._model, self._hooks = model, hook_names
-        self._windows = Windows(ids, n_ctx, WINDOWS, seed)
+        n_windows = max(1, min(PASS_TOKENS, len(ids) - n_ctx) // n_ctx)
+        self._windows = Windows(ids, n_ctx, n_windows, seed)
         if self._windows.steps_per_pass < 1:
             raise TrainingError(
-                f"{len(ids):,} tokens of text are too few to train an SAE on: one reading takes "
-                f"{WINDOWS} windows of {n_ctx} tokens; give more text, or a smaller --n-ctx"
+                f"{len(ids):,} tokens of text are too few to train an SAE on in windows of "
+                f"{n_ctx} tokens; give more text, or a smaller --n-ctx"
             )
         self._special = torch.tensor(special_ids(model.tokenizer), dtype=torch.long)
-        self.chunk_tokens = WINDOWS * (n_ctx - 1)
+        self.chunk_tokens = n_windows * (n_ctx - 1)
         self.facts = {
             "model_name": model.source,
             "model_sha256": model.weights_sha256,
@@ -89,7 +91,8 @@ class ModelSource:
         ids = self._windows.batch(number)
         keep = ~torch.isin(ids, self._special)
         keep[:, 0] = False
-        found = read_hooks(self._model, ids, self._hooks)
+        with without_other_hooks(self._model.bridge, self._hooks):
+            found = read_hooks(self._model, ids, self._hooks)
         return {hook: found[hook][keep].float().flatten(1) for hook in self._hooks}
 
     def where(self, first: int, end: int) -> str:
