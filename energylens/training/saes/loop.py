@@ -35,14 +35,14 @@ class Report:
     n_tokens: int
     """Tokens trained on so far."""
     tokens_per_second: float
-    """Since this command began, reading and training."""
+    """At which tokens are read and then trained on, from both rates since this command began."""
     figures: tuple[Figures, ...]
 
     @property
     def seconds_to_go(self) -> float:
         """At the rate so far."""
         left = (self.n_steps - self.step) * self.n_tokens / max(self.step, 1)
-        return left / self.tokens_per_second if self.tokens_per_second else math.inf
+        return left / self.tokens_per_second
 
 
 @runtime_checkable
@@ -101,6 +101,23 @@ def train_saes(
         return _Training(source, config, checkpoint, watch, stopped).run()
 
 
+class _Pace:
+    """How long something takes."""
+
+    def __init__(self) -> None:
+        self._seconds, self._n_tokens = 0.0, 0
+
+    def add(self, n_tokens: int, began: float) -> None:
+        """Tokens that were done since `began`, of the monotonic clock."""
+        self._seconds += time.monotonic() - began
+        self._n_tokens += n_tokens
+
+    @property
+    def seconds_a_token(self) -> float:
+        """Positive, whatever the clock says of a moment."""
+        return max(self._seconds, 1e-9) / max(self._n_tokens, 1)
+
+
 class _Training:
     def __init__(
         self,
@@ -111,7 +128,7 @@ class _Training:
         stopped: Callable[[], bool],
     ) -> None:
         self.config, self.watch, self.stopped = config, watch, stopped
-        self.began = time.monotonic()
+        self.reading, self.training = _Pace(), _Pace()
         self.plans = plans_of(config)
         self.file = StateFile(checkpoint, settings_of_training(source, config))
         self.blocks = Blocks(
@@ -124,11 +141,12 @@ class _Training:
     def run(self) -> Trained:
         """Every step that is left."""
         self.watch.begin()
-        self.first = self.step
         saved_at, saved = time.monotonic(), self.step
         while self.step < self.config.n_steps:
             self._turn()
+            began = time.monotonic()
             self._take()
+            self.training.add(self.config.batch_size, began)
             self.watch.step(self._report)
             is_last = self.step == self.config.n_steps
             if self.step % RECORD_EVERY == 0 or is_last:
@@ -145,13 +163,13 @@ class _Training:
 
     def _begin(self) -> tuple[Block, list[Trainee]]:
         if not self.file.path.exists():
-            block = self.blocks.read(0)
+            block = self._read(0)
             trainees = self._trainees(block)
             for trainee in trainees:
                 trainee.begin(block.pools[trainee.plan.hook_name])
             return block, trainees
         tensors, words, self.step = self.file.read()
-        block, self.at = self.blocks.read(int(words["block"])), int(words["batch"])
+        block, self.at = self._read(int(words["block"])), int(words["batch"])
         trainees = self._trainees(block)
         for index, trainee in enumerate(trainees):
             prefix = f"{index}."
@@ -159,6 +177,12 @@ class _Training:
             trainee.load(own, words[f"sae {index}"])
         torch.set_rng_state(tensors["rng"])
         return block, trainees
+
+    def _read(self, number: int) -> Block:
+        began = time.monotonic()
+        block = self.blocks.read(number)
+        self.reading.add(len(block.order), began)
+        return block
 
     def _trainees(self, block: Block) -> list[Trainee]:
         return [
@@ -170,7 +194,7 @@ class _Training:
         if self.at < self.block.n_batches:
             return
         try:
-            self.block = self.blocks.read(self.block.number + 1)
+            self.block = self._read(self.block.number + 1)
         except KeyboardInterrupt:
             self._save()
             raise
@@ -216,13 +240,12 @@ class _Training:
         )
 
     def _report(self) -> Report:
-        taken = (self.step - self.first) * self.config.batch_size
         found = [trainee.figures() for trainee in self.trainees]
         return Report(
             step=self.step,
             n_steps=self.config.n_steps,
             n_tokens=self.step * self.config.batch_size,
-            tokens_per_second=taken / max(time.monotonic() - self.began, 1e-9),
+            tokens_per_second=1 / (self.reading.seconds_a_token + self.training.seconds_a_token),
             figures=tuple(figures for figures in found if figures is not None),
         )
 

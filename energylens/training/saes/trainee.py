@@ -192,6 +192,11 @@ def _trainer_config(plan: Plan, config: SaeTrainingConfig) -> SAETrainerConfig:
         "dead_feature_window": max(48, min(200, config.n_steps // 10)),
         **plan.settings.trainer,
     }
+    if "n_restart_cycles" in settings and "restarts" not in str(settings.get("lr_scheduler_name")):
+        raise UsageError(
+            "--set n_restart_cycles means nothing without restarts; leave it out, or add "
+            "--set lr_scheduler_name=cosineannealingwarmrestarts"
+        )
     decay = settings["lr_decay_steps"]
     if decay < 0 or warm_up + decay > config.n_steps:
         raise UsageError(
