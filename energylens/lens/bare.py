@@ -11,14 +11,18 @@ from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
+from energylens.mesanet.hooked import HookedMesaNet
+
 
 @contextmanager
-def without_other_hooks(bridge: nn.Module, hook_names: Iterable[str]) -> Iterator[None]:
+def without_other_hooks(
+    bridge: TransformerBridge | HookedMesaNet, hook_names: Iterable[str]
+) -> Iterator[None]:
     """Within this, a model computes by its own modules wherever none of these hooks is.
 
     Other hooks see nothing. A MesaNet's hooks cost nothing and stay.
     """
-    if not isinstance(bridge, TransformerBridge):
+    if isinstance(bridge, HookedMesaNet):
         yield
         return
     shown = {id(bridge.hook_dict[name]) for name in hook_names}

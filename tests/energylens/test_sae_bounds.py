@@ -79,6 +79,7 @@ def test_what_can_be_trained_is_not_refused(architecture: str) -> None:
             {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": "60"},
             "refuses --set lr_scheduler_name=cosineannealingwarmrestarts, n_restart_cycles=60",
         ),
+        ("topk", {"n_restart_cycles": "2"}, "n_restart_cycles means nothing without restarts"),
     ],
 )
 def test_what_sae_lens_only_fails_at_in_a_step_is_said_before(

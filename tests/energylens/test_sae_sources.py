@@ -31,11 +31,11 @@ def test_activations_of_a_model_are_those_of_its_text_tokens(
         for hook in hooks:
             kept = [
                 cache[hook][row, pos]
-                for row in range(8)
+                for row in range(len(batch))
                 for pos in range(1, 16)
                 if batch[row, pos] != model.bos_id
             ]
-            torch.testing.assert_close(chunk[hook], torch.stack(kept))
+            torch.testing.assert_close(chunk[hook], torch.stack(kept), rtol=1e-4, atol=1e-5)
         assert torch.equal(source.chunk(3)[last], chunk[last])
 
 
