@@ -347,6 +347,9 @@ class SteeredText:
     """Of the new tokens under the model without any edit."""
     distinct: float
     """Distinct two-token sequences of the continuation, as a share of all."""
+    activation_steered: float | None = None
+    """Mean activation over the new tokens as the steered model reads them, with the edit in place;
+    None from a worker that does not tell it."""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,26 @@ def coactivation_partners(
 
 
 def coactive_pairs(
-    store: Reader, run: str, sae: str, by_unit: str = "token", with_dense: bool = False, k: int = 20
+    store: Reader,
+    run: str,
+    sae: str,
+    by_unit: str = "token",
+    with_dense: bool = False,
+    least_both: int = 1,
+    most_q: float | None = None,
+    k: int = 20,
 ) -> pl.DataFrame:
-    """The pairs of features that go together most."""
+    """The pairs of features that go together most; most_q None takes every q."""
     return call(
-        store, "coactive_pairs", run=run, sae=sae, by_unit=by_unit, with_dense=with_dense, k=k
+        store,
+        "coactive_pairs",
+        run=run,
+        sae=sae,
+        by_unit=by_unit,
+        with_dense=with_dense,
+        least_both=least_both,
+        most_q=most_q,
+        k=k,
     )
 
 

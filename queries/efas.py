@@ -36,10 +36,24 @@ def efas_split(
 
 
 def efas_histogram(
-    store: Reader, run: str, sae: str, of_variant: str = "lens", n_bins: int = 41
+    store: Reader,
+    run: str,
+    sae: str,
+    of_variant: str = "lens",
+    n_bins: int = 41,
+    of_within: bool = False,
 ) -> pl.DataFrame:
-    """How EFAS is distributed, with the calibration null where it was computed."""
-    return call(store, "efas_histogram", run=run, sae=sae, of_variant=of_variant, n_bins=n_bins)
+    """How EFAS is distributed, or EFAS within texts, with the calibration null where it was
+    computed."""
+    return call(
+        store,
+        "efas_histogram",
+        run=run,
+        sae=sae,
+        of_variant=of_variant,
+        n_bins=n_bins,
+        of_within=of_within,
+    )
 
 
 def efas_scatter(store: Reader, run: str, sae: str, feature: int, k: int = 2000) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from energylens.db.index_files import IndexState
 from energylens.db.provenance import RunInfo
 from energylens.db.store import Store
+from energylens.queries.holdings import count_routers
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RunSummary:
     """Nats a token at the output, masked tokens left out; None where not computed."""
     index: IndexState
     n_routers: int
-    """Routers of the model that the index knows; 0 before there is one."""
+    """Routers of the model whose choices the run holds."""
     has_effects: bool
     """`energylens routing` has measured what routing causes."""
 
@@ -45,12 +46,10 @@ def run_summaries(store: Store) -> list[RunSummary]:
         ).fetchone()
         texts = con.execute("SELECT count(*) FROM texts WHERE run_id = $run", parameters).fetchone()
         codes = con.execute("SELECT count(*) FROM codes WHERE run_id = $run", parameters).fetchone()
-        routers = con.execute(
-            "SELECT count(*), (SELECT count(*) FROM energy_permutations WHERE run_id = $run) "
-            "FROM routing_layers WHERE run_id = $run",
-            parameters,
+        effects = con.execute(
+            "SELECT count(*) FROM energy_permutations WHERE run_id = $run", parameters
         ).fetchone()
-        assert tokens and texts and codes and routers, "an aggregate returns one row"
+        assert tokens and texts and codes and effects, "an aggregate returns one row"
         found.append(
             RunSummary(
                 info=state.info,
@@ -60,8 +59,8 @@ def run_summaries(store: Store) -> list[RunSummary]:
                 n_codes=int(codes[0]),
                 mean_energy=tokens[1],
                 index=state.index,
-                n_routers=int(routers[0]),
-                has_effects=routers[1] > 0,
+                n_routers=count_routers(store, state.info.run_id),
+                has_effects=effects[0] > 0,
             )
         )
     return sorted(found, key=lambda run: (run.info.created, run.info.run_id), reverse=True)

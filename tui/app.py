@@ -13,8 +13,9 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.theme import BUILTIN_THEMES
+from textual.widgets import Input, TextArea
 
 from energylens.db.limits import Limits
 from energylens.db.store import Store, confine
@@ -28,10 +29,12 @@ from energylens.tui.jobs import Jobs
 from energylens.tui.jump import parse_jump, suggestions
 from energylens.tui.keymap import bindings_by_id, is_key
 from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
+from energylens.tui.modals.choose_run import ChooseRun
 from energylens.tui.modals.help import HelpModal
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
-from energylens.tui.navigation import go_to
+from energylens.tui.navigation import go_to, show_run
 from energylens.tui.notices import Failed
 from energylens.tui.places import Heads, Open, Prompt
 from energylens.tui.screens.coactivation import CoactivationScreen
@@ -53,6 +56,19 @@ from energylens.tui.worker import WorkerClient
 _LONGEST_TOAST = 240
 """Characters of an error that is told in passing; a longer one is to be read and copied."""
 
+_JUMPING = "-jumping"
+"""Marks the line that asks where to go."""
+_NO_RUN = "This store holds no run yet. Make one in a shell: energylens ingest"
+_NOTHING_HERE = [
+    Binding(key, f"nothing_here('{what}')", show=False)
+    for key, what in (
+        ("slash", "no list here to filter"),
+        ("g", "no list of features here to go along"),
+        ("n", "no feature here to note something about"),
+        ("b", "no feature here to rate"),
+    )
+]
+"""Keys that letters follow, on screens that have nothing for them; no keys of their own."""
 _LOOK_AFTER = 1.0
 """Seconds between two looks whether the terminal is still there."""
 
@@ -99,9 +115,20 @@ class LensApp(App[None]):
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("9", "switch_mode('jobs')", "Jobs", show=False, id="view.jobs"),
         Binding("0", "heads", "Heads", show=False, id="app.heads", tooltip="Attention heads"),
+        Binding("C", "choose_run", "Run", show=False, id="app.run", tooltip="Look at another run"),
         Binding("p", "prompt", "Prompt", show=False, id="app.prompt", tooltip="Run a text"),
-        Binding("question_mark,f1", "help", "Help", key_display="?", id="app.help"),
+        Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
+        Binding("f1", "help", "Help", key_display="F1", priority=True, id="app.help_too"),
+        Binding(
+            "ctrl+g",
+            "jump_from_editor",
+            "Go to",
+            priority=True,
+            id="app.jump_too",
+            tooltip="Views and all else, from where letters are text",
+        ),
         Binding("colon", "jump", "Jump", show=False, id="app.jump", tooltip="Go anywhere by name"),
+        *_NOTHING_HERE,
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
@@ -172,21 +199,37 @@ class LensApp(App[None]):
 
     def action_prompt(self) -> None:
         """Run a text through the model of the run in view."""
-        selection = self.workspace.selection
-        if selection is None:
-            self.notify("this store has no run with an SAE to read a text with", markup=False)
+        place = self.workspace.place
+        if place is None:
+            self.push_screen(Cannot(_NO_RUN))
         else:
-            self.post_message(Open(Prompt(selection)))
+            self.post_message(Open(Prompt(place.run)))
+
+    def action_choose_run(self) -> None:
+        """Ask for another run, and show it in the view that is open."""
+
+        async def chosen(run: str | None) -> None:
+            if run is not None:
+                await show_run(self, run)
+
+        states = [self.workspace.store.run(info.run_id) for info in self.workspace.runs]
+        if not states:
+            self.push_screen(Cannot(_NO_RUN))
+            return
+        place = self.workspace.place
+        self.push_screen(ChooseRun(states, place.run if place else None), chosen)
+
+    def action_nothing_here(self, what: str) -> None:
+        """Say that a key has nothing to act on here: letters that follow it are no keys."""
+        self.push_screen(Cannot(f"There is {what}. ? tells the keys of this screen."))
 
     def action_heads(self) -> None:
         """Show the attention heads of the run in view."""
-        selection, runs = self.workspace.selection, self.workspace.store.runs
-        corpora = [state.info.run_id for state in runs if state.info.base_run is None]
-        run = selection.run if selection else next(iter(corpora), None)
-        if run is None:
-            self.notify("this store has no run yet; make one with: energylens ingest")
+        place = self.workspace.place
+        if place is None:
+            self.push_screen(Cannot(_NO_RUN))
         elif not isinstance(self.screen, HeadsScreen):
-            self.post_message(Open(Heads(run)))
+            self.post_message(Open(Heads(place.run)))
 
     @on(Open)
     async def _open(self, event: Open) -> None:
@@ -201,20 +244,41 @@ class LensApp(App[None]):
 
     def action_jump(self) -> None:
         """Ask where to go, and go there."""
-        names = suggestions([choice.sae.sae_id for choice in self.workspace.choices])
+        if self.screen.has_class(_JUMPING):
+            return
+        names = suggestions(
+            [choice.sae.sae_id for choice in self.workspace.choices],
+            [info.run_id for info in self.workspace.runs],
+        )
         hint = "a view, a feature's number, text 3, sae NAME, starred; right completes"
-        self.push_screen(AskLine("Go to", hint=hint, suggestions=names), self._jump)
+        line = AskLine("Go to", hint=hint, suggestions=names)
+        line.add_class(_JUMPING)
+        self.push_screen(line, self._jump)
+
+    def action_jump_from_editor(self) -> None:
+        """The same, by a key that is no text."""
+        self.action_jump()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """The key for editors is offered in editors."""
+        return action != "jump_from_editor" or isinstance(self.focused, Input | TextArea)
 
     async def _jump(self, line: str | None) -> None:
         if line is None:
             return
         try:
-            await follow(self, parse_jump(line))
+            jump = parse_jump(line)
+            while isinstance(self.screen, ModalScreen):  # what it was asked from
+                await self.pop_screen()
+            await follow(self, jump)
         except QueryError as error:
             self.notify(str(error), severity="warning", markup=False, timeout=10)
 
     def action_help(self) -> None:
         """Show what the screen is about and what the keys do here."""
+        if isinstance(self.screen, HelpModal):
+            self.screen.dismiss()
+            return
         active = list(self.screen.active_bindings.values())
         self.push_screen(HelpModal(self.screen.HELP or "", active))
 

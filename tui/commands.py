@@ -1,4 +1,4 @@
-"""The command palette: every action of the screen in view, every view, every SAE."""
+"""The command palette: every action of the screen in view, every view, every run, every SAE."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.types import IgnoreReturnCallbackType
 
 from energylens.queries.display import visible
+from energylens.tui.navigation import show_run
 from energylens.tui.state import workspace_of
 from energylens.tui.widgets.view_bar import VIEWS
 
@@ -40,6 +41,9 @@ class LensCommands(Provider):
                 doc = f"{binding.tooltip or binding.description}, key {key}"
                 act = partial(app.run_action, binding.action, active.node)
                 yield f"here: {binding.description}", doc, act
+        for info in workspace.runs:
+            doc = f"{info.kind}, {info.n_tokens:,} tokens"
+            yield visible(f"run: {info.run_id}"), doc, partial(show_run, app, info.run_id)
         for choice in workspace.choices:
             doc = f"{choice.sae.d_sae:,} features"
             title = visible(f"SAE: {choice.sae.sae_id}  {choice.run}")

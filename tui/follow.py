@@ -4,7 +4,7 @@ from textual.app import App
 
 from energylens.errors import QueryError
 from energylens.tui.jump import Jump
-from energylens.tui.navigation import go_to
+from energylens.tui.navigation import go_to, show_run
 from energylens.tui.places import FilteredFeatures, WholeText, one_feature
 from energylens.tui.state import FeaturePlace, Selection, Workspace, workspace_of
 
@@ -22,12 +22,14 @@ async def follow(app: App[None], jump: Jump) -> None:
         await app.run_action(jump.name)
     elif jump.kind == "sae":
         workspace.select(_named(workspace, jump.name))
+    elif jump.kind == "run":
+        await show_run(app, _run_named(workspace, jump.name))
     elif jump.kind == "filter":
         await go_to(app, FilteredFeatures(jump.name))
     elif jump.kind == "feature":
         await go_to(app, one_feature(_feature(_in_view(workspace), jump.number)))
     else:
-        await go_to(app, WholeText(_in_view(workspace), jump.number))
+        await go_to(app, WholeText(_run_in_view(workspace), jump.number))
 
 
 def _feature(selection: Selection, number: int) -> FeaturePlace:
@@ -39,8 +41,26 @@ def _feature(selection: Selection, number: int) -> FeaturePlace:
 
 def _in_view(workspace: Workspace) -> Selection:
     if workspace.selection is None:
-        raise QueryError("this store has no SAE; see 1, Overview")
+        raise QueryError(f"the run {_run_in_view(workspace)} has no SAE; C looks at another run")
     return workspace.selection
+
+
+def _run_in_view(workspace: Workspace) -> str:
+    if workspace.place is None:
+        raise QueryError("this store holds no run yet; make one with: energylens ingest")
+    return workspace.place.run
+
+
+def _run_named(workspace: Workspace, words: str) -> str:
+    """The run whose name is the words, or else holds them."""
+    names = [info.run_id for info in workspace.runs]
+    found = [name for name in names if name.lower() == words] or [
+        name for name in names if words in name.lower()
+    ]
+    if len(found) != 1:
+        said = f"'{words}' could be" if found else f"no run has '{words}' in its name; there are"
+        raise QueryError(f"{said}: {', '.join(found or names) or 'none yet'}")
+    return found[0]
 
 
 def _named(workspace: Workspace, words: str) -> Selection:

@@ -4,6 +4,7 @@ features, specialists, sql ...   a view, by its name, its first letters or its k
 1234, feature 1234               a feature of the SAE in view
 text 12                          a text of its run, token by token
 sae blocks.2                     another SAE, by a part of its name
+run gpt2                         another run, by a part of its name
 starred, notes, labels           features with a star, with a note, with an explanation
 prompt, heads, compute ...       what their keys do
 """
@@ -32,18 +33,19 @@ _NUMBERED = ("feature", "features", "text", "texts")
 class Jump:
     """Where to go."""
 
-    kind: Literal["view", "feature", "text", "sae", "filter", "action"]
+    kind: Literal["view", "feature", "text", "sae", "run", "filter", "action"]
     name: str = ""
-    """The view's mode, the SAE's words, the filter, or the action."""
+    """The view's mode, words of the SAE's or run's name, the filter, or the action."""
     number: int = -1
     """The feature or the text."""
 
 
-def suggestions(sae_ids: Sequence[str]) -> list[str]:
+def suggestions(sae_ids: Sequence[str], run_ids: Sequence[str]) -> list[str]:
     """What can be typed, for completion."""
     views = [mode for _, mode, _, _ in VIEWS]
     saes = [f"sae {sae_id}" for sae_id in dict.fromkeys(sae_ids)]
-    return [*views, *FILTERS, *ACTIONS, "feature ", "text ", *saes]
+    runs = [f"run {run_id}" for run_id in run_ids]
+    return [*views, *FILTERS, *ACTIONS, "feature ", "text ", *saes, *runs]
 
 
 def parse_jump(line: str) -> Jump:
@@ -58,8 +60,8 @@ def parse_jump(line: str) -> Jump:
     word, rest = words[0], words[1] if len(words) > 1 else ""
     if word.isdigit() and not rest and len(word) > 1:
         return Jump("feature", number=int(word))
-    if word == "sae":
-        return Jump("sae", rest)
+    if word == "sae" or word == "run":
+        return Jump(word, rest)
     if word in _NUMBERED and rest:
         if not rest.isdigit():
             raise QueryError(f"'{word}' takes a number, not '{rest}'")
@@ -83,4 +85,4 @@ def _named(word: str, rest: str) -> Jump:
 def _known() -> str:
     views = ", ".join(mode for _, mode, _, _ in VIEWS)
     more = ", ".join([*FILTERS, *ACTIONS])
-    return f"{views}; feature 12, text 3, sae NAME; {more}"
+    return f"{views}; feature 12, text 3, sae NAME, run NAME; {more}"

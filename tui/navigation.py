@@ -1,5 +1,7 @@
 """Which screen shows which place."""
 
+from typing import Any
+
 from textual.app import App
 from textual.screen import Screen
 
@@ -37,6 +39,7 @@ from energylens.tui.screens.origins import OriginsScreen
 from energylens.tui.screens.prompt import PromptScreen
 from energylens.tui.screens.steering import SteeringScreen
 from energylens.tui.screens.text import TextScreen
+from energylens.tui.state import workspace_of
 
 
 async def go_to(app: App[None], place: Place) -> None:
@@ -49,6 +52,13 @@ async def go_to(app: App[None], place: Place) -> None:
             app.screen.filter_by(place.filter)
     elif not (isinstance(place, Prompt) and isinstance(app.screen, PromptScreen)):
         await app.push_screen(_screen_of(place))
+
+
+async def show_run(app: App[Any], run: str) -> None:
+    """Look at another run, in the view that is open."""
+    while len(app.screen_stack) > 1:
+        await app.pop_screen()
+    workspace_of(app).select_run(run)
 
 
 def _screen_of(place: Pushed) -> Screen[None]:

@@ -33,7 +33,7 @@ class FeatureTexts:
 class WholeText:
     """A text, token by token."""
 
-    selection: Selection
+    run: str
     text_id: int
     shade: tuple[str, int] | None = None
     """The SAE and the feature to shade by."""
@@ -43,7 +43,7 @@ class WholeText:
 class Landscape:
     """The energies of a text, layer by token."""
 
-    selection: Selection
+    run: str
     text_id: int
     token_index: int | None = None
     """None stands for the first token."""
@@ -51,9 +51,9 @@ class Landscape:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text of one's own; an empty one is asked for."""
+    """A text of one's own, as a run's model reads it; an empty one is asked for."""
 
-    selection: Selection
+    run: str
     text: str = ""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from textual.screen import Screen
 
+from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.protocol import (
     CausalityRequest,
     DoneResult,
@@ -14,10 +15,10 @@ from energylens.protocol import (
     VectorsRequest,
 )
 from energylens.queries.display import clock
+from energylens.tui.lacks import GRADIENTS
 from energylens.tui.modals.choose import Choose
-from energylens.tui.state import Selection, workspace_of
+from energylens.tui.state import RunPlace, workspace_of
 
-_VARIANTS = ("lens", "own", "total", "calibration")
 _GRADIENT_COST = 4.0
 """A gradient over a token costs about so many readings of it."""
 _CAUSALITY = CausalityRequest("", n_features=10, n_contexts=16)
@@ -36,13 +37,18 @@ class Offer:
     """Readings of a token it costs, about."""
 
 
-def offers(screen: Screen, selection: Selection) -> Iterator[Offer]:
+def offers(screen: Screen, place: RunPlace) -> Iterator[Offer]:
     """What the run in view lacks, or can have again."""
-    state = workspace_of(screen).store.run(selection.run)
-    run, sae = state.info, selection.sae
+    state = workspace_of(screen).store.run(place.run)
+    run = state.info
     if state.index != "fresh":
         yield Offer("make the index", "index", IndexRequest(), run.n_tokens / 4)
-    for variant in _VARIANTS:
+    if place.sae is not None:
+        yield from _of_sae(run, place.sae)
+
+
+def _of_sae(run: RunInfo, sae: SaeInfo) -> Iterator[Offer]:
+    for variant in GRADIENTS:
         if variant not in run.efas:
             title = f"EFAS with the gradient {variant}"
             request = EfasRequest(sae.sae_id, variant)
@@ -60,34 +66,38 @@ def offers(screen: Screen, selection: Selection) -> Iterator[Offer]:
             yield Offer(f"keep dense {what} at {sae.hook_name}", "vectors", request, run.n_tokens)
 
 
-def offer(screen: Screen, selection: Selection) -> None:
+def offer(screen: Screen, place: RunPlace) -> None:
     """Ask the worker what it costs, and the user what to compute; then compute it."""
+    if not any(True for _ in offers(screen, place)):
+        screen.notify(f"nothing is missing of {place.title} that the worker can make", markup=False)
+        return
     screen.notify("asking the worker what it costs", markup=False)
 
     def choose(cost: LoadResult) -> None:
-        listed = list(offers(screen, selection))
+        listed = list(offers(screen, place))
         entries = [
             (f"{one.title}   about {clock(one.tokens / cost.tokens_per_second)}", one)
             for one in listed
         ]
-        title = f"Recompute for {selection.title}"
-        screen.app.push_screen(Choose(title, entries), lambda one: _start(screen, selection, one))
+        title = f"Recompute for {place.title}"
+        screen.app.push_screen(Choose(title, entries), chosen)
+
+    def chosen(one: Offer | None) -> None:
+        if one is not None:
+            start(screen, place.run, one.title, one.method, one.request)
 
     workspace_of(screen).jobs.ask(
-        screen, "what it costs", "load", selection.run, {}, LoadResult, choose
+        screen, "what it costs", "load", place.run, {}, LoadResult, choose
     )
 
 
-def _start(screen: Screen, selection: Selection, chosen: Offer | None) -> None:
-    if chosen is None:
-        return
+def start(screen: Screen, run: str, title: str, method: str, request: object) -> None:
+    """Have the worker compute something into the store, and show it when it is there."""
     workspace = workspace_of(screen)
 
     def done(result: DoneResult) -> None:
         screen.notify(result.message, markup=False, timeout=10)
         workspace.read_again(screen)
 
-    workspace.jobs.ask(
-        screen, chosen.title, chosen.method, selection.run, chosen.request, DoneResult, done
-    )
+    workspace.jobs.ask(screen, title, method, run, request, DoneResult, done)
     screen.notify("under way; 9 shows how far it is", markup=False)

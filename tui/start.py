@@ -12,7 +12,7 @@ from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.navigation import go_to
 from energylens.tui.places import FilteredFeatures, one_feature
 from energylens.tui.screens.sql import SqlScreen
-from energylens.tui.state import FeaturePlace, Selection, workspace_of
+from energylens.tui.state import FeaturePlace, RunPlace, workspace_of
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Told:
 class Start:
     """The same, looked up in a store."""
 
-    selection: Selection | None = None
-    """None is the first SAE of the store."""
+    place: RunPlace | None = None
+    """None is the first run of the store with an SAE."""
     view: str | None = None
     feature: int | None = None
     filter: str | None = None
@@ -52,26 +52,24 @@ def look_up(told: Told, store: Store) -> Start:
     if before and told.sae is not None and before != told.sae:
         raise UsageError(f"--sae says '{told.sae}' and --feature says '{before}'; give one")
     sae = before or told.sae
-    selection = None
+    place = None
     if told.run is not None or sae is not None or told.feature is not None:
-        infos = [state.info for state in store.runs]
-        run = find_run(infos, told.run)
-        if sae is not None or run.saes:
-            found = run.saes[0] if sae is None else find_sae(run, sae)
-            selection = Selection(run.run_id, found)
+        run = find_run(store.infos, told.run)
+        found = find_sae(run, sae) if sae is not None else next(iter(run.saes), None)
+        place = RunPlace(run.run_id, found)
     feature = None
     if told.feature is not None:
-        if selection is None:
+        chosen = place.sae if place else None
+        if chosen is None:
             raise UsageError("--feature asks for a feature, and this run has no SAE")
-        chosen = selection.sae
         feature = check_number("feature", number, chosen.d_sae, f"'{chosen.sae_id}'")
-    return Start(selection, view, feature, told.filter, told.statement)
+    return Start(place, view, feature, told.filter, told.statement)
 
 
 async def begin(app: App[None], start: Start) -> None:
     """Go there."""
-    if start.selection is not None:
-        workspace_of(app).select(start.selection)
+    if start.place is not None:
+        workspace_of(app).look_at(start.place)
     if start.view is not None:
         await app.switch_mode(start.view)
     if start.filter is not None:

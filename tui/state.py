@@ -1,4 +1,4 @@
-"""What all screens share: the open store, its questions, and the SAE in view."""
+"""What all screens share: the open store, its questions, and the run and SAE in view."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import cast
 
 from textual.dom import DOMNode
 
-from energylens.db.provenance import SaeInfo
+from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.store import Store
 from energylens.queries.masks import Unmasked
 from energylens.tui.jobs import Jobs
@@ -27,6 +27,24 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class RunPlace:
+    """A run, and one of its SAEs where it has any."""
+
+    run: str
+    sae: SaeInfo | None = None
+
+    @property
+    def selection(self) -> Selection | None:
+        """The SAE as one of the run; None in a run without."""
+        return None if self.sae is None else Selection(self.run, self.sae)
+
+    @property
+    def title(self) -> str:
+        """How it reads on a status line."""
+        return f"{self.run} / {self.sae.sae_id if self.sae else 'no SAE'}"
+
+
+@dataclass(frozen=True)
 class FeaturePlace:
     """One feature of an SAE."""
 
@@ -41,10 +59,8 @@ class Workspace:
         self.store, self.tasks, self.jobs = store, Tasks(store), jobs
         self.rater = rater
         """Who rates features, as the settings say; None where they do not."""
-        self.choices = self._choices()
-        """Every SAE of the store's corpora."""
-        self.selection = self.choices[0] if self.choices else None
-        """The SAE in view; None in a store without one."""
+        self.place = self._first()
+        """The run in view and its SAE; None in a store without a run."""
         self.marked_feature: FeaturePlace | None = None
         self.marked_sae: Selection | None = None
         """What the next comparison holds another one against."""
@@ -53,10 +69,45 @@ class Workspace:
         self._watchers: list[Callable[[], None]] = []
         self._note_watchers: list[Callable[[], None]] = []
 
+    @property
+    def selection(self) -> Selection | None:
+        """The SAE in view; None where the run in view has none."""
+        return self.place.selection if self.place else None
+
+    @property
+    def runs(self) -> list[RunInfo]:
+        """Every run of the store: corpora first, then what was made from them."""
+        return sorted(self.store.infos, key=lambda info: info.base_run is not None)
+
+    @property
+    def choices(self) -> list[Selection]:
+        """Every SAE of the corpora and of the run in view."""
+        here = self.place.run if self.place else None
+        listed = [info for info in self.runs if info.base_run is None or info.run_id == here]
+        return [Selection(info.run_id, sae) for info in listed for sae in info.saes]
+
+    def sae_of(self, run: str, sae_id: str) -> Selection | None:
+        """An SAE of a run by its name; None where the store has none."""
+        own = (info for info in self.store.infos if info.run_id == run)
+        found = (sae for info in own for sae in info.saes if sae.sae_id == sae_id)
+        return next((Selection(run, sae) for sae in found), None)
+
     def select(self, selection: Selection) -> None:
         """Look at another SAE."""
-        if selection != self.selection:
-            self.selection = selection
+        self.look_at(RunPlace(selection.run, selection.sae))
+
+    def select_run(self, run: str) -> None:
+        """Look at another run, through the same SAE where it has it."""
+        self.look_at(self._in_run(run, self.selection.sae.sae_id if self.selection else ""))
+
+    def place_of(self, place: RunPlace) -> RunPlace:
+        """A place with an SAE, where its run has one."""
+        return self._in_run(place.run, place.sae.sae_id if place.sae else "")
+
+    def look_at(self, place: RunPlace) -> None:
+        """Look at another run or SAE."""
+        if place != self.place:
+            self.place = place
             for watcher in self._watchers:
                 watcher()
 
@@ -64,8 +115,7 @@ class Workspace:
         """Take in what has been added to the store, here or by other programs, and show it."""
 
         def take_in(_: None) -> None:
-            self.choices = self._choices()
-            self.selection = self._still_there(self.selection)
+            self.place = self._still_there(self.place)
             for watcher in self._watchers:
                 watcher()
             self.noted()
@@ -73,15 +123,22 @@ class Workspace:
 
         self.tasks.ask(asker, "read again", lambda _: self.store.refresh(), take_in)
 
-    def _still_there(self, selection: Selection | None) -> Selection | None:
-        """An SAE as the store has it now; the first of the store where it has gone."""
-        wanted = selection and (selection.run, selection.sae.sae_id)
-        same = (c for c in self.choices if (c.run, c.sae.sae_id) == wanted)
-        return next(same, self.choices[0] if self.choices else None)
+    def _first(self) -> RunPlace | None:
+        """Where one begins: the first run with an SAE, else the first."""
+        runs = [info for info in self.runs if info.saes and info.base_run is None] or self.runs
+        return self._in_run(runs[0].run_id, "") if runs else None
 
-    def _choices(self) -> list[Selection]:
-        corpora = [state for state in self.store.runs if state.info.base_run is None]
-        return [Selection(state.info.run_id, sae) for state in corpora for sae in state.info.saes]
+    def _still_there(self, place: RunPlace | None) -> RunPlace | None:
+        """A place as the store has it now; the first of the store where its run has gone."""
+        if place is None or place.run not in [info.run_id for info in self.store.infos]:
+            return self._first()
+        return self.place_of(place)
+
+    def _in_run(self, run: str, sae_id: str) -> RunPlace:
+        """A run with the SAE of that name, else its first, else none."""
+        saes = self.store.run(run).info.saes
+        same = (sae for sae in saes if sae.sae_id == sae_id)
+        return RunPlace(run, next(same, saes[0] if saes else None))
 
     def noted(self) -> None:
         """Show that a star, a note or a rating has changed."""

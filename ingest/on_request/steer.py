@@ -45,7 +45,7 @@ def steer(reopened: Reopened, asked: SteeringRequest, progress: Progress) -> Ste
         new = generate(
             reopened.model, prompt, made, asked.n_tokens, asked.temperature, asked.seed, tick
         )
-        texts.append(_judged(reopened, sae, edit, strength, prompt, new))
+        texts.append(_judged(reopened, sae, edit, strength, prompt, new, made))
     return SteeringResult(asked.prompt, texts)
 
 
@@ -57,22 +57,39 @@ def _intervention(reopened: Reopened, sae: Sae, edit: Edit, strength: float) -> 
 
 
 def _judged(
-    reopened: Reopened, sae: Sae, edit: Edit, strength: float, prompt: Tensor, new: Tensor
+    reopened: Reopened,
+    sae: Sae,
+    edit: Edit,
+    strength: float,
+    prompt: Tensor,
+    new: Tensor,
+    made: Intervention | None,
 ) -> SteeredText:
-    """The continuation as the model reads it without any edit."""
+    """The continuation as the model reads it without any edit; the activation with it too."""
     ids = torch.cat([prompt, new])[None]
     mask = torch.ones_like(ids, dtype=torch.bool)
     last = reopened.last_hook
     _, cache = run_hooks(reopened.model, ids, mask.long(), [sae.hook_name, last])
     before = cache[last][0, len(prompt) - 1 : -1]
     energies = lens_energies(reopened.model.readout, before, new).energy
-    with torch.no_grad():
-        codes = encode_tokens(sae, cache[sae.hook_name], mask)[len(prompt) :]
-    active = codes[:, list(edit.feature_ids)].float()
+    plain = _activation(sae, edit, cache[sae.hook_name], mask, len(prompt))
+    steered = plain
+    if made is not None:
+        edits = made.hooks(ids, mask)
+        _, held = run_hooks(reopened.model, ids, mask.long(), [sae.hook_name], edits=edits)
+        steered = _activation(sae, edit, held[sae.hook_name], mask, len(prompt))
     return SteeredText(
         strength=strength,
         text=reopened.model.tokenizer.decode(new.tolist()),
-        activation=float(active.mean()) if len(new) else float("nan"),
+        activation=plain,
         perplexity=perplexity(energies),
         distinct=distinct_pairs(new.tolist()),
+        activation_steered=steered,
     )
+
+
+def _activation(sae: Sae, edit: Edit, value: Tensor, mask: Tensor, begin: int) -> float:
+    """The mean activation of the features over the tokens from `begin` on; NaN without one."""
+    with torch.no_grad():
+        codes = encode_tokens(sae, value, mask)[begin:]
+    return float(codes[:, list(edit.feature_ids)].float().mean()) if len(codes) else float("nan")

@@ -1,10 +1,12 @@
 -- How EFAS is distributed over the tested features of an SAE, in bins of equal width, with the
--- calibration null beside it where it was computed (`n_null`; NULL where not).
+-- calibration null beside it where it was computed (`n_null`; NULL where not); with `of_within`, how
+-- EFAS with window and position means off is, which `q` is of.
 CREATE OR REPLACE MACRO efas_histogram(
-    run VARCHAR, sae VARCHAR, of_variant VARCHAR := 'lens', n_bins BIGINT := 41
+    run VARCHAR, sae VARCHAR, of_variant VARCHAR := 'lens', n_bins BIGINT := 41,
+    of_within BOOLEAN := false
 ) AS TABLE
 WITH chosen AS (
-    SELECT e.variant, e.efas
+    SELECT e.variant, CASE WHEN of_within THEN e.within ELSE e.efas END AS efas
     FROM efas AS e
     WHERE e.run_id = run AND e.sae_id = sae AND e.t IS NOT NULL
         AND e.variant IN (of_variant, 'calibration')

@@ -334,6 +334,11 @@ def test_efas_lists_are_the_table(rich: Store, rich_run: str) -> None:
     assert layer["share_positive"] == pytest.approx((tested["within"].to_numpy() > 0).mean())
     histogram = efas_histogram(rich, rich_run, "one", n_bins=9)
     assert histogram["n"].sum() == len(tested) and histogram["n_null"].sum() > 0
+    within = efas_histogram(rich, rich_run, "one", n_bins=9, of_within=True)
+    counts, _ = np.histogram(
+        tested["within"].to_numpy(), bins=[*within["low"].to_list(), within["high"][-1]]
+    )
+    assert within["n"].to_list() == counts.tolist() != histogram["n"].to_list()
     scatter = efas_scatter(rich, rich_run, "one", 7)
     row = table.filter(pl.col("feature_id") == 7).row(0, named=True)
     assert len(scatter) == row["n_active"]

@@ -18,6 +18,7 @@ from energylens.queries.routing import (
     routing_paths,
 )
 from energylens.queries.specialists import ranked_specialists, specialist_matrix
+from energylens.tui.screens.coactivation import LEAST_BOTH, MOST_Q
 from energylens.tui.screens.efas import MEANING
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.routing import by_layer
@@ -76,7 +77,7 @@ async def test_efas_is_ranked_and_says_what_it_means(
         assert f"{ranking['t'][0]:.3f}" in first
         if size == "large":
             await d.until("in every variant")
-            assert "EFAS of the tested features" in d.text and "calibration" in d.text
+            assert "within, of the tested features" in d.text and "calibration" in d.text
             assert MEANING.split(":")[0][:30] in d.text
         await d.press("v")
         assert "calibration  labels drawn from the lens" in d.text
@@ -97,7 +98,8 @@ async def test_efas_is_ranked_and_says_what_it_means(
 async def test_a_gradient_that_was_not_computed_says_how(drive, store: Store) -> None:
     async with drive("large") as d:
         await d.press("4", "v", *["down"] * 2, "enter")
-        assert "no EFAS with the gradient 'total' here: energylens efas" in d.text
+        assert "EFAS with the gradient 'total' is not computed for this run." in d.text
+        assert "energylens efas" in d.text
         assert "--variant total" in d.text
 
 
@@ -110,6 +112,16 @@ async def test_partners_are_followed_and_the_way_back_is_kept(
         d.app.workspace.select(d.app.workspace.choices[names.index("one")])
         await d.press("5")
         pairs = coactive_pairs(rich, rich_run, "one", k=5)
+        known = coactive_pairs(rich, rich_run, "one", with_dense=True, k=10_000)
+        held = known.filter(pl.col("q") <= MOST_Q, pl.col("n_both") >= LEAST_BOTH)
+        table = d.app.screen.query_one(VirtualTable)
+        listed = coactive_pairs(
+            rich, rich_run, "one", with_dense=True, least_both=LEAST_BOTH, most_q=MOST_Q, k=10_000
+        )
+        assert listed.rows() == held.rows() and len(known) > len(held)
+        if not len(held):
+            assert "No pair of features of one holds" in d.text
+        await d.press("f")
         a = pairs["feature_id"][0]
         assert f"{pairs['phi'][0]:.3f}" in d.text
         await d.press("enter")
@@ -187,7 +199,7 @@ def test_a_path_has_a_column_for_each_routed_layer() -> None:
 async def test_a_run_without_routers_says_so(drive) -> None:
     async with drive("small") as d:
         await d.press("6")
-        assert "this run has no routers" in d.text
+        assert "holds no choices of routers: GPT2LMHeadModel has none" in d.text
 
 
 async def test_a_click_on_a_view_goes_there(drive, rich_path: Path) -> None:
@@ -205,7 +217,7 @@ async def test_a_store_without_saes_says_so(drive, tmp_path: Path) -> None:
     async with drive("small", tmp_path / "empty.lens") as d:
         for key in "34567":
             await d.press(key)
-            assert "this store has no SAE; see 1, Overview" in d.text
+            assert "this store holds no run yet; see 1, Overview" in d.text
 
 
 def shown(table: VirtualTable) -> list[tuple]:
@@ -217,9 +229,11 @@ def shown(table: VirtualTable) -> list[tuple]:
 @BOTH
 async def test_every_list_is_sorted_by_any_column(drive: Open, rich_path: Path, size) -> None:
     async with drive(size, rich_path) as d:
+        names = [choice.sae.sae_id for choice in d.app.workspace.choices]
+        d.app.workspace.select(d.app.workspace.choices[names.index("one")])
         for view, table_id, keys in (
-            ("4", "ranking", ()), ("5", "together", ()), ("6", "routes", ()), ("7", "texts", ()),
-            ("3", "ranked", ("enter",)),
+            ("4", "ranking", ()), ("5", "together", ("f",)), ("6", "routes", ()),
+            ("7", "texts", ()), ("3", "ranked", ("enter",)),
         ):  # fmt: skip
             await d.press(view, *keys)
             table = d.app.screen.query_one(f"#{table_id}", VirtualTable)

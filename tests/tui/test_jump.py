@@ -51,7 +51,7 @@ def test_lines_that_lead_nowhere_say_what_does(line: str, said: str) -> None:
 
 
 def test_what_is_suggested_can_be_read() -> None:
-    for line in suggestions(["mlp", "resid"]):
+    for line in suggestions(["mlp", "resid"], ["gpt2-run"]):
         parse_jump(line if not line.endswith(" ") else f"{line}1")
 
 

@@ -64,8 +64,8 @@ async def test_a_filter_that_cannot_be_read_is_told_there(drive: Open) -> None:
 def test_what_is_left_out_is_the_stores_own(rich: Store) -> None:
     assert look_up(Told(), rich) == Start()
     found = look_up(Told(feature="5"), rich)
-    assert found.selection is not None and found.feature == 5
-    assert found.selection == look_up(Told(run=rich.runs[0].info.run_id), rich).selection
+    assert found.place is not None and found.place.sae is not None and found.feature == 5
+    assert found.place == look_up(Told(run=rich.runs[0].info.run_id), rich).place
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ async def test_the_overview_says_what_is_there_and_what_is_missing(
         assert "EFAS  lens, own, total, calibration" in driver.text
         assert "routing  2 routers, effects measured" in driver.text
     async with drive("large") as driver:
-        assert "routing  no routers in this model" in driver.text
+        assert "routing  no choices of routers" in driver.text
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

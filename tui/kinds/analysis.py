@@ -1,4 +1,4 @@
-"""What the screens of the analyses share: tables of frames, the SAE in view, ways to a feature."""
+"""What the screens of the analyses share: tables of frames, the run in view, ways to a feature."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,36 +7,35 @@ from energylens.db.store import Session
 from energylens.tui.kinds.base import SaeScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import FeatureInList
-from energylens.tui.state import Selection
-from energylens.tui.widgets.status_bar import StatusBar
+from energylens.tui.state import RunPlace, Selection
 
 
 class AnalysisScreen(ListingScreen, SaeScreen):
-    """A screen about the SAE in view; asks again when another one is."""
+    """A screen about the run and the SAE in view; asks again when they are others."""
 
     def on_mount(self) -> None:
         self.workspace.watch(self._opened)
         self._opened()
 
-    def open(self, selection: Selection) -> None:
-        """Show an SAE; each screen's own."""
+    def open(self, place: RunPlace) -> None:
+        """Show a run and an SAE of it; each screen's own."""
+
+    def again(self) -> None:
+        """Ask once more for what is in view."""
+        if self.here is not None:
+            self.open(self.here)
 
     def _opened(self) -> None:
-        selection = self.workspace.selection
-        if selection is None:
-            self.say("this store has no SAE; see 1, Overview")
+        if self.here is None:
+            self.say("this store holds no run yet; see 1, Overview")
         else:
-            self.open(selection)
+            self.open(self.here)
 
     def ask(
         self, topic: str, question: Callable[[Session], Any], answer: Callable[[Any], None]
     ) -> None:
         """Ask the store in a thread."""
         self.workspace.tasks.ask(self, topic, question, answer)
-
-    def say(self, *parts: str) -> None:
-        """Fill the status line."""
-        self.query_one(StatusBar).say(*parts)
 
     def open_feature(self, selection: Selection, ids: Sequence[int], row: int) -> None:
         """Open the feature in a row of a list; [ and ] go along the list."""
@@ -46,7 +45,3 @@ class AnalysisScreen(ListingScreen, SaeScreen):
 
         if id_at(row) is not None:
             self.open_place(FeatureInList(selection, row, len(ids), id_at))
-
-    def missing(self, what: str) -> str:
-        """What to do where an analysis has no rows."""
-        return f"no {what} for this SAE: energylens index {self.workspace.store.path}"

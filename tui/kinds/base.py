@@ -8,12 +8,14 @@ from textual.screen import Screen
 
 from energylens.queries.display import counted
 from energylens.tui.export import ViewFigure, Way, export, figure_ways
+from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
 from energylens.tui.modals.frequency import FrequencyModal, frequencies
 from energylens.tui.places import Open, Place
 from energylens.tui.recompute import offer
-from energylens.tui.state import Selection, Workspace, workspace_of
+from energylens.tui.state import RunPlace, Selection, Workspace, workspace_of
+from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 
 PEEK_AFTER = 0.1
@@ -42,6 +44,26 @@ class LensScreen(Screen[None]):
         """The open store and what is in view."""
         return workspace_of(self)
 
+    @property
+    def here(self) -> RunPlace | None:
+        """The run and the SAE the screen is about."""
+        return self.workspace.place
+
+    def names(self) -> list[str]:
+        """How that reads on the status line."""
+        place = self.here
+        return [] if place is None else [place.run, place.sae.sae_id if place.sae else "no SAE"]
+
+    def say(self, *parts: str) -> None:
+        """Fill the status line."""
+        bar = self.query_one(StatusBar)
+        bar.stand_at(self.names())
+        bar.say(*parts)
+
+    def cannot(self, why: str) -> None:
+        """Say why a key opens nothing."""
+        self.app.push_screen(Cannot(why))
+
     def action_side(self, by: int) -> None:
         """Scroll the panel beside what is in focus."""
         for panel in self.query(".side"):
@@ -49,8 +71,8 @@ class LensScreen(Screen[None]):
 
     def action_recompute(self) -> None:
         """Offer what can be computed for the run in view."""
-        if self.workspace.selection is not None:
-            offer(self, self.workspace.selection)
+        if self.here is not None:
+            offer(self, self.here)
 
     def open_place(self, place: Place) -> None:
         """Ask the app to show a place."""
@@ -68,10 +90,10 @@ class LensScreen(Screen[None]):
 
     def figures(self) -> list[ViewFigure]:
         """The figures of the run in view."""
-        selection = self.workspace.selection
-        if selection is None:
+        place = self.here
+        if place is None:
             return []
-        return [ViewFigure(name, title, selection.run) for name, title in self.FIGURES.items()]
+        return [ViewFigure(name, title, place.run) for name, title in self.FIGURES.items()]
 
     def own_ways(self) -> list[Way]:
         """What the screen can write beside its table and itself."""
@@ -128,4 +150,7 @@ class SaeScreen(LensScreen):
             if selection is not None:
                 self.workspace.select(selection)
 
+        if not self.workspace.choices:
+            self.cannot("No run of this store has an SAE.")
+            return
         self.app.push_screen(ChooseSae(self.workspace.choices, self.workspace.selection), chosen)

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from energylens.errors import EnergyLensError
 from energylens.queries.frames import filtered
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.filter_bar import FilterBar
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
@@ -30,7 +30,7 @@ class TableState:
     row: int
 
 
-class ListingScreen(LensScreen):
+class ListingScreen(LackingScreen):
     """Holds the frame behind each table, in the order it is shown in.
 
     One table at a time is filtered. A frame that comes anew is shown whole, in its own order.

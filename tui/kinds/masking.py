@@ -21,8 +21,9 @@ class MaskingScreen(LensScreen):
 
     def action_masks(self) -> None:
         """Choose which masked tokens are counted too."""
-        selection = self.workspace.selection
-        if selection is None:
+        place = self.here
+        if place is None:
+            self.cannot("This store holds no run yet, so no token is masked.")
             return
 
         def chosen(unmasked: Unmasked | None) -> None:
@@ -34,5 +35,5 @@ class MaskingScreen(LensScreen):
             self.app.push_screen(MasksModal(self.workspace.unmasked, counts), chosen)
 
         self.workspace.tasks.ask(
-            self, "masks", lambda session: mask_counts(session, selection.run), ask
+            self, "masks", lambda session: mask_counts(session, place.run), ask
         )

@@ -34,6 +34,7 @@ class AskLine(ModalScreen[str | None]):
             yield Static(visible(self._title), classes="dialog-title", markup=False)
             yield Input(self._text, id="line", suggester=suggester)
             yield Static(self._hint, classes="dialog-hint", markup=False)
+            yield Static("F1 help, ctrl+g to any view", classes="dialog-keys", markup=False)
 
     @on(Input.Submitted)
     def _taken(self, event: Input.Submitted) -> None:

@@ -25,7 +25,11 @@ class AskText(ModalScreen[str | None]):
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
             yield TextArea(self._text, id="asked", soft_wrap=True)
-            yield Static("F5 or ctrl+j runs it, esc leaves", classes="dialog-hint", markup=False)
+            yield Static(
+                "F5 or ctrl+j runs it, esc leaves; F1 help, ctrl+g to any view",
+                classes="dialog-hint",
+                markup=False,
+            )
 
     def on_mount(self) -> None:
         area = self.query_one(TextArea)

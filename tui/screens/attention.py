@@ -9,6 +9,7 @@ from energylens.protocol import AttentionRequest, AttentionResult
 from energylens.queries.display import number, visible_token
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.places import Attention
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -34,8 +35,15 @@ numbers are shares of absolute weights.
         self._place = place
         self._found: AttentionResult | None = None
 
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._place.of.run)
+
+    def names(self) -> list[str]:
+        return [self._place.of.run]
+
     def compose(self) -> ComposeResult:
-        yield ViewBar("routing")
+        yield ViewBar("heads")
         with Vertical(id="attention"):
             yield Heatmap(label_width=14, cell_width=6, opens=False, id="attention-map")
         yield StatusBar(id="status")
@@ -44,7 +52,7 @@ numbers are shares of absolute weights.
     def on_mount(self) -> None:
         self.query_one(Heatmap).focus()
         place = self._place
-        self.query_one(StatusBar).say("reading the context", self._title)
+        self.say("reading the context", self._title)
         request = AttentionRequest(place.of.layer, place.of.head, context_id=place.context_id)
         self.workspace.jobs.ask(
             self, f"attention of {self._title}", "attention", place.of.run, request,
@@ -57,7 +65,7 @@ numbers are shares of absolute weights.
         return f"layer {place.of.layer} head {place.of.head} in context {place.context_id}"
 
     def _failed(self, error: EnergyLensError) -> None:
-        self.query_one(StatusBar).say(str(error))
+        self.say(str(error))
 
     def _show(self, found: AttentionResult) -> None:
         self._found = found
@@ -78,7 +86,7 @@ numbers are shares of absolute weights.
             return
         row, tokens = found.pattern[event.row], found.tokens
         share = number(row[event.column]) if event.column < len(row) else "sees no later token"
-        self.query_one(StatusBar).say(
+        self.say(
             f"{visible_token(tokens[event.row])} at {event.row} to "
             f"{visible_token(tokens[event.column])} at {event.column}: {share}",
             self._title,

@@ -13,20 +13,26 @@ from energylens.queries.coactivation import coactivation_partners, coactive_clus
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.listing import TableState
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.lacks import Lack, Wanted, why_nothing
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
+MOST_Q = 0.05
+LEAST_BOTH = 30
+"""What holds: a q at most so high, and so many tokens at least on which both are active."""
 _COUNTS = (
     numeric("phi", "phi", 6),
+    whole("n_both", "both", 6),
+    whole("n_texts_both", "texts", 5),
+    numeric("n_texts_expected", "chance", 6, 2),
+    probability("q", "q"),
     numeric("jaccard", "Jaccard", 7),
     numeric("lift", "lift", 6),
     numeric("cosine", "cosine", 6),
-    whole("n_both", "both", 6),
-    probability("q", "q texts"),
 )
 _PAIRS = (
     whole("feature_id", "feature", 8),
@@ -37,6 +43,7 @@ _PAIRS = (
 )
 _PARTNERS = (
     whole("partner_id", "partner", 8),
+    mark("is_on_path", "on path", 7),
     *_COUNTS,
     text("top_category", "category", 13),
     mark("partner_is_dense", "dense", 5),
@@ -50,6 +57,14 @@ _CLUSTERS = (
     whole("n_active", "active", 9),
     TableColumn("members", "members", 60, lambda v: " ".join(str(m) for m in v)),
 )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the table shows of a place."""
+
+    rows: pl.DataFrame
+    lack: Lack | None = None
 
 
 @dataclass(frozen=True)
@@ -71,17 +86,20 @@ class CoactivationScreen(MarkingScreen, AnalysisScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "unit", "Unit", id="coactivation.unit", tooltip="By tokens or by texts"),
         Binding("t", "clusters", "Clusters", id="coactivation.clusters", tooltip="Pairs, clusters"),
+        Binding("f", "all", "All", id="coactivation.all", tooltip="Pairs that hold, or all"),
         Binding("o", "feature", "Feature", id="coactivation.feature", tooltip="Open the feature"),
     ]
-    HELP = """# Co-activation
+    HELP = f"""# Co-activation
 
-Pairs of features that are active together, by phi (the correlation of being active). **enter**
-follows a feature to its partners, and a partner to its own; **esc** goes back. **u** counts by
-texts instead of tokens, **t** shows clusters (phi of at least 0.5 along the chain), **o** opens the
-feature. **/** filters, **s** and **S** sort; `*`, **n** and **=** star, note and compare the one
-under the cursor. Jaccard is won by dense features, lift by rare ones; q says whether the two share
-more texts than texts of the same length give (at most: Benjamini-Hochberg over all pairs), and
-pairs with q below 0.05 come first.
+Pairs of features that are active together, by phi (the correlation of being active): at first those
+that hold, with q at or below {MOST_Q} and at least {LEAST_BOTH} tokens together; **f** lists all
+pairs. **enter** follows a feature to its partners, the cursor on the first one that is new, and a
+partner to its own; one that is on the path leads back there, and **esc** one step back. **u**
+counts by texts instead of tokens, **t** shows clusters (phi of at least 0.5 along the chain), **o**
+opens the feature. **/** filters, **s** and **S** sort; `*`, **n** and **=** star, note and compare
+the one under the cursor. **texts** is how many texts the two share, **chance** how many texts of
+the same length give, and q tests the one against the other (at most: Benjamini-Hochberg over all
+pairs). Jaccard is won by dense features, lift by rare ones.
 """
 
     def compose(self) -> ComposeResult:
@@ -93,34 +111,59 @@ pairs with q below 0.05 come first.
     def on_mount(self) -> None:
         self._unit = "token"
         self._path = [_Place("pairs")]
+        self._with_all = False
 
     @property
     def table(self) -> VirtualTable:
         return self.query_one("#together", VirtualTable)
 
-    def open(self, selection: Selection) -> None:
+    def open(self, place: RunPlace) -> None:
         self.table.focus()
         self._path = [_Place(self._path[0].kind)]
         self._load()
 
     def _load(self) -> None:
-        selection, place, unit = self.workspace.selection, self._path[-1], self._unit
-        if selection is None:
+        here, place, unit = self.here, self._path[-1], self._unit
+        if here is None:
             return
-        run, sae = selection.run, selection.sae.sae_id
+        run, sae = here.run, here.sae.sae_id if here.sae else ""
+        path = [step.feature_id for step in self._path]
+        store, with_all = self.workspace.store, self._with_all
 
-        def question(session: Session) -> pl.DataFrame:
+        def rows_of(session: Session) -> pl.DataFrame:
+            if here.sae is None:
+                return pl.DataFrame()
             if place.kind == "clusters":
                 return coactive_clusters(session, run, sae, unit, MOST_ROWS)
             if place.feature_id is not None:
-                return coactivation_partners(session, run, sae, place.feature_id, unit, 50)
-            return coactive_pairs(session, run, sae, unit, k=MOST_ROWS)
+                rows = coactivation_partners(session, run, sae, place.feature_id, unit, 50)
+                return rows.with_columns(is_on_path=pl.col("partner_id").is_in(path))
+            if with_all:
+                return coactive_pairs(session, run, sae, unit, k=MOST_ROWS)
+            least = LEAST_BOTH if unit == "token" else 1
+            return coactive_pairs(
+                session, run, sae, unit, least_both=least, most_q=MOST_Q, k=MOST_ROWS
+            )
 
-        self.ask("rows", question, lambda rows: self._shown(place, rows))
+        def question(session: Session) -> _Shown:
+            rows = rows_of(session)
+            if len(rows):
+                return _Shown(rows)
+            wanted: Wanted = "clusters" if place.kind == "clusters" else "pairs"
+            if place.kind == "pairs" and not with_all:
+                wanted = "pairs that hold"
+            return _Shown(rows, why_nothing(session, store, here, wanted))
 
-    def _shown(self, place: _Place, rows: pl.DataFrame) -> None:
+        self.ask("rows", question, lambda shown: self._arrived(place, shown))
+
+    def _arrived(self, place: _Place, shown: _Shown) -> None:
+        rows = shown.rows
         columns = {"pairs": _PAIRS, "clusters": _CLUSTERS, "partners": _PARTNERS}[place.kind]
+        self.show_lack(shown.lack, self.table)
         self.show_rows(self.table, rows, columns)
+        if "is_on_path" in rows.columns and len(rows):
+            new = (~rows["is_on_path"]).arg_max()
+            self.table.move_to(new or 0)
         self._say_place()
 
     def _say_place(self) -> None:
@@ -128,18 +171,21 @@ pairs with q below 0.05 come first.
         trail = " > ".join(
             f"feature {p.feature_id}" if p.feature_id is not None else p.kind for p in self._path
         )
-        selection = self.workspace.selection
         n = f"first {n_rows:,}" if n_rows == MOST_ROWS else f"{n_rows:,}"
-        self.say(
-            trail if n_rows else f"{trail}: none found",
-            f"{n} rows by {self._unit}s",
-            selection.title if selection else "",
-        )
+        held = ""
+        if self._path[-1].kind == "pairs":
+            least = f", {LEAST_BOTH} tokens together" if self._unit == "token" else ""
+            held = "f lists those that hold" if self._with_all else f"q <= {MOST_Q}{least}; f: all"
+        self.say(trail, f"{n} rows by {self._unit}s", held)
 
     @on(VirtualTable.Chosen)
     def _follow(self, event: VirtualTable.Chosen) -> None:
         feature_id = self._feature_at(event.row)
-        if feature_id is not None:
+        steps = [place.feature_id for place in self._path]
+        if feature_id is not None and feature_id in steps:
+            while len(self._path) > steps.index(feature_id) + 1:
+                self.step_back()
+        elif feature_id is not None:
             self._path[-1] = replace(self._path[-1], left=self.state_of(self.table))
             self._path.append(_Place("partners", feature_id))
             self._load()
@@ -176,6 +222,12 @@ pairs with q below 0.05 come first.
         """Count by texts instead of tokens, and back."""
         self._unit = "text" if self._unit == "token" else "token"
         self._path = [replace(place, left=None) for place in self._path]
+        self._load()
+
+    def action_all(self) -> None:
+        """From the pairs that hold to all of them, and back."""
+        self._with_all = not self._with_all
+        self._path = [_Place("pairs")]
         self._load()
 
     def action_clusters(self) -> None:

@@ -67,6 +67,10 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
         super().__init__()
         self._places = place.one, place.other
 
+    def names(self) -> list[str]:
+        places = [place.selection for place in self._places]
+        return list(dict.fromkeys([*(p.run for p in places), *(p.sae.sae_id for p in places)]))
+
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         yield Static("comparing ...", id="pair", markup=False)
@@ -81,7 +85,7 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
     def on_mount(self) -> None:
         self.query_one("#sides").focus()
         one, other = self._places
-        self.query_one(StatusBar).say(
+        self.say(
             f"{one.feature_id} of {one.selection.sae.sae_id}",
             f"{other.feature_id} of {other.selection.sae.sae_id}",
         )
@@ -102,7 +106,7 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
     @on(TokenText.Moved)
     def _moved(self, event: TokenText.Moved) -> None:
         token = event.token
-        self.query_one(StatusBar).say(
+        self.say(
             visible_token(token.label),
             f"activation {number(token.activation, 4)}",
             f"energy {number(token.energy)} nats",

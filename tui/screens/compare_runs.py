@@ -39,6 +39,9 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
         self._found: Comparison | None = None
         self._part = _PARTS[0]
 
+    def names(self) -> list[str]:
+        return list(self._runs)
+
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")
         yield VirtualTable((TableColumn("rows", "comparing ...", 40),), id="difference")
@@ -47,7 +50,7 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
 
     def on_mount(self) -> None:
         self.query_one("#difference").focus()
-        self.query_one(StatusBar).say("comparing ...", *self._runs)
+        self.say("comparing ...")
         store = self.workspace.store
         self.workspace.tasks.ask(
             self, "compare", lambda _: compare_runs(store, *self._runs), self._compared
@@ -64,12 +67,11 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
         self.show_rows(self.query_one("#difference", VirtualTable), rows, columns_of(rows))
         turn = " / ".join(f"[{part}]" if part == self._part else part for part in _PARTS)
         how = "text by text" if self._found.is_paired else "two samples of texts"
-        self.query_one(StatusBar).say(
+        self.say(
             turn,
             f"{len(rows):,} rows",
             how,
             f"per {self._found.unit}",
-            " against ".join(self._runs),
         )
 
     def action_turn(self) -> None:

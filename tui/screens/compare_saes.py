@@ -64,6 +64,9 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
         super().__init__()
         self._sides = place.one, place.other
 
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(side.run for side in self._sides))
+
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")
         with Vertical(id="compared"):
@@ -93,9 +96,7 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
         one, other = self._sides
         found = f"{len(matches):,} features of the first have a stored match"
         none = "no stored matches: they are kept for neighbouring SAEs of one run"
-        self.query_one(StatusBar).say(
-            f"{one.sae.sae_id} and {other.sae.sae_id}", found if len(matches) else none
-        )
+        self.say(f"{one.sae.sae_id} and {other.sae.sae_id}", found if len(matches) else none)
 
     @on(VirtualTable.Chosen, "#matches")
     def _chosen(self, event: VirtualTable.Chosen) -> None:

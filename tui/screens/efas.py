@@ -23,9 +23,10 @@ from energylens.queries.efas import (
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.scatter import ScatterModal, drawn
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
 from energylens.tui.widgets.histogram import bars
 from energylens.tui.widgets.key_bar import KeyBar
@@ -118,36 +119,43 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
     def on_mount(self) -> None:
         self._variant = "lens"
 
-    def open(self, selection: Selection) -> None:
+    def open(self, place: RunPlace) -> None:
         self.query_one("#ranking").focus()
-        run, sae, variant = selection.run, selection.sae.sae_id, self._variant
+        run, variant, store = place.run, self._variant, self.workspace.store
+        sae = place.sae.sae_id if place.sae else ""
 
-        def question(session: Session) -> _Found:
+        def question(session: Session) -> _Found | Lack:
+            if (
+                place.sae is None
+                or (ranking := efas_ranking(session, run, sae, variant, MOST_ROWS)).is_empty()
+            ):
+                return why_nothing(session, store, place, "efas", variant)
             return _Found(
-                efas_ranking(session, run, sae, variant, MOST_ROWS),
-                efas_histogram(session, run, sae, variant, 24),
+                ranking,
+                efas_histogram(session, run, sae, variant, 24, of_within=True),
                 efas_by_layer(session, run, variant),
             )
 
-        self.ask("ranking", question, lambda found: self._shown(selection, found))
+        self.ask("ranking", question, lambda found: self._answered(sae, found))
 
-    def _shown(self, selection: Selection, found: _Found) -> None:
-        self.show_rows(self.query_one("#ranking", VirtualTable), found.ranking)
-        own = found.layers.filter(pl.col("sae_id") == selection.sae.sae_id)
-        if own.is_empty():
-            path = self.workspace.store.path
-            self.say(
-                f"no EFAS with the gradient '{self._variant}' here: energylens efas {path} "
-                f"{selection.run} {selection.sae.sae_id} --variant {self._variant}"
-            )
+    def _answered(self, sae_id: str, found: _Found | Lack) -> None:
+        is_missing = isinstance(found, Lack)
+        table, about = self.query_one("#ranking", VirtualTable), self.query_one("#efas-about")
+        self.show_lack(found if is_missing else None, table, about)
+        if is_missing:
+            self.show_rows(table, pl.DataFrame())
+            self.say(f"gradient {self._variant}", "v takes another")
         else:
-            row = own.row(0, named=True)
-            self.say(
-                f"gradient {self._variant}",
-                f"{row['n_discoveries']:,} of {row['n_tested']:,} tested at q < 0.05",
-                f"rms t {number(row['rms_t'])}",
-                selection.title,
-            )
+            self._shown(sae_id, found)
+
+    def _shown(self, sae_id: str, found: _Found) -> None:
+        self.show_rows(self.query_one("#ranking", VirtualTable), found.ranking)
+        row = found.layers.filter(pl.col("sae_id") == sae_id).row(0, named=True)
+        self.say(
+            f"gradient {self._variant}",
+            f"{row['n_discoveries']:,} of {row['n_tested']:,} tested at q < 0.05",
+            f"rms t {number(row['rms_t'])}",
+        )
         self.query_one("#efas-layers", Static).update(_layers(found.layers, self._variant))
         self.query_one("#efas-histogram", Static).update(_histogram(found.histogram))
 
@@ -203,9 +211,9 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
         names = [name for name, _ in VARIANTS]
 
         def chosen(name: str | None) -> None:
-            if name is not None and self.workspace.selection is not None:
+            if name is not None:
                 self._variant = name
-                self.open(self.workspace.selection)
+                self.again()
 
         entries = [(f"{name}  {meaning}", name) for name, meaning in VARIANTS]
         self.app.push_screen(Choose("Which gradient?", entries, names.index(self._variant)), chosen)
@@ -215,12 +223,12 @@ def _layers(rows: pl.DataFrame, variant: str) -> Text:
     shown = Text()
     shown.append(f"{MEANING}\n\n", "dim")
     shown.append(f"gradient {variant}, by SAE\n", "bold")
-    shown.append(f"{'':>8}{'tested':>8}{'q<.05':>7}{'|EFAS|':>8}{'rms t':>7}{'> 0':>6}\n", "dim")
+    shown.append(f"{'':>8}{'tested':>8}{'q<.05':>7}{'rms t':>7}{'within > 0':>12}\n", "dim")
     for row in rows.iter_rows(named=True):
         shown.append(
             f"{row['layer']:>2} {row['stream'][:5]:<5}{row['n_tested']:>8}"
-            f"{row['n_discoveries']:>7}{number(row['mean_abs_efas']):>8}"
-            f"{number(row['rms_t']):>7}{number(row['share_positive'], 2):>6}\n"
+            f"{row['n_discoveries']:>7}{number(row['rms_t']):>7}"
+            f"{number(row['share_positive'], 2):>12}\n"
         )
     return shown
 
@@ -229,7 +237,7 @@ def _histogram(rows: pl.DataFrame) -> Text:
     if rows.is_empty() or not rows["n"].sum():
         return Text("")
     shown = Text()
-    shown.append("\nEFAS of the tested features\n", "bold")
+    shown.append("\nwithin, of the tested features\n", "bold")
     low, high = number(rows["low"][0]), number(rows["high"][-1])
     scale = low + " " * max(1, 2 * len(rows) - len(low) - len(high)) + high
     shown.append("\n".join([*bars(rows["n"].to_list(), 3), scale]))

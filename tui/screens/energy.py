@@ -17,9 +17,10 @@ from energylens.queries.energies import (
 )
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.masking import MaskingScreen
+from energylens.tui.lacks import Lack, Wanted, why_nothing
 from energylens.tui.modals.choose import Choose
 from energylens.tui.places import Landscape, WholeText
-from energylens.tui.state import Selection
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, numeric, text, token, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -30,6 +31,7 @@ _ALL = "all"
 """How the row over all categories is named."""
 Shown = Literal["texts", "tokens", "layers"]
 _ORDER: tuple[Shown, ...] = ("texts", "tokens", "layers")
+_WANTED: dict[Shown, Wanted] = {"texts": "texts", "tokens": "hard tokens", "layers": "layers"}
 _TEXTS = (
     whole("text_id", "text", 6),
     text("category", "category", 14),
@@ -90,11 +92,11 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
         self._shown: Shown = "texts"
         self.query_one("#texts").focus()
 
-    def open(self, selection: Selection) -> None:
-        run, wanted, unmasked = selection.run, self._category, self.workspace.unmasked
-        kind = self._shown
+    def open(self, place: RunPlace) -> None:
+        run, wanted, unmasked = place.run, self._category, self.workspace.unmasked
+        kind, store = self._shown, self.workspace.store
 
-        def question(session: Session) -> pl.DataFrame:
+        def rows_of(session: Session) -> pl.DataFrame:
             if kind == "texts":
                 return text_behaviour(session, run, wanted, MOST_ROWS, **unmasked.asked)
             if kind == "tokens":
@@ -102,14 +104,21 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             layers = energy_by_layer(session, run, **unmasked.asked)
             return _by_category(layers, settling_summary(session, run))
 
-        self.ask("energies", question, lambda rows: self._listed(kind, rows))
+        def question(session: Session) -> tuple[pl.DataFrame, Lack | None]:
+            rows = rows_of(session)
+            if len(rows):
+                return rows, None
+            return rows, why_nothing(session, store, place, _WANTED[kind])
 
-    def _listed(self, kind: Shown, rows: pl.DataFrame) -> None:
+        self.ask("energies", question, lambda found: self._listed(kind, *found))
+
+    def _listed(self, kind: Shown, rows: pl.DataFrame, lack: Lack | None) -> None:
+        self.show_lack(lack, self.query_one("#texts"))
         columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(kind) or _layer_columns(rows)
         self.show_rows(self.query_one("#texts", VirtualTable), rows, columns)
         n = len(rows)
         if n == 0:
-            self.say(_none(kind))
+            self.say(f"no {_WANTED[kind]}", self._category or "")
             return
         shown = f"the hardest {n:,}" if n == MOST_ROWS else f"{n:,}"
         said = {
@@ -127,22 +136,18 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
     def action_turn(self) -> None:
         """From the texts to the hardest tokens, to the layers, and back."""
         self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
-        self._again()
+        self.again()
 
     def masks_changed(self) -> None:
-        self._again()
+        self.again()
 
-    def _again(self) -> None:
-        if self.workspace.selection is not None:
-            self.open(self.workspace.selection)
-
-    def _place(self, row: int) -> tuple[Selection, int, int | None] | None:
-        """The text of a row, and its token where the row is one."""
-        selection, rows = self.workspace.selection, self.frame("texts")
-        if selection is None or "text_id" not in rows.columns or row >= len(rows):
+    def _place(self, row: int) -> tuple[str, int, int | None] | None:
+        """The run and text of a row, and its token where the row is one."""
+        place, rows = self.here, self.frame("texts")
+        if place is None or "text_id" not in rows.columns or row >= len(rows):
             return None
         at = int(rows["token_index"][row]) if "token_index" in rows.columns else None
-        return selection, int(rows["text_id"][row]), at
+        return place.run, int(rows["text_id"][row]), at
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
@@ -158,37 +163,33 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def action_category(self) -> None:
         """List the texts or tokens of one category."""
-        selection = self.workspace.selection
-        if selection is None:
+        place = self.here
+        if place is None:
+            self.cannot("This store holds no run yet, so there are no texts to choose from.")
             return
-        run = selection.run
+        run = place.run
 
         def choose(rows: pl.DataFrame) -> None:
             names = [name for name in rows["category"].to_list() if name is not None]
+            if not names:
+                self.cannot("The texts of this run are in no categories.")
+                return
             entries = [("every category", ""), *((name, name) for name in names)]
             self.app.push_screen(Choose("Texts of which category?", entries), chosen)
 
         def chosen(name: str | None) -> None:
             if name is not None:
                 self._category = name or None
-                self.open(selection)
+                self.again()
 
         self.ask("categories", lambda session: category_summary(session, run), choose)
-
-
-def _none(shown: Shown) -> str:
-    if shown == "layers":
-        return "this run has no lens energies: ingest with --energies all"
-    if shown == "tokens":
-        return "no token stands out of its context; v turns to the layers"
-    return "this run has no energies: ingest without --energies none"
 
 
 def _by_category(layers: pl.DataFrame, settling: pl.DataFrame) -> pl.DataFrame:
     """A row for each category, over all first: energy after each layer, and where it settles."""
     keys = ["category", "is_all"]
     if layers.is_empty():
-        return layers
+        return pl.DataFrame()
     wide = layers.pivot("layer", index=keys, values="mean_energy", sort_columns=False)
     means = settling.group_by(keys).agg(
         (pl.col("settling_layer") * pl.col("n_tokens")).sum() / pl.col("n_tokens").sum()

@@ -23,7 +23,7 @@ from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.kinds.rating import RatingScreen
 from energylens.tui.notices import copy
 from energylens.tui.places import FeatureInList, FeatureTexts, Lab, Origins
-from energylens.tui.state import FeaturePlace
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.histogram import Histogram
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -88,6 +88,10 @@ link, **Y** opens it. **[** and **]** go to the features before and after in the
         self._n_contexts = FIRST_CONTEXTS
         self._with_digits = self._with_intervals = False
         self._energies: Energies = "hidden"
+
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._selection.run, self._selection.sae)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -175,11 +179,10 @@ link, **Y** opens it. **[** and **]** go to the features before and after in the
         self.call_after_refresh(texts[0].focus, scroll_visible=False)
 
     def _say_place(self) -> None:
-        self.query_one(StatusBar).say(
+        self.say(
             f"Features > {self._feature_id}",
             f"{self._row + 1:,} of {self._n_rows:,}",
             self._way(),
-            self._selection.title,
         )
 
     def _way(self) -> str:
@@ -191,7 +194,7 @@ link, **Y** opens it. **[** and **]** go to the features before and after in the
     @on(TokenText.Moved)
     def _token_moved(self, event: TokenText.Moved) -> None:
         token = event.token
-        self.query_one(StatusBar).say(
+        self.say(
             f"{visible_token(token.label)}",
             f"activation {number(token.activation, 4)}",
             f"energy {number(token.energy)} nats",

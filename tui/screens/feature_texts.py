@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from energylens.queries.contexts import feature_text_means
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import WholeText
-from energylens.tui.state import FeaturePlace
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -40,6 +40,10 @@ the feature.
         super().__init__()
         self._place = place
 
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._place.selection.run, self._place.selection.sae)
+
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         yield VirtualTable(_COLUMNS, id="means")
@@ -59,10 +63,9 @@ the feature.
     def _show(self, rows: pl.DataFrame) -> None:
         self.show_rows(self.query_one("#means", VirtualTable), rows)
         active = rows.filter(pl.col("n_active") > 0)
-        self.query_one(StatusBar).say(
+        self.say(
             f"Features > {self._place.feature_id} > texts",
             f"active in {len(active):,} of {len(rows):,}",
-            self._place.selection.title,
         )
 
     @on(VirtualTable.Chosen)
@@ -71,4 +74,4 @@ the feature.
         shade = place.selection.sae.sae_id, place.feature_id
         row = self.row_of(event)
         if row is not None:
-            self.open_place(WholeText(place.selection, row["text_id"], shade))
+            self.open_place(WholeText(place.selection.run, row["text_id"], shade))

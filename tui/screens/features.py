@@ -15,7 +15,9 @@ from energylens.queries.features import feature
 from energylens.queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
 from energylens.tui.feature_facts import facts, histogram_of
 from energylens.tui.kinds.base import PEEK_AFTER, SaeScreen
+from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.modals.goto import GoTo
 from energylens.tui.places import FeatureInList
 from energylens.tui.sources import FeatureRows
@@ -56,7 +58,7 @@ _COLUMNS = tuple(
 )
 
 
-class FeaturesScreen(MarkingScreen, SaeScreen):
+class FeaturesScreen(MarkingScreen, SaeScreen, LackingScreen):
     """A table of every feature, its filter bar, and on wide screens the facts of one."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -112,10 +114,26 @@ explanation says that `energylens explain` has read.
         """Show the SAE in view from the top."""
         selection = self.workspace.selection
         if selection is None:
-            self.query_one(StatusBar).say("this store has no SAE; see 1, Overview")
+            self._listed = None
+            self._ask_why()
             return
         self._listed = FeatureList(self.workspace.store, selection.run, selection.sae.sae_id)
         self._arrange()
+
+    def _ask_why(self) -> None:
+        """Say why there is no feature to list."""
+        place, store = self.here, self.workspace.store
+        if place is None:
+            self.say("this store holds no run yet; see 1, Overview")
+            return
+
+        def told(lack: Lack) -> None:
+            self.show_lack(lack, self.table, self.query_one("#peek"))
+            self.say("no features")
+
+        self.workspace.tasks.ask(
+            self, "arrange", lambda session: why_nothing(session, store, place, "features"), told
+        )
 
     def feature_in_view(self) -> FeaturePlace | None:
         selection, row = self.workspace.selection, self._row(self.table.cursor_row)
@@ -145,30 +163,28 @@ explanation says that `energylens explain` has read.
 
     def _arranged(self, listed: FeatureList, counts: tuple[int, int]) -> None:
         left, self._n_all = counts
+        if not self._n_all:
+            self._ask_why()
+            return
+        self.show_lack(None, self.table)
         self.table.arrow = (self._sort.column, self._sort.descending)
         self.table.show(FeatureRows(listed, left, self.workspace.tasks, self.table))
         self._say(left)
 
     def _say(self, left: int) -> None:
-        selection = self.workspace.selection
-        if self._n_all == 0:
-            path = self.workspace.store.path
-            self.query_one(StatusBar).say(f"no index for this SAE yet: energylens index {path}")
-            return
         shown = (
             "no feature matches; esc clears the filter"
             if left == 0
             else f"{left:,} of {self._n_all:,}"
         )
-        self.query_one(StatusBar).say(
+        self.say(
             shown,
             self._filter,
             f"sort {self._sort.column} {'desc' if self._sort.descending else 'asc'}",
-            selection.title if selection else "",
         )
 
     def _refused(self, error: EnergyLensError) -> None:
-        self.query_one(StatusBar).say(str(error))
+        self.say(str(error))
 
     def filter_by(self, text: str) -> None:
         """Show what a filter leaves."""
@@ -216,6 +232,7 @@ explanation says that `energylens explain` has read.
         """Ask for a feature and go to its row."""
         selection = self.workspace.selection
         if selection is None:
+            self.cannot("The run in view has no SAE, so it has no features to go to.")
             return
 
         def go(feature_id: int | None) -> None:

@@ -21,6 +21,7 @@ from energylens.queries.heads import (
 )
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import Attention, OneHead
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, numeric, text, token, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -76,8 +77,15 @@ attention times the norm of what the source's value writes. **tab** goes from on
         super().__init__()
         self._place = place
 
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._place.run)
+
+    def names(self) -> list[str]:
+        return [self._place.run]
+
     def compose(self) -> ComposeResult:
-        yield ViewBar("routing")
+        yield ViewBar("heads")
         with Vertical(id="head"):
             yield Static("", id="head-facts", markup=False)
             yield VirtualTable(_TRIGRAMS, id="head-trigrams")
@@ -107,17 +115,16 @@ attention times the norm of what the source's value writes. **tab** goes from on
         place = self._place
         own = heads.filter((pl.col("layer") == place.layer) & (pl.col("head") == place.head))
         if own.is_empty():
-            self.query_one(StatusBar).say(f"layer {place.layer} head {place.head} is not measured")
+            self.say(f"layer {place.layer} head {place.head} is not measured")
             return
         facts = _facts(own.row(0, named=True))
         facts.append_text(_partners(place, others))
         self.query_one("#head-facts", Static).update(facts)
         self.show_rows(self.query_one("#head-trigrams", VirtualTable), trigrams)
         self.show_rows(self.query_one("#head-pairs", VirtualTable), pairs)
-        self.query_one(StatusBar).say(
+        self.say(
             f"layer {place.layer} head {place.head}",
             f"{len(trigrams)} skip-trigrams, {len(pairs)} pairs",
-            place.run,
         )
 
     @on(VirtualTable.Moved, "#head-pairs")

@@ -8,11 +8,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
+from energylens.db.store import Session
 from energylens.queries.display import number
 from energylens.queries.heads import MOST_HEADS, head_ranking
 from energylens.queries.scope import SCORES
 from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.places import Heads, OneHead
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import numeric, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
@@ -63,8 +66,15 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         self._run, self._score = place.run, 0
         self._rows = pl.DataFrame()
 
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._run)
+
+    def names(self) -> list[str]:
+        return [self._run]
+
     def compose(self) -> ComposeResult:
-        yield ViewBar("routing")
+        yield ViewBar("heads")
         with Vertical(id="heads"):
             yield Heatmap(label_width=6, cell_width=7, id="heads-map")
             yield VirtualTable(_COLUMNS, id="heads-list")
@@ -76,15 +86,20 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         self.workspace.tasks.ask(
             self,
             "heads",
-            lambda session: head_ranking(session, self._run, k=MOST_HEADS),
-            self._shown,
+            self._read,
+            lambda found: self._shown(*found),
         )
 
-    def _shown(self, rows: pl.DataFrame) -> None:
+    def _read(self, session: Session) -> tuple[pl.DataFrame, Lack | None]:
+        rows = head_ranking(session, self._run, k=MOST_HEADS)
+        store = self.workspace.store
+        return rows, why_nothing(session, store, self.here, "heads") if rows.is_empty() else None
+
+    def _shown(self, rows: pl.DataFrame, lack: Lack | None) -> None:
         self._rows = rows
-        if rows.is_empty():
-            path = self.workspace.store.path
-            self.query_one(StatusBar).say(f"not measured: energylens heads {path} {self._run}")
+        self.show_lack(lack, self.query_one(Heatmap), self.query_one(VirtualTable))
+        self.say()
+        if lack is not None:
             return
         self.show_rows(self.query_one(VirtualTable), rows)
         self._draw()
@@ -112,12 +127,11 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         row = own.row(0, named=True)
         beside = row.get(f"{score}_uniform")
         high = row.get(f"{score}_random_975")
-        self.query_one(StatusBar).say(
+        self.say(
             f"[{score}] layer {layer} head {event.column}: {number(row[score])}",
             f"uniform attention {number(beside)}" if beside is not None else "",
             f"97.5 % of random heads below {number(high)}" if high is not None else "",
             f"{row['kind']} heads" if row["kind"] != "attention" else "",
-            self._run,
         )
 
     @on(Heatmap.Chosen)

@@ -93,12 +93,11 @@ directory that `energylens train sae` writes into, also while it trains.
         table.show(string_rows(rows, [c.name for c in _COLUMNS]))
         table.move_to(row)
         self._log()
-        status = self.query_one(StatusBar)
         if not rows:
-            status.say("no jobs yet: p runs a text, a on a feature ablates it, r recomputes")
+            self.say("no jobs yet: p runs a text, a on a feature ablates it, r recomputes")
         else:
             n = len(jobs.running) + sum(writing.is_running for writing in self._writings)
-            status.say(f"{n} running", f"{len(rows)} in all")
+            self.say(f"{n} running", f"{len(rows)} in all")
 
     _was_running = False
     _writings: Sequence[Writing] = ()

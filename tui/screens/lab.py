@@ -9,13 +9,14 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from energylens.errors import EnergyLensError
-from energylens.protocol import EditRequest, InterventionRequest, InterventionResult
+from energylens.protocol import EditRequest, FeatureShift, InterventionRequest, InterventionResult
 from energylens.queries.display import number, visible, visible_lines, visible_token
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Lab, Steering
 from energylens.tui.sources import string_rows
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_pairs import TokenPairs, signed
@@ -55,6 +56,10 @@ The text is run clean, with the feature changed, and with three controls: the ch
 turned round, noise of the same length, and another feature of like strength. Under each token
 stands by how many nats its energy (surprise at the next token) rose or fell.
 
+Ablating sets what the feature writes to 0. The SAE then reads the edited text anew, and its encoder
+may still find the feature in what other features and the error write, and at BOS, which no edit
+touches: that is the number *read anew*.
+
 **a** ablates the feature; **+** and **-** add to it in halves of its maximum; **t** takes another
 text, **s** steers generation by the feature, **w** stores what is shown as a run.
 """
@@ -66,6 +71,10 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         self._strength = 0.0
         self._ablates = True
         self._job: Job | None = None
+
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._selection.run, self._selection.sae)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -96,7 +105,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
 
     def _run(self, keep: bool = False) -> None:
         self.workspace.jobs.cancel(self._job)
-        self.query_one(StatusBar).say(f"{self._what}: running", self._selection.title)
+        self.say(f"{self._what}: running")
         self._job = self.workspace.jobs.ask(
             self,
             f"intervene: {self._what}",
@@ -109,7 +118,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         )
 
     def _failed(self, error: EnergyLensError) -> None:
-        self.query_one(StatusBar).say(str(error))
+        self.say(str(error))
 
     def _show(self, found: InterventionResult) -> None:
         clean, edited, *_ = found.conditions
@@ -118,7 +127,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
             for a, b in zip(clean.energies, edited.energies, strict=True)
         ]
         self.query_one(TokenPairs).show(found.tokens, changes)
-        self.query_one("#controls", Static).update(visible_lines(_controls(found)))
+        self.query_one("#controls", Static).update(visible_lines(_controls(found, self._edit)))
         rows = [
             (
                 str(pos),
@@ -133,7 +142,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         ]
         self.query_one("#lab", VirtualTable).show(string_rows(rows, [c.name for c in _COLUMNS]))
         kept = f"stored as {found.kept_as}" if found.kept_as else ""
-        self.query_one(StatusBar).say(self._what, kept, self._selection.title)
+        self.say(self._what, kept)
 
     def action_ablate(self) -> None:
         """Take the feature out."""
@@ -170,7 +179,7 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         self.workspace.jobs.cancel(self._job)
 
 
-def _controls(found: InterventionResult) -> str:
+def _controls(found: InterventionResult, edit: EditRequest) -> str:
     lines = ["             energy    mean KL   largest"]
     for one in found.conditions[1:]:
         other = one.feature_ids[:1] if one.name == "like" else []
@@ -180,12 +189,37 @@ def _controls(found: InterventionResult) -> str:
             f"{named:>11}  {signed(one.energy_change):>7}  {number(mean, 4):>9} "
             f"{number(max(one.kl), 4):>9}"
         )
-    moved = [f"{f.feature_id} {number(f.before)}→{number(f.after)}" for f in found.features[:3]]
-    lines.append(f"   features  {'  '.join(moved) or 'none moved'}")
+    own = [f for f in found.features if _is_edited(f, edit)]
+    others = [f for f in found.features if not _is_edited(f, edit)]
+    moved = [_moved(f, edit) for f in others[:3]]
+    lines += [_edited(f, edit.kind == "ablate") for f in own]
+    lines.append(f"     others  {'  '.join(moved) or 'none moved'}")
     if found.routing:
         routes = [f"L{r.layer} {100 * r.share_changed:.0f} %" for r in found.routing]
         lines.append(f"     routes  first choice changed: {'  '.join(routes)}")
     return "\n".join(lines)
+
+
+def _is_edited(shift: FeatureShift, edit: EditRequest) -> bool:
+    return shift.sae_id == edit.sae_id and shift.feature_id in edit.feature_ids
+
+
+def _moved(shift: FeatureShift, edit: EditRequest) -> str:
+    """What an edit made of another feature; its SAE is named where it is another one too."""
+    of = "" if shift.sae_id == edit.sae_id else f" of {shift.sae_id}"
+    return f"{shift.feature_id}{of} {number(shift.before)}→{number(shift.after)}"
+
+
+def _edited(shift: FeatureShift, ablates: bool) -> str:
+    """What an edit made of the feature itself, summed over the text. The edit sets what the feature
+    writes; the SAE then reads the edited stream, in which all else still stands."""
+    before, after = number(shift.before), number(shift.after)
+    if not ablates or shift.after == 0:
+        return f"    feature  {shift.feature_id} {before}→{after}"
+    return (
+        f"    feature  {shift.feature_id} {before}→0; read anew {after}, "
+        "from other features and the error"
+    )
 
 
 def _shifts(found: InterventionResult, pos: int) -> str:

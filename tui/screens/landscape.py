@@ -14,8 +14,10 @@ from energylens.db.store import Session
 from energylens.queries.display import number, visible_token
 from energylens.queries.energies import energy_trajectory, settling_layers
 from energylens.tui.export import ViewFigure
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.lacking import LackingScreen
+from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.places import Landscape, WholeText
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -26,7 +28,7 @@ MOST_TOKENS = 400
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-class LandscapeScreen(LensScreen):
+class LandscapeScreen(LackingScreen):
     """A heatmap, and under it the way of the cursor's token through the layers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,15 +46,22 @@ back to the list.
 
     def __init__(self, place: Landscape) -> None:
         super().__init__()
-        self._selection, self._text_id = place.selection, place.text_id
+        self._run, self._text_id = place.run, place.text_id
         self._token_index = place.token_index
         self._tokens = pl.DataFrame()
         self._lens = pl.DataFrame()
         self._drawn = ""
 
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._run)
+
+    def names(self) -> list[str]:
+        return [self._run]
+
     def figures(self) -> list[ViewFigure]:
         title = f"energy of text {self._text_id} by token and layer"
-        return [ViewFigure("energy_landscape", title, self._selection.run, self._text_id)]
+        return [ViewFigure("energy_landscape", title, self._run, self._text_id)]
 
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")
@@ -64,21 +73,21 @@ back to the list.
 
     def on_mount(self) -> None:
         self.query_one(Heatmap).focus()
-        run, text_id = self._selection.run, self._text_id
+        run, text_id = self._run, self._text_id
 
-        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame]:
-            return (
-                settling_layers(session, run, text_id),
-                energy_trajectory(session, run, text_id),
-            )
+        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame, Lack | None]:
+            lens = energy_trajectory(session, run, text_id)
+            lack = None
+            if lens.is_empty():
+                lack = why_nothing(session, self.workspace.store, self.here, "layers")
+            return settling_layers(session, run, text_id), lens, lack
 
         self.workspace.tasks.ask(self, "landscape", question, lambda found: self._draw(*found))
 
-    def _draw(self, tokens: pl.DataFrame, lens: pl.DataFrame) -> None:
-        if lens.is_empty():
-            self.query_one(StatusBar).say(
-                "this run has no lens energies: ingest with --energies all"
-            )
+    def _draw(self, tokens: pl.DataFrame, lens: pl.DataFrame, lack: Lack | None) -> None:
+        if lack is not None:
+            self.show_lack(lack, self.query_one(Heatmap))
+            self.say(f"text {self._text_id}", "t shows it with its features")
             return
         n_all = len(tokens)
         self._tokens = _around(tokens, self._token_index)
@@ -107,7 +116,7 @@ back to the list.
         own = self._lens.filter(pl.col("token_index") == token["token_index"]).sort("layer")
         self.query_one("#trajectory", Static).update(_trajectory(token, own))
         layer = own.sort("layer", descending=True).row(event.row, named=True)
-        self.query_one(StatusBar).say(
+        self.say(
             self._drawn,
             f"{visible_token(token['token'])} at {token['pos']}",
             f"layer {layer['layer']}: {number(layer['energy'])} nats",
@@ -116,7 +125,7 @@ back to the list.
 
     def action_tokens(self) -> None:
         """Show the text with the features active at its tokens."""
-        self.open_place(WholeText(self._selection, self._text_id))
+        self.open_place(WholeText(self._run, self._text_id))
 
     def action_hardest(self) -> None:
         """Go to the next of the hardest tokens of the text, and round again."""

@@ -9,6 +9,7 @@ from energylens.protocol import SourcesRequest, SourcesResult
 from energylens.queries.display import number, visible_token
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.places import Origins
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -36,6 +37,11 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
         self._found: SourcesResult | None = None
         self._rows: list[list[float]] = []
 
+    @property
+    def here(self) -> RunPlace:
+        selection = self._place.feature.selection
+        return RunPlace(selection.run, selection.sae)
+
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         with Vertical(id="origins"):
@@ -45,7 +51,7 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
 
     def on_mount(self) -> None:
         self.query_one(Heatmap).focus()
-        self.query_one(StatusBar).say("taking the activation apart", self._title)
+        self.say("taking the activation apart", self._title)
         place = self._place
         selection = place.feature.selection
         request = SourcesRequest(
@@ -62,7 +68,7 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
         return f"feature {place.feature.feature_id} at {place.pos} of context {place.context_id}"
 
     def _failed(self, error: EnergyLensError) -> None:
-        self.query_one(StatusBar).say(str(error))
+        self.say(str(error))
 
     def _show(self, found: SourcesResult) -> None:
         self._found = found
@@ -82,7 +88,7 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
         if found is None:
             return
         who = _ALL if event.row == 0 else f"head {event.row - 1}"
-        self.query_one(StatusBar).say(
+        self.say(
             f"{visible_token(found.tokens[event.column])} at {event.column} gave "
             f"{number(self._rows[event.row][event.column])} by {who}",
             f"of {number(found.activation)}, {number(found.rest)} by biases",

@@ -1,5 +1,6 @@
 """Overview: the store's runs and SAEs, what is computed, and what is missing."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import polars as pl
@@ -10,12 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
+from energylens.db.provenance import RunInfo
 from energylens.queries.display import counted, number, visible
 from energylens.queries.overview import RunSummary, run_summaries
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.choose import Choose
 from energylens.tui.places import Place, TwoRuns, TwoSaes
 from energylens.tui.sources import FrameRows
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -33,13 +36,13 @@ _COLUMNS = (
 
 
 class OverviewScreen(LensScreen):
-    """One line for each SAE; the run it belongs to beside it."""
+    """One line for each SAE and each run without; what there is of the run beside it."""
 
     FIGURES: ClassVar[dict[str, str]] = {
         "sae_performance": "how well each SAE stands for its activations",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Features", id="overview.open", tooltip="Features of this SAE"),
+        Binding("enter", "open", "Open", id="overview.open", tooltip="Look at this run and SAE"),
         Binding(
             "equals_sign",
             "compare",
@@ -50,10 +53,12 @@ class OverviewScreen(LensScreen):
     ]
     HELP = """# Overview
 
-One line for each SAE of the store. **enter** opens its features. The panel says what is computed
-for its run and what is missing, with the command that makes it. **=** marks an SAE; again on
-another it holds the two side by side, or their runs. **R**, here and everywhere, reads the store
-again: what other programs have written since.
+One line for each SAE of the store, and one for each run without an SAE and for each that was made
+from another run (a prompt, an intervention). **enter** looks at the run and the SAE: it opens the
+features, or the energies of a run without. **C**, here and everywhere, looks at another run. The
+panel says what is computed for the run and what is missing, with the command that makes it. **=**
+marks an SAE; again on another it holds the two side by side, or their runs. **R**, here and
+everywhere, reads the store again: what other programs have written since.
 """
 
     def compose(self) -> ComposeResult:
@@ -67,6 +72,7 @@ again: what other programs have written since.
 
     def on_mount(self) -> None:
         self._summaries: dict[str, RunSummary] = {}
+        self._places: list[RunPlace] = []
         self.query_one("#saes").focus()
         self.workspace.watch(self._list)
         self._list()
@@ -75,20 +81,9 @@ again: what other programs have written since.
         """Show every SAE as the store has it now; the cursor stays."""
         table = self.query_one("#saes", VirtualTable)
         row = table.cursor_row
-        rows = [
-            {
-                "sae": choice.sae.sae_id,
-                "d_sae": choice.sae.d_sae,
-                "l0": choice.sae.l0,
-                "fvu": choice.sae.fvu,
-                "dead": choice.sae.n_dead,
-                "gate": choice.sae.gate.partition(":")[0],
-                "run": choice.run,
-            }
-            for choice in self.workspace.choices
-        ]
-        names = [column.name for column in _COLUMNS]
-        frame = pl.DataFrame(rows).select(names) if rows else pl.DataFrame()
+        self._places = _places(self.workspace.runs)
+        rows = [_row(place, self.workspace.store.run(place.run).info) for place in self._places]
+        frame = pl.DataFrame(rows, schema=_SCHEMA) if rows else pl.DataFrame()
         table.show(FrameRows(frame))
         table.move_to(row)
         self._say()
@@ -101,10 +96,10 @@ again: what other programs have written since.
 
     def _say(self) -> None:
         store, running = self.workspace.store, len(self.workspace.jobs.running)
-        self.query_one(StatusBar).say(
+        self.say(
             store.path.name,
             counted(len(store.runs), "run"),
-            counted(len(self.workspace.choices), "SAE"),
+            counted(sum(place.sae is not None for place in self._places), "SAE"),
             f"{counted(running, 'job')} running: 9" if running else "",
         )
 
@@ -118,18 +113,22 @@ again: what other programs have written since.
 
     @on(VirtualTable.Chosen)
     def action_open(self) -> None:
-        """Open the features of the SAE under the cursor."""
-        row = self.query_one("#saes", VirtualTable).cursor_row
-        if self.workspace.choices:
-            self.workspace.select(self.workspace.choices[row])
-            self.app.switch_mode("features")
+        """Look at what is under the cursor: its features, or what a run without an SAE has."""
+        place = self._place_at(self.query_one("#saes", VirtualTable).cursor_row)
+        if place is not None:
+            self.workspace.look_at(self.workspace.place_of(place))
+            self.app.switch_mode("features" if place.sae else "energy")
+
+    def _place_at(self, row: int) -> RunPlace | None:
+        return self._places[row] if row < len(self._places) else None
 
     def action_compare(self) -> None:
         """Mark the SAE under the cursor; with another one marked, hold the two side by side."""
-        row = self.query_one("#saes", VirtualTable).cursor_row
-        if row >= len(self.workspace.choices):
+        found = self._place_at(self.query_one("#saes", VirtualTable).cursor_row)
+        place, marked = found and found.selection, self.workspace.marked_sae
+        if place is None:
+            self.notify("no SAE stands under the cursor to be held beside another", markup=False)
             return
-        place, marked = self.workspace.choices[row], self.workspace.marked_sae
         if marked is None or marked == place:
             self.workspace.marked_sae = place
             self.notify(
@@ -152,9 +151,8 @@ again: what other programs have written since.
         self.app.push_screen(Choose("Hold side by side", ways), chosen)
 
     def _describe(self, row: int) -> None:
-        choices = self.workspace.choices
-        run_id = choices[row].run if row < len(choices) else next(iter(self._summaries), None)
-        run = self._summaries.get(run_id) if run_id else None
+        place = self._place_at(row)
+        run = self._summaries.get(place.run) if place else None
         if run is not None:
             self.query_one("#run-facts", Static).update(_facts(run, self.workspace.store.path.name))
         elif not self.workspace.store.runs:
@@ -164,9 +162,45 @@ again: what other programs have written since.
             )
 
 
+_SCHEMA = {
+    "sae": pl.String,
+    "d_sae": pl.Int64,
+    "l0": pl.Float64,
+    "fvu": pl.Float64,
+    "dead": pl.Int64,
+    "gate": pl.String,
+    "run": pl.String,
+}
+
+
+def _places(runs: Sequence[RunInfo]) -> list[RunPlace]:
+    """A place for each SAE of a corpus, and one for each other run."""
+    found: list[RunPlace] = []
+    for info in runs:
+        own = info.saes if info.base_run is None else ()
+        found += [RunPlace(info.run_id, sae) for sae in own] or [RunPlace(info.run_id)]
+    return found
+
+
+def _row(place: RunPlace, info: RunInfo) -> dict[str, object]:
+    sae = place.sae
+    if sae is None:
+        said = "no SAE" if info.base_run is None else f"{info.kind} of {info.base_run}"
+        return {"sae": said, "gate": "", "run": place.run}
+    return {
+        "sae": sae.sae_id,
+        "d_sae": sae.d_sae,
+        "l0": sae.l0,
+        "fvu": sae.fvu,
+        "dead": sae.n_dead,
+        "gate": sae.gate.partition(":")[0],
+        "run": place.run,
+    }
+
+
 def _routing(run: RunSummary) -> str:
     if not run.n_routers:
-        return "no routers in this model"
+        return "no choices of routers"
     effects = "effects measured" if run.has_effects else "effects: energylens routing"
     return f"{run.n_routers} routers, {effects}"
 

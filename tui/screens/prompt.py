@@ -16,7 +16,7 @@ from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Prompt, one_feature
 from energylens.tui.sources import string_rows
-from energylens.tui.state import FeaturePlace
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -59,9 +59,16 @@ embedding up.
 
     def __init__(self, place: Prompt) -> None:
         super().__init__()
-        self._selection, self._text, self._other = place.selection, place.text, ""
+        self._run_id, self._text, self._other = place.run, place.text, ""
         self._job: Job | None = None
         self._found: PromptResult | None = None
+
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._run_id)
+
+    def names(self) -> list[str]:
+        return [self._run_id]
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -78,18 +85,18 @@ embedding up.
         if self._text:
             self._run()
         else:
-            self.query_one(StatusBar).say("t types a text", self._selection.title)
+            self.say("t types a text")
             self.action_text()
 
     def _run(self, keep: bool = False) -> None:
         jobs = self.workspace.jobs
         jobs.cancel(self._job)
-        self.query_one(StatusBar).say("reading", self._selection.title)
+        self.say("reading")
         self._job = jobs.ask(
             self,
             "prompt",
             "prompt",
-            self._selection.run,
+            self._run_id,
             PromptRequest(self._text, self._other or None, _TOP, keep),
             PromptResult,
             self._show,
@@ -97,7 +104,7 @@ embedding up.
         )
 
     def _failed(self, error: EnergyLensError) -> None:
-        self.query_one(StatusBar).say(str(error))
+        self.say(str(error))
 
     def _show(self, found: PromptResult) -> None:
         self._found = found
@@ -120,9 +127,7 @@ embedding up.
         energies = [t.energy for t in found.reading.tokens if t.energy is not None]
         mean = number(sum(energies) / len(energies)) if energies else "·"
         kept = f"stored as {found.kept_as}" if found.kept_as else ""
-        self.query_one(StatusBar).say(
-            f"{len(rows)} tokens", f"mean energy {mean} nats", kept, self._selection.title
-        )
+        self.say(f"{len(rows)} tokens", f"mean energy {mean} nats", kept)
 
     @on(VirtualTable.Moved, "#prompt-tokens")
     def _moved(self) -> None:
@@ -157,14 +162,7 @@ embedding up.
         row = source.row(event.row) if source is not None else None
         if row is None:
             return
-        chosen = next(
-            (
-                c
-                for c in self.workspace.choices
-                if c.run == self._selection.run and c.sae.sae_id == row[2]
-            ),
-            None,
-        )
+        chosen = self.workspace.sae_of(self._run_id, str(row[2]))
         if chosen is not None:
             self.open_place(one_feature(FeaturePlace(chosen, int(row[0]))))
 

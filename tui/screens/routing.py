@@ -1,5 +1,6 @@
 """Routing: how routers spread their tokens, what their choices tell, and the paths tokens take."""
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import polars as pl
@@ -11,7 +12,13 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from energylens.db.store import Session
-from energylens.queries.display import number, show_probability, visible, visible_token
+from energylens.queries.display import (
+    number,
+    show_probability,
+    visible,
+    visible_lines,
+    visible_token,
+)
 from energylens.queries.routing import (
     anchor_effects,
     anchor_features,
@@ -23,7 +30,8 @@ from energylens.queries.routing import (
     routing_paths,
 )
 from energylens.tui.kinds.analysis import AnalysisScreen
-from energylens.tui.state import Selection
+from energylens.tui.lacks import Lack, Wanted, why_no_health, why_nothing
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -65,10 +73,16 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         numeric("recall", "recall", 7),
         numeric("lift", "lift", 7, 2),
         numeric("phi", "phi", 7),
+        numeric("t", "t", 7, 2),
         probability("q", "q"),
         text("top_category", "category", 14),
         LABEL,
     ),
+}
+_WANTED: dict[Shown, Wanted] = {
+    "choices": "choices",
+    "paths": "paths",
+    "features": "anchor features",
 }
 _CHAIN = (
     whole("first_layer", "from", 5),
@@ -76,6 +90,19 @@ _CHAIN = (
 )
 MOST_LAYERS = 8
 """Routed layers up to which a path has a column for each; beyond, its anchors stand in a row."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the screen draws."""
+
+    rows: pl.DataFrame
+    health: pl.DataFrame
+    told: pl.DataFrame
+    lack: Lack | None
+    """Why there are no rows."""
+    no_health: Lack | None
+    """Why the index says nothing of the routers' health."""
 
 
 class RoutingScreen(AnalysisScreen):
@@ -114,64 +141,68 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
     def on_mount(self) -> None:
         self._shown: Shown = "choices"
 
-    def open(self, selection: Selection) -> None:
+    def open(self, place: RunPlace) -> None:
         self.query_one("#routes").focus()
-        run, sae, shown = selection.run, selection.sae.sae_id, self._shown
+        run, sae, shown = place.run, place.sae, self._shown
+        store = self.workspace.store
 
-        def question(session: Session) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        def rows_of(session: Session) -> pl.DataFrame:
             if shown == "choices":
-                rows = _with_effects(anchor_load(session, run), anchor_effects(session, run))
-            elif shown == "paths":
-                rows = routing_paths(session, run, k=MOST_ROWS)
-            else:
-                rows = anchor_features(session, run, sae, k=MOST_ROWS)
-            return rows, routing_health(session, run), anchor_specialization(session, run)
+                return _with_effects(anchor_load(session, run), anchor_effects(session, run))
+            if shown == "paths":
+                return routing_paths(session, run, k=MOST_ROWS)
+            if sae is None:
+                return pl.DataFrame()
+            return anchor_features(session, run, sae.sae_id, k=MOST_ROWS)
 
-        self.ask("routes", question, lambda found: self._answered(selection, shown, *found))
+        def question(session: Session) -> _Found:
+            rows = rows_of(session)
+            return _Found(
+                rows,
+                routing_health(session, run),
+                anchor_specialization(session, run),
+                None if len(rows) else why_nothing(session, store, place, _WANTED[shown]),
+                why_no_health(session, store, place),
+            )
 
-    def _answered(
-        self,
-        selection: Selection,
-        shown: Shown,
-        rows: pl.DataFrame,
-        health: pl.DataFrame,
-        told: pl.DataFrame,
-    ) -> None:
+        self.ask("routes", question, lambda found: self._answered(shown, found))
+
+    def _answered(self, shown: Shown, found: _Found) -> None:
+        rows, health = found.rows, found.health
         columns = _COLUMNS[shown]
+        table, about = self.query_one("#routes", VirtualTable), self.query_one("#routing-about")
+        self.show_lack(found.lack, table, about)
         if shown == "paths":
             layers = health["layer"].unique(maintain_order=True).to_list()
             rows, steps = by_layer(rows, layers) if len(layers) <= MOST_LAYERS else (rows, _CHAIN)
             columns = (*steps, *columns)
-        self.show_rows(self.query_one("#routes", VirtualTable), rows, columns)
-        self.query_one("#routing-health", Static).update(_health(health, told))
+        self.show_rows(table, rows, columns)
+        told = _health(health, found.told) if len(health) else _without_health(found.no_health)
+        self.query_one("#routing-health", Static).update(told)
         self.query_one("#routing-tokens", Static).update("")
-        if health.is_empty():
-            self.say(
-                "this run has no routers: mixtures of experts and MesaNets have",
-                selection.run,
-            )
-            return
         turn = " / ".join(f"[{n}]" if n == shown else n for n in _ORDER)
-        extra = selection.sae.sae_id if shown == "features" else ""
-        self.say(turn, f"{len(rows):,} rows", extra, selection.run)
+        self.say(turn, f"{len(rows):,} rows")
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        selection, row = self.workspace.selection, self.row_of(event)
-        if selection is None or row is None:
+        place, row = self.here, self.row_of(event)
+        if place is None or row is None:
             return
+        selection = place.selection
         if "feature_id" in row:  # the rows tell what they are: others may be on their way
+            if selection is None:
+                return
             self.open_feature(selection, self.frame("routes")["feature_id"].to_list(), event.row)
         elif "first_layer" in row:
             self.ask(
                 "tokens",
-                lambda s: path_tokens(s, selection.run, row["first_layer"], row["choices"]),
+                lambda s: path_tokens(s, place.run, row["first_layer"], row["choices"]),
                 lambda tokens: self._show_tokens(row, tokens),
             )
         else:
             self.ask(
                 "tokens",
-                lambda s: anchor_tokens(s, selection.run, row["layer"], k=_MOST_TOKENS),
+                lambda s: anchor_tokens(s, place.run, row["layer"], k=_MOST_TOKENS),
                 lambda found: self._show_taken(row, found),
             )
 
@@ -199,8 +230,7 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
     def action_turn(self) -> None:
         """Choices, paths, features, and round again."""
         self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
-        if self.workspace.selection is not None:
-            self.open(self.workspace.selection)
+        self.again()
 
 
 def by_layer(
@@ -225,10 +255,16 @@ def _with_effects(loads: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
     return loads.join(effects.select(*keys, "difference"), on=keys, how="left")
 
 
+def _without_health(lack: Lack | None) -> Text:
+    """Why nothing is said of the routers' health, and what would make it."""
+    if lack is None:
+        return Text("")
+    command = f"\n\n{lack.remedy.command}" if lack.remedy else ""
+    return Text(visible_lines(f"{lack.said}{command}"), "dim")
+
+
 def _health(rows: pl.DataFrame, told: pl.DataFrame) -> Text:
     shown = Text()
-    if rows.is_empty():
-        return shown
     shown.append("routers\n", "bold")
     shown.append(
         f"{'':>3}{'conc.':>7}{'bal.':>7}{'info':>7}{'MaxVio':>8}{'dead':>6}{'rho E':>8}\n", "dim"

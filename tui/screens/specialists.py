@@ -14,7 +14,8 @@ from energylens.queries.display import number, show_probability
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.lacks import Lack, why_nothing
+from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
@@ -27,8 +28,9 @@ _COLUMNS = (
     whole("score", "score", 6),
     whole("n_strong_in", "in", 5),
     whole("n_strong_out", "out", 5),
-    numeric("auroc", "AUROC", 7),
+    probability("p", "p"),
     probability("q", "q"),
+    numeric("auroc", "AUROC", 7),
     numeric("mean_difference", "diff", 8),
     numeric("log_odds", "odds", 7),
     mark("is_dense", "dense", 5),
@@ -83,22 +85,29 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         yield StatusBar(id="status")
         yield KeyBar()
 
-    def open(self, selection: Selection) -> None:
-        self._run, self._saes = selection.run, self._saes_of(selection.run)
+    def open(self, place: RunPlace) -> None:
+        self._run, self._saes = place.run, self.workspace.store.run(place.run).info.saes
         self._categories: list[str] = []
         self._at: tuple[Selection, str] | None = None
         self.query_one("#layers").display = False
         self.query_one("#ranked").display = True
         self.query_one("#matrix").focus()
-        self.ask("matrix", lambda session: specialist_matrix(session, selection.run), self._shown)
-        self.ask("layers", lambda session: layer_progression(session, selection.run), self._layers)
+        store = self.workspace.store
 
-    def _saes_of(self, run: str) -> list[SaeInfo]:
-        return [choice.sae for choice in self.workspace.choices if choice.run == run]
+        def question(session: Session) -> tuple[pl.DataFrame, Lack | None]:
+            rows = specialist_matrix(session, place.run)
+            if len(rows):
+                return rows, None
+            return rows, why_nothing(session, store, place, "specialists")
 
-    def _shown(self, rows: pl.DataFrame) -> None:
-        if rows.is_empty():
-            self.say(self.missing("specialist (are the texts in categories?)"))
+        self.ask("matrix", question, lambda found: self._shown(*found))
+        self.ask("layers", lambda session: layer_progression(session, place.run), self._layers)
+
+    def _shown(self, rows: pl.DataFrame, lack: Lack | None) -> None:
+        self.show_lack(lack, self.query_one("#matrix"))
+        if lack is not None:
+            self.query_one("#ranked").display = False
+            self.say("no specialists")
             return
         self._categories = sorted(rows["category"].unique())
         found = {(r["category"], r["sae_id"]): r for r in rows.iter_rows(named=True)}

@@ -89,7 +89,7 @@ letter. Saved statements lie in the configuration directory, a file each.
         self._draft = ""
         self.query_one("#sql-error").display = False
         self.editor.focus()
-        self.query_one(StatusBar).say("SQL", "reading only", f"at most {LIMIT:,} rows")
+        self.say("SQL", "reading only", f"at most {LIMIT:,} rows")
         self.workspace.tasks.ask(self, "names", vocabulary, self._know)
 
     @property
@@ -108,9 +108,9 @@ letter. Saved statements lie in the configuration directory, a file each.
         if event.names:
             rest = len(event.names) - MOST_CANDIDATES
             more = f"and {rest} more" if rest > 0 else ""
-            self.query_one(StatusBar).say("tab", *event.names[:MOST_CANDIDATES], more)
+            self.say("tab", *event.names[:MOST_CANDIDATES], more)
         elif not self._is_running:
-            self.query_one(StatusBar).say("SQL", "F5 runs")
+            self.say("SQL", "F5 runs")
 
     def begin_with(self, statement: str) -> None:
         """Put a statement into the editor and run it."""
@@ -126,7 +126,7 @@ letter. Saved statements lie in the configuration directory, a file each.
         self._is_running = True
         self._walked = 0
         remember(text)
-        self.query_one(StatusBar).say("running ...", "esc stops it")
+        self.say("running ...", "esc stops it")
 
         def question(session: Session) -> SqlResult:
             return ask(session, text, LIMIT, self.workspace.store.limits)
@@ -141,21 +141,21 @@ letter. Saved statements lie in the configuration directory, a file each.
         self.show_rows(table, result.rows, columns_of(result.rows))
         n = len(result.rows)
         shown = f"{n:,} of >{n:,} rows" if result.is_cut else f"{n:,} rows"
-        self.query_one(StatusBar).say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
+        self.say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
 
     def _fail(self, error: EnergyLensError) -> None:
         self._is_running = False
         message = self.query_one("#sql-error", Static)
         message.display = True
         message.update(visible_lines(str(error)))
-        self.query_one(StatusBar).say("the statement did not run")
+        self.say("the statement did not run")
 
     def step_back(self) -> bool:
         """Stop the query; else leave the editor."""
         if self._is_running:
             self._is_running = False
             self.workspace.tasks.cancel(self, "sql")
-            self.query_one(StatusBar).say("stopped")
+            self.say("stopped")
         elif self.editor.has_focus:
             self.query_one("#rows").focus()
         else:
@@ -217,8 +217,10 @@ letter. Saved statements lie in the configuration directory, a file each.
         self.editor.focus()
 
     def _call_of(self, name: str) -> str:
-        query, selection = named_queries()[name], self.workspace.selection
-        known = {"run": selection.run, "sae": selection.sae.sae_id} if selection else {}
+        query, place = named_queries()[name], self.here
+        known = {"run": place.run} if place else {}
+        if place and place.sae:
+            known["sae"] = place.sae.sae_id
         arguments = []
         for parameter in query.parameters:
             value = parameter.default or known.get(parameter.name)
@@ -239,19 +241,20 @@ letter. Saved statements lie in the configuration directory, a file each.
             if 0 <= feature_id < selection.sae.d_sae:
                 self.open_place(one_feature(FeaturePlace(selection, feature_id)))
                 return
-        if selection is not None and isinstance(row.get("text_id"), int):
-            self.open_place(WholeText(selection, row["text_id"]))
+        run = row.get("run_id", self.here.run if self.here else None)
+        is_here = run in [info.run_id for info in self.workspace.store.infos]
+        if is_here and isinstance(row.get("text_id"), int):
+            self.open_place(WholeText(str(run), row["text_id"]))
         else:
             event.table.action_peek()
 
     def _sae_of(self, row: dict) -> Selection | None:
         """The SAE a row names; the one in view where it names none."""
-        here = self.workspace.selection
+        here = self.here
         if here is None:
             return None
-        wanted = row.get("run_id", here.run), row.get("sae_id", here.sae.sae_id)
-        own = (c for c in self.workspace.choices if (c.run, c.sae.sae_id) == wanted)
-        return next(own, None)
+        run, sae_id = row.get("run_id", here.run), row.get("sae_id", here.sae and here.sae.sae_id)
+        return self.workspace.sae_of(str(run), str(sae_id))
 
 
 def _line(text: str) -> str:

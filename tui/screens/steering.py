@@ -20,6 +20,7 @@ from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Steering
+from energylens.tui.state import RunPlace
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -43,9 +44,11 @@ class SteeringScreen(LensScreen):
 
 The model continues the prompt with the feature's direction added at every token, in multiples of
 the feature's maximum; the first text is the model's own. All draw from the same random numbers.
-**activation** is the feature's mean over the new tokens as the unchanged model reads them,
-**perplexity** how surprised it is by them, **distinct** the share of two-token sequences that are
-different: steering too hard shows in both.
+The feature's mean activation over the new tokens stands there twice: **steered**, as the model
+reads them with the direction added, and **unchanged**, as the model without it reads the same
+words, which falls where steering has made them strange to it. **perplexity** is how surprised the
+unchanged model is by them, **distinct** the share of two-token sequences that are different:
+steering too hard shows in both.
 """
 
     def __init__(self, place: Steering) -> None:
@@ -54,6 +57,10 @@ different: steering too hard shows in both.
         self._prompt = place.prompt
         self._scale, self._seed = 1.0, 0
         self._job: Job | None = None
+
+    @property
+    def here(self) -> RunPlace:
+        return RunPlace(self._selection.run, self._selection.sae)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -86,7 +93,7 @@ different: steering too hard shows in both.
 
     def _say(self, *parts: str) -> None:
         place = f"feature {self._feature_id}"
-        self.query_one(StatusBar).say(*parts, place, f"seed {self._seed}", self._selection.title)
+        self.say(*parts, place, f"seed {self._seed}")
 
     def _preview(self, report: ProgressReport) -> None:
         if report.phase == "preview" and report.message:
@@ -102,7 +109,8 @@ different: steering too hard shows in both.
         for one in found.texts:
             text.append(f"strength {number(one.strength, 2)} of the maximum", "bold")
             text.append(
-                f"   activation {number(one.activation)}   perplexity {number(one.perplexity)}   "
+                f"   activation: steered {number(one.activation_steered)}, unchanged model "
+                f"{number(one.activation)}   perplexity {number(one.perplexity)}   "
                 f"distinct {number(one.distinct, 2)}\n",
                 "dim",
             )

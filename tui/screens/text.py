@@ -15,7 +15,7 @@ from energylens.queries.shading import ShadedToken, shaded_tokens
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.places import Prompt, WholeText
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import LABEL, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -60,7 +60,7 @@ the shades.
 
     def __init__(self, place: WholeText) -> None:
         super().__init__()
-        self._selection, self._text_id = place.selection, place.text_id
+        self._run, self._text_id = place.run, place.text_id
         self._shades = [place.shade] if place.shade is not None else []
         self._place = ""
         self._part = 0
@@ -75,11 +75,20 @@ the shades.
         yield KeyBar()
 
     def on_mount(self) -> None:
-        self.open(self._selection)
+        self.open(self.here)
 
-    def open(self, selection: Selection) -> None:
+    @property
+    def here(self) -> RunPlace:
+        """The run of the text; the SAE in view, where it is one of that run."""
+        place = self.workspace.place
+        return place if place is not None and place.run == self._run else RunPlace(self._run)
+
+    def names(self) -> list[str]:
+        return [self._run]
+
+    def open(self, place: RunPlace) -> None:
         """Draw the text again."""
-        run, text_id, shades = self._selection.run, self._text_id, tuple(self._shades)
+        run, text_id, shades = place.run, self._text_id, tuple(self._shades)
 
         def question(session: Session) -> tuple[int, list[pl.DataFrame]]:
             ids = text_contexts(session, run, text_id)["context_id"].to_list()
@@ -111,14 +120,14 @@ the shades.
             self.call_after_refresh(drawn[min(self._part, len(drawn) - 1)].focus)
         cut = f"first {MOST_CONTEXTS} parts" if n_contexts > MOST_CONTEXTS else ""
         self._place = " · ".join(part for part in (f"text {self._text_id}", cut, shown) if part)
-        self.say(self._place, self._selection.title)
+        self.say(self._place)
 
     @on(TokenText.Moved)
     def _moved(self, event: TokenText.Moved) -> None:
         token: ShadedToken = event.token
         parts = enumerate(self.query(TokenText))
         self._part = next((n for n, part in parts if part.has_focus), self._part)
-        run = self._selection.run
+        run = self._run
         self.say(
             self._place,
             visible_token(token.label),
@@ -154,9 +163,7 @@ the shades.
         if index >= len(self.frame("text-features")):
             return None
         row = self.frame("text-features").row(index, named=True)
-        place = self._selection.run, row["sae_id"]
-        own = (c for c in self.workspace.choices if (c.run, c.sae.sae_id) == place)
-        selection = next(own, None)
+        selection = self.workspace.sae_of(self._run, row["sae_id"])
         return None if selection is None else FeaturePlace(selection, int(row["feature_id"]))
 
     def action_turn(self) -> None:
@@ -176,7 +183,7 @@ the shades.
         wanted = self._wanted()
         if wanted is not None:
             self._shades = [] if self._shades == [wanted] else [wanted]
-            self.open(self._selection)
+            self.again()
 
     def action_shade_too(self) -> None:
         """Shade the text by the feature under the cursor beside others, or by it no more."""
@@ -187,7 +194,7 @@ the shades.
             self._shades.remove(wanted)
         else:
             self._shades.append(wanted)
-        self.open(self._selection)
+        self.again()
 
     def _wanted(self) -> tuple[str, int] | None:
         """SAE and number of the feature under the cursor."""
@@ -202,7 +209,7 @@ the shades.
         drawn = list(self.query(TokenText))
         chosen = next((text for text in drawn if text.has_focus), next(iter(drawn), None))
         if chosen is not None:
-            self.open_place(Prompt(self._selection, chosen.plain))
+            self.open_place(Prompt(self._run, chosen.plain))
 
     def action_digits(self) -> None:
         """Write digits beside the shades, or leave them out."""

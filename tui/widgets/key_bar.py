@@ -13,9 +13,13 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widget import Widget
 
+_LAST = ("help", "jump_from_editor", "command_palette")
+"""Actions that are never left out."""
+
 
 class KeyBar(Widget):
-    """A click on a key does what the key does; keys that do not fit fall off the right end."""
+    """A click on a key does what the key does. Keys that do not fit are left out from the right,
+    but never help and the palette, which have all of them."""
 
     DEFAULT_CSS = """
     KeyBar { height: 1; background: $footer-background; color: $footer-foreground; }
@@ -31,14 +35,25 @@ class KeyBar(Widget):
 
     def render(self) -> Text:
         key_style = self.get_component_rich_style("key-bar--key", partial=True)
-        text, left = Text(no_wrap=True, overflow="ellipsis"), self.size.width
-        for shown, binding in self._entries():
-            left -= _width(shown, binding)
-            if left < 0:
-                break
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for shown, binding in self._fitting():
             text.append(f" {shown}", key_style)
             text.append(f" {binding.description}")
         return text
+
+    def _fitting(self) -> list[tuple[str, Binding]]:
+        """The entries there is room for."""
+        entries = list(self._entries())
+        last = [entry for entry in entries if entry[1].action in _LAST]
+        left, found = self.size.width - sum(_width(*entry) for entry in last), []
+        for entry in entries:
+            if entry in last:
+                continue
+            left -= _width(*entry)
+            if left < 0:
+                break
+            found.append(entry)
+        return [*found, *last]
 
     def _entries(self) -> Iterator[tuple[str, Binding]]:
         """How each key is written, with its binding: one for each action, the palette last."""
@@ -54,7 +69,7 @@ class KeyBar(Widget):
 
     async def on_click(self, event: events.Click) -> None:
         x = event.x
-        for shown, binding in self._entries():
+        for shown, binding in self._fitting():
             x -= _width(shown, binding)
             if x < 0:
                 self.app.simulate_key(binding.key)

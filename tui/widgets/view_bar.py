@@ -19,8 +19,9 @@ VIEWS = (
     ("9", "jobs", "Jobs", "Jobs"),
 )
 """Key, mode, title and short title of every view."""
-_WIDE = 100
-"""Cells from which every title is written out."""
+_HEADS = ("0", "heads", "Heads", "Heads")
+"""Opens over a view, and is left out first where there is no room."""
+_Label = tuple[str, bool, str]
 
 
 class ViewBar(Widget):
@@ -40,19 +41,37 @@ class ViewBar(Widget):
             text.append(label, Style(bold=is_here, reverse=is_here))
         return text
 
-    def _labels(self) -> Iterator[tuple[str, bool, str]]:
-        """Mode, whether this is it, and what is written: in full where there is room."""
-        needed = sum(len(f" {key} {short} ") for key, _, _, short in VIEWS)
-        for key, mode, title, short in VIEWS:
-            is_here = mode == self._current
-            fits = needed + len(title) - len(short) <= self.size.width
-            name = title if self.size.width >= _WIDE or (is_here and fits) else short
-            yield mode, is_here, f" {key} {name} "
+    def _labels(self) -> list[_Label]:
+        """Mode, whether this is it, and what is written: as much as there is room for."""
+        ways = list(self._ways())
+        fitting = (way for way in ways if sum(len(label) for *_, label in way) <= self.size.width)
+        return next(fitting, ways[-1])
 
-    def on_click(self, event: events.Click) -> None:
+    def _ways(self) -> Iterator[list[_Label]]:
+        """The labels in full, shorter and shorter; every view has its key in all of them."""
+        beside = [_HEADS] if self._current == "heads" else []
+        for is_whole, is_whole_here in ((True, True), (False, True), (False, False)):
+            for views in ([*VIEWS, _HEADS], [*VIEWS, *beside]):
+                yield [
+                    (mode, here := mode == self._current,
+                     f" {key} {title if is_whole or (here and is_whole_here) else short} ")
+                    for key, mode, title, short in views
+                ]  # fmt: skip
+        views = [*VIEWS, *beside]
+        for letters in (3, 0):
+            yield [
+                (mode, here := mode == self._current,
+                 f" {key} {short} " if here else f" {key} {short[:letters]}".rstrip())
+                for key, mode, _, short in views
+            ]  # fmt: skip
+
+    async def on_click(self, event: events.Click) -> None:
         x = event.x
         for mode, _, label in self._labels():
             x -= len(label)
+            if x < 0 and mode == "heads":
+                await self.app.run_action("app.heads")
+                return
             if x < 0:
                 self.app.switch_mode(mode)
                 return

@@ -212,6 +212,13 @@ def test_steering_begins_with_the_unsteered_text(reopened: Reopened) -> None:
     plain, steered = found.texts
     assert plain.text != steered.text and steered.perplexity > 1
     assert steer(reopened, asked, Progress()) == found
+    assert plain.activation_steered == plain.activation
+    (top,) = rows(
+        reopened.store,
+        "SELECT max_activation FROM features WHERE sae_id = 'resid' AND feature_id = 3",
+    ).row(0)
+    added = steered.activation_steered  # the SAE of the tests reads what it writes, and no more
+    assert added is not None and 7 * top < added <= 9 * top and steered.activation <= top * 1.5
     with pytest.raises(UsageError, match="adds to features or clamps"):
         steer(reopened, replace(asked, edit=EditRequest("resid", (3,))), Progress())
 
