@@ -25,6 +25,7 @@ _LOOK = 0.05
 """Seconds between two looks at a running query."""
 _ROOM = 1.5
 """Memory of the process may grow to this much of a query's, for rows are held once more."""
+_PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _read(
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
-        raise QueryError(_explain(error)) from error
+        raise QueryError(_explain(_placed(con, text, error))) from error
     except RecursionError:
         raise QueryError("the statement is nested too deeply") from None
 
@@ -170,6 +171,27 @@ def _end(con: duckdb.DuckDBPyConnection, run: _Run) -> bool:
         if run.ended.wait(_LOOK):
             return True
     return False
+
+
+def _placed(con: duckdb.DuckDBPyConnection, text: str, error: duckdb.Error) -> duckdb.Error:
+    """The same error with the line it lies in, which DuckDB leaves out of some."""
+    if not isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+        return error
+    if _PLACE.search(str(error)):
+        return error
+    try:
+        con.execute(f"EXPLAIN\n{text}")
+    except type(error) as again:
+        return type(error)(_PLACE.sub(_a_line_up, str(again)))
+    except duckdb.Error:
+        return error
+    return error
+
+
+def _a_line_up(place: re.Match[str]) -> str:
+    line = int(place[1])
+    up = str(line - 1)
+    return f"LINE {up}: {place[2]}\n{place[3][len(place[1]) - len(up) :]}^"
 
 
 def _explain(error: duckdb.Error) -> str:

@@ -1,13 +1,23 @@
-"""What a word in an SQL statement could become: tables, their columns, named queries, keywords."""
+"""What stands at the cursor of an SQL statement could become: names of the catalogue, and values
+that are stored."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from os.path import commonprefix
+from typing import Literal
 
 from energylens.db.store import Reader
-from energylens.queries.catalog import named_queries
+from energylens.queries.catalog import NamedQuery, named_queries
+
+Kind = Literal["table", "column", "query", "value", "keyword"]
 
 _WORD = re.compile(r"(?:(\w+)\.)?(\w*)$")
+_AFTER_FROM = re.compile(r"\b(?:FROM|JOIN)\s+\w*$", re.IGNORECASE)
+_COMPARED = re.compile(
+    r"(\w+)\s*(?::?=|<>|!=|(?:NOT\s+)?IN\s*\((?:[^()]*,)?)\s*('?)([^',()]*)$", re.I
+)
+"""A name, and the text it is about to be compared with or to be given, up to the cursor."""
 _ALIAS = r"\b(\w+)\s+(?:AS\s+)?{alias}\b"
 _KEYWORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "HAVING", "LIMIT", "JOIN", "LEFT JOIN",
@@ -15,59 +25,163 @@ _KEYWORDS = (
     "NULLS LAST", "OVER", "PARTITION BY", "QUALIFY", "UNION ALL", "count(", "sum(", "avg(", "max(",
     "min(", "median(", "quantile_cont(", "arg_max(", "list(", "string_agg(", "regexp_matches(",
 )  # fmt: skip
+_MOST_VALUES = 1000
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    type: str = ""
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the catalogue."""
+
+    columns: tuple[Column, ...]
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that may be written at the cursor."""
+
+    text: str
+    kind: Kind
+    note: str = ""
+    """A column's type, a query's arguments, what a table holds."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What may be written in place of the last letters before the cursor."""
+
+    taken_back: int
+    """Letters."""
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def agreed(self) -> str:
+        """As far as all candidates agree; empty where that is less than what is written."""
+        names = [candidate.text for candidate in self.candidates]
+        agreed = commonprefix([name.lower() for name in names])  # noqa: RUF071 - letters, no paths
+        return names[0][: len(agreed)] if names and len(agreed) >= self.taken_back else ""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names of a store's catalogue."""
+    """The names of a store's catalogue, and values of what runs, SAEs and categories are named
+    by."""
 
-    columns: dict[str, tuple[str, ...]]
-    """Of every table, in order."""
+    tables: dict[str, Table]
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By the name of a column or of a query's argument."""
 
-    def complete(self, before: str) -> list[str]:
-        """What the word at the end of a text could become, tables first; none for an empty word
-        that stands after no table."""
+    def complete(self, before: str, after: str = "") -> Completion:
+        """What the end of a text could become; `after` is the rest of the statement.
+
+        A value after `=`, `:=` or `IN (`; a column after a dot; a table or query after FROM; else
+        anything that begins with the word, columns of the statement's own tables first. Nothing
+        for an empty word elsewhere.
+        """
+        compared = _COMPARED.search(before)
+        if compared and compared[1].lower() in self.values:
+            return self._values(compared[1].lower(), compared[2], compared[3], after)
         found = _WORD.search(before)
         owner, word = (found[1], found[2]) if found else (None, "")
         if owner is not None:
-            return [name for name in self._columns_of(owner, before) if _begins(name, word)]
-        if not word:
-            return []
-        queries = [f"{name}(" for name in named_queries()]
-        columns = dict.fromkeys(c for names in self.columns.values() for c in names)
-        return [n for n in (*self.columns, *columns, *queries, *_KEYWORDS) if _begins(n, word)]
+            names = self._owned(owner, before + after)
+        elif _AFTER_FROM.search(before):
+            names = [*self._tables(), *_queries()]
+        else:
+            names = self._anything(before + after) if word else []
+        fitting = [one for one in names if one.text.lower().startswith(word.lower())]
+        return Completion(len(word), tuple({one.text: one for one in fitting}.values()))
 
-    def _columns_of(self, owner: str, text: str) -> tuple[str, ...]:
+    def _values(self, name: str, quote: str, begun: str, after: str) -> Completion:
+        close = "" if after.startswith("'") else "'"
+        fitting = [v for v in self.values[name] if v.lower().startswith(begun.lower())]
+        written = [f"{quote or chr(39)}{value.replace(chr(39), chr(39) * 2)}" for value in fitting]
+        return Completion(
+            len(quote) + len(begun), tuple(Candidate(text + close, "value") for text in written)
+        )
+
+    def _tables(self) -> Iterator[Candidate]:
+        for name, table in self.tables.items():
+            yield Candidate(name, "table", table.doc)
+
+    def _columns(self, table: str) -> Iterator[Candidate]:
+        for column in self.tables[table].columns:
+            yield Candidate(column.name, "column", column.type)
+
+    def _owned(self, owner: str, text: str) -> list[Candidate]:
         """The columns of a table, or of the table an alias stands for."""
-        if owner in self.columns:
-            return self.columns[owner]
-        named = re.findall(_ALIAS.format(alias=re.escape(owner)), text, re.IGNORECASE)
-        tables = [name for name in named if name in self.columns]
-        return self.columns[tables[-1]] if tables else ()
+        if owner not in self.tables:
+            named = re.findall(_ALIAS.format(alias=re.escape(owner)), text, re.IGNORECASE)
+            tables = [name for name in named if name in self.tables]
+            if not tables:
+                return []
+            owner = tables[-1]
+        return list(self._columns(owner))
+
+    def _anything(self, text: str) -> list[Candidate]:
+        words = set(re.findall(r"\w+", text))
+        own = [name for name in self.tables if name in words]
+        others = [name for name in self.tables if name not in words]
+        return [
+            *(column for name in own for column in self._columns(name)),
+            *self._tables(),
+            *_queries(),
+            *(column for name in others for column in self._columns(name)),
+            *(Candidate(word, "keyword") for word in _KEYWORDS),
+        ]
 
 
 def vocabulary(store: Reader) -> Vocabulary:
     """The names of a store."""
-    rows = store.cursor().execute(
-        "SELECT table_name, column_name FROM duckdb_columns() "
-        "WHERE schema_name = 'main' AND NOT internal "
-        "ORDER BY table_name, column_index"
+    cursor = store.cursor()
+    docs = dict(
+        cursor.execute(
+            "SELECT view_name, comment FROM duckdb_views() WHERE schema_name = 'main' "
+            "UNION ALL SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main'"
+        ).fetchall()
     )
-    columns: dict[str, list[str]] = {}
-    for table, column in rows.fetchall():
-        columns.setdefault(table, []).append(column)
-    return Vocabulary({table: tuple(names) for table, names in columns.items()})
+    rows = cursor.execute(
+        "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() "
+        "WHERE schema_name = 'main' AND NOT internal ORDER BY table_name, column_index"
+    ).fetchall()
+    columns: dict[str, list[Column]] = {}
+    for table, column, kind, doc in rows:
+        columns.setdefault(table, []).append(Column(column, kind, doc or ""))
+    tables = {n: Table(tuple(found), docs.get(n) or "") for n, found in columns.items()}
+    return Vocabulary(tables, _stored(store))
 
 
-def added(before: str, candidates: list[str]) -> tuple[int, str]:
-    """How many letters to take back and what to write instead: as far as all candidates agree."""
-    found = _WORD.search(before)
-    word = found[2] if found else ""
-    agreed = commonprefix([c.lower() for c in candidates])  # noqa: RUF071 - letters, no paths
-    if not agreed or len(agreed) < len(word):
-        return 0, ""
-    return len(word), candidates[0][: len(agreed)]
+def arguments(query: NamedQuery) -> str:
+    """A query's parameters as they are written, with their defaults."""
+    told = (f"{p.name} := {p.default}" if p.default else p.name for p in query.parameters)
+    return ", ".join(told)
 
 
-def _begins(name: str, word: str) -> bool:
-    return name.lower().startswith(word.lower())
+def _queries() -> Iterator[Candidate]:
+    for name, query in named_queries().items():
+        yield Candidate(f"{name}(", "query", arguments(query))
+
+
+def _stored(store: Reader) -> dict[str, tuple[str, ...]]:
+    runs = tuple(info.run_id for info in store.infos)
+    saes = tuple(dict.fromkeys(sae.sae_id for info in store.infos for sae in info.saes))
+    rows = (
+        store.cursor()
+        .execute(
+            "SELECT DISTINCT category FROM texts WHERE category IS NOT NULL ORDER BY 1 LIMIT ?",
+            [_MOST_VALUES],
+        )
+        .fetchall()
+    )
+    categories = tuple(str(row[0]) for row in rows)
+    by_name = {"run_id": runs, "run": runs, "sae_id": saes, "sae": saes, "in_sae": saes}
+    return by_name | {"category": categories, "top_category": categories}

@@ -3,12 +3,12 @@
 A screen names the place it leads to; only the app knows which screen shows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from textual.message import Message
 
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.state import FeaturePlace, Selection, Workspace
 
 
 @dataclass(frozen=True)
@@ -170,3 +170,19 @@ class Open(Message):
 def one_feature(place: FeaturePlace) -> FeatureInList:
     """A feature that came from no list."""
     return FeatureInList(place.selection, 0, 1, lambda _: place.feature_id)
+
+
+def place_of_row(row: Mapping[str, object], workspace: Workspace) -> Place | None:
+    """The feature or the text a row of any table names, in the SAE it names or the one in view;
+    None where it names none that there is."""
+    here = workspace.selection
+    if here is None:
+        return None
+    wanted = row.get("run_id", here.run), row.get("sae_id", here.sae.sae_id)
+    own = [c for c in workspace.choices if (c.run, c.sae.sae_id) == wanted]
+    if not own:
+        return None
+    feature_id, text_id = row.get("feature_id"), row.get("text_id")
+    if isinstance(feature_id, int) and 0 <= feature_id < own[0].sae.d_sae:
+        return one_feature(FeaturePlace(own[0], feature_id))
+    return WholeText(own[0], text_id) if isinstance(text_id, int) else None

@@ -3,80 +3,267 @@
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
+from textual.widgets.text_area import Selection
 
 from energylens.errors import StoreError, UsageError
-from energylens.queries.completion import Vocabulary, added, vocabulary
+from energylens.queries.completion import Column, Table, Vocabulary, vocabulary
 from energylens.tui.screens import sql
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.sql import SqlScreen
 from energylens.tui.screens.text import TextScreen
+from energylens.tui.sql_tabs import SqlTab, SqlTabs, keep_tabs, read_tabs, tabs_path
 from energylens.tui.statements import MOST, history, history_path, remember, save, saved
+from energylens.tui.widgets.catalogue import Catalogue
+from energylens.tui.widgets.chart import histogram, is_number, kinds_of
+from energylens.tui.widgets.completions import Completions
 from energylens.tui.widgets.sql_editor import SqlEditor
 from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
 
 NAMES = Vocabulary(
-    {"features": ("run_id", "feature_id", "density"), "texts": ("text_id", "category")}
+    {
+        "features": Table((Column("run_id"), Column("feature_id"), Column("density", "DOUBLE"))),
+        "texts": Table((Column("text_id"), Column("category"))),
+    },
+    {"run_id": ("first run", "o'brien"), "run": ("first run",), "category": ("math", "misc")},
 )
+
+
+def written(before: str, after: str = "") -> list[str]:
+    return [one.text for one in NAMES.complete(before, after).candidates]
 
 
 @pytest.mark.parametrize(
-    ("before", "candidates"),
+    ("before", "after", "first"),
     [
-        ("FROM fea", ["features", "feature_id"]),
-        ("SELECT DENS", ["density"]),
-        ("FROM features AS f WHERE f.d", ["density"]),
-        ("FROM texts t WHERE t.", ["text_id", "category"]),
-        ("FROM texts WHERE texts.c", ["category"]),
-        ("SELECT nothing.", []),
-        ("SELECT ", []),
-        ("FROM settling_s", ["settling_summary("]),
+        ("FROM fea", "", ["features"]),
+        ("SELECT DENS", "", ["density"]),
+        ("SELECT d", " FROM features", ["density"]),
+        ("SELECT t", " FROM features", ["texts"]),
+        ("SELECT t", " FROM texts", ["text_id", "texts"]),
+        ("FROM features AS f WHERE f.d", "", ["density"]),
+        ("SELECT t.", " FROM texts t", ["text_id", "category"]),
+        ("FROM texts WHERE texts.c", "", ["category"]),
+        ("SELECT nothing.", "", []),
+        ("SELECT ", "", []),
+        ("FROM ", "", ["features", "texts"]),
+        ("SELECT 1 FROM texts JOIN ", "", ["features", "texts"]),
+        ("FROM settling_s", "", ["settling_summary("]),
+        ("FROM texts WHERE category = 'm", "", ["'math'", "'misc'"]),
+        ("FROM texts WHERE category = 'm", "'", ["'math", "'misc"]),
+        ("FROM texts WHERE category IN ('math', 'mi", "", ["'misc'"]),
+        ("FROM texts WHERE category <> ", "", ["'math'", "'misc'"]),
+        ("FROM x(run := ", "", ["'first run'"]),
+        ("FROM x(RUN := 'FI", "", ["'first run'"]),
+        ("WHERE run_id = 'o", "", ["'o''brien'"]),
+        ("WHERE density = 'm", "", ["min(", "max("][:0]),
     ],
 )
-def test_words_are_completed_from_the_catalogue(before: str, candidates: list[str]) -> None:
-    found = NAMES.complete(before)
-    own = [n for n in found if n in ("features", "feature_id") or "feature" not in n]
-    assert own == candidates
+def test_words_are_completed_from_the_catalogue(before: str, after: str, first: list[str]) -> None:
+    found = written(before, after)
+    assert found[: len(first)] == first
+    if not first:
+        assert not [one for one in found if one in ("features", "texts", "density", "category")]
 
 
 def test_the_catalogue_is_the_stores(store) -> None:
     found = vocabulary(store)
-    assert found.columns["texts"][:2] == ("run_id", "text_id")
-    assert {"codes", "features", "notes", "routing"} <= set(found.columns)
+    names = [column.name for column in found.tables["texts"].columns]
+    assert names[:2] == ["run_id", "text_id"] and {"codes", "features", "notes"} <= set(
+        found.tables
+    )
+    assert found.tables["tokens"].doc and found.tables["tokens"].columns[0].doc
+    kinds = {c.name: c.type for c in found.tables["tokens"].columns}
+    assert kinds["energy"] == "FLOAT"
+    assert found.values["run"] == tuple(info.run_id for info in store.infos)
+    con = store.cursor()
+    rows = con.execute("SELECT DISTINCT category FROM texts ORDER BY 1").fetchall()
+    assert list(found.values["category"]) == [row[0] for row in rows if row[0] is not None]
 
 
-@pytest.mark.parametrize(
-    ("before", "candidates", "expected"),
-    [
-        ("FROM fe", ["features", "feature_codes"], (2, "feature")),
-        ("FROM FE", ["features"], (2, "features")),
-        ("x", [], (0, "")),
-    ],
-)
-def test_what_is_added_is_what_all_candidates_share(
-    before: str, candidates: list[str], expected: tuple[int, str]
+def opened(driver) -> list[str]:
+    """Rows of the box of candidates, as they are drawn."""
+    box = driver.app.screen.query_one(Completions)
+    return [line.strip() for line in box.render().plain.split("\n")] if box.display else []
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_candidates_open_as_one_types_and_tab_writes_the_chosen_one(
+    drive: Open, size: str
 ) -> None:
-    assert added(before, candidates) == expected
+    async with drive(size) as d:
+        await d.press("8", "ctrl+l")
+        editor = d.app.screen.query_one(SqlEditor)
+        await d.type("FROM tex")
+        assert opened(d)[0].startswith("texts") and "texts" in d.text
+        await d.press("tab")
+        assert editor.text == "FROM texts" and not opened(d)
+        await d.type(" WHERE cat")
+        assert opened(d)[0].split() == ["category", "VARCHAR"]
+        await d.press("tab")
+        await d.type(" = '")
+        shown = opened(d)
+        await d.press("down", "tab")
+        assert editor.text == f"FROM texts WHERE category = {shown[1].split()[0]}"
+        await d.press("f5")
+        assert "1 rows" in d.text or " rows" in d.text
+        await d.type(" AND te")
+        assert opened(d)
+        await d.press("escape")
+        assert not opened(d) and editor.has_focus, "esc closes the candidates first"
+        await d.press("enter")
+        assert editor.text.endswith(" AND te\n")
 
 
-async def test_tab_completes_and_the_status_line_tells_what_is_left(drive: Open) -> None:
+async def test_what_the_cursor_is_in_is_run_or_what_is_selected(drive: Open) -> None:
     async with drive("large") as d:
         await d.press("8")
         editor = d.app.screen.query_one(SqlEditor)
-        editor.text = ""
-        await d.type("from textb")
-        editor.text = ""
-        await d.type("FROM tex")
-        assert "tab · texts" in d.text
-        await d.press("tab")
-        assert editor.text == "FROM text", "texts, text_id and more agree so far"
-        await d.type("s x WHERE x.cat")
-        await d.press("tab", "f5")
-        assert editor.text == "FROM texts x WHERE x.category"
-        editor.text = "FROM texts LIMIT 2"
+        editor.write("SELECT 41 AS one;\nSELECT 42 AS two;\nSELECT nope FROM runs")
+        editor.move_cursor((1, 3))
         await d.press("f5")
-        assert "2 rows" in d.text
+        assert "42" in d.text and "two" in d.text and "41" not in d.lines[-4]
+        editor.move_cursor((0, 17))
+        await d.press("f5")
+        table = d.app.screen.query_one("#rows", VirtualTable)
+        assert [column.name for column in table.columns] == ["one"]
+        editor.selection = Selection((1, 0), (1, 9))
+        await d.press("f5")
+        assert [column.name for column in table.columns] == ["42"]
+        editor.move_cursor((2, 0))
+        await d.press("f5")
+        assert "line 3, column 8:" in d.text and "nope" in d.text, d.text
+        assert editor.cursor_location == (2, 7)
+        editor.write("  ")
+        await d.press("f5")
+        assert "there is no statement" in d.text
+
+
+async def test_a_long_line_is_wrapped_and_f8_formats(drive: Open) -> None:
+    async with drive("small") as d:
+        await d.press("8")
+        editor = d.app.screen.query_one(SqlEditor)
+        editor.write("SELECT " + ", ".join(f"{n} AS Column_{n}" for n in range(20)))
+        await d.settle()
+        assert "Column_19" in d.text, "nothing runs off the right end"
+        await d.press("f8")
+        assert editor.text.startswith("select\n    0 as Column_0,\n")
+        await d.press("ctrl+z")
+        assert editor.text.startswith("SELECT 0 AS Column_0, 1")
+        editor.write("SELECT 1)")
+        await d.press("f8")
+        await d.hears("cannot be formatted")
+        assert editor.text == "SELECT 1)"
+
+
+async def test_the_tree_names_tables_columns_and_queries(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.press("8", "ctrl+l", "f7")
+        tree = d.app.screen.query_one(Catalogue)
+        assert tree.has_focus and "features" in d.text and "tables" in d.text
+        line = next(n for n in range(99) if str(tree.get_node_at_line(n).label) == "texts")
+        tree.move_cursor_to_line(line)
+        await d.settle()
+        assert "a row a text" in d.lines[-2].lower() or "text" in d.lines[-2]
+        await d.press("enter", "space")
+        await d.reach("n_tokens INTEGER", "down")
+        editor = d.app.screen.query_one(SqlEditor)
+        assert editor.text == "texts"
+        await d.press("escape")
+        assert editor.has_focus and not tree.display
+
+
+async def test_tabs_keep_their_text_and_rows_and_outlive_the_program(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.press("8")
+        assert "3 rows" in d.text or " rows" in d.text, "the first statement's rows are there"
+        await d.press("f9")
+        editor = d.app.screen.query_one(SqlEditor)
+        assert editor.text == "" and "2" in d.lines[1]
+        await d.type("SELECT 7 AS seven")
+        await d.press("f5")
+        editor.write("SELECT 7 AS seven -- later")
+        await d.press("alt+left")
+        assert "FROM texts GROUP BY ALL" in editor.text
+        table = d.app.screen.query_one("#rows", VirtualTable)
+        assert table.columns[0].name == "category" and table.n_rows
+        await d.press("alt+right")
+        assert table.columns[0].name == "seven" and editor.text.endswith("-- later")
+    async with drive("large") as d:
+        await d.press("8")
+        editor = d.app.screen.query_one(SqlEditor)
+        table = d.app.screen.query_one("#rows", VirtualTable)
+        assert editor.text == "SELECT 7 AS seven -- later"
+        assert table.columns[0].name == "seven" and table.n_rows == 1
+        await d.press("f12")
+        assert "FROM texts" in editor.text
+        await d.press("f12")
+        assert editor.text == "" and len(read_tabs().tabs) >= 1
+
+
+def test_damaged_tabs_are_a_first_one() -> None:
+    many = SqlTabs()
+    for n in range(30):
+        many = many.added(SqlTab(f"SELECT {n}", None))
+    assert len(many.tabs) == 20
+    keep_tabs(many)
+    assert read_tabs() == many
+    bad = ('{"tabs": [], "current": 0}', '{"tabs": [{"text": 1, "ran": null}]}', "[", "3", "null",
+           '{"tabs": {"a": 1}, "current": 0}', '{"tabs": [{"text": "x", "ran": 1}], "current": 0}',
+           '{"tabs": [{"text": "x", "ran": null}], "current": 1e999}')  # fmt: skip
+    for text in bad:
+        tabs_path().write_text(text)
+        assert read_tabs() == SqlTabs(), text
+    tabs_path().write_text('{"tabs": [{"text": "x", "ran": null}], "current": 99}')
+    assert read_tabs() == SqlTabs((SqlTab("x"),))
+
+
+async def test_c_draws_the_column_under_the_cursor(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.press("8")
+        d.app.screen.query_one(SqlEditor).write(
+            "SELECT range AS x, range * range AS y, 'row ' || range AS name FROM range(50)"
+        )
+        await d.press("f5", "f6", "c")
+        assert (
+            "line: x, y" in d.text
+            and "y against x" in d.text
+            and "50 rows" in d.text
+            and "2,401" in d.text
+        )
+        await d.press("t")
+        assert "points: x" in d.text
+        await d.press("y")
+        assert "histogram: x" in d.text and "50 values in" in d.text
+        await d.press("x", "x")
+        assert "bars: name" in d.text and "row 17" in d.text
+        await d.press("escape")
+        assert isinstance(d.app.screen, SqlScreen)
+
+
+def test_charts_of_any_column() -> None:
+    odd = pl.DataFrame(
+        {
+            "n": [1.0, None, float("nan"), float("inf"), -3.0],
+            "s": ["a", None, "\x1b[31m", "a", "b"],
+            "l": [[1], [2], None, [], [3]],
+            "z": [0, 0, 0, 0, 0],
+            "none": [None] * 5,
+        },
+        strict=False,
+    )
+    for x in odd:
+        for y in (None, *odd):
+            if y is None or is_number(y):
+                for draw in kinds_of(x, y).values():
+                    shown = draw(x, y, 60, 12).plain
+                    assert "\x1b" not in shown and len(shown.split("\n")) <= 16
+    values = pl.Series("n", [1.0, 1.0, 2.0, 4.0])
+    drawn = histogram(values, None, 8, 6).plain.split("\n")
+    assert drawn[-1] == "n: 4 values in 3 ranges, at most 2 in one"
+    assert drawn[0].startswith("██")
 
 
 async def test_history_is_walked_and_kept_and_statements_are_saved(drive: Open) -> None:
@@ -168,3 +355,11 @@ async def test_the_console_goes_on_when_its_thread_raises(
         monkeypatch.undo()
         await d.press("f5")
         await d.until(" rows")
+
+
+async def test_ids_are_names_and_counts_are_numbers(drive: Open) -> None:
+    async with drive("large") as d:
+        await d.press("8")
+        d.app.screen.query_one(SqlEditor).write("SELECT 1234 AS feature_id, 5678 AS n_tokens")
+        await d.press("f5")
+        assert "1234" in d.text and "5,678" in d.text and "1,234" not in d.text

@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
+import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Static, TextArea
 
 from energylens.db.store import Session
@@ -14,14 +15,18 @@ from energylens.queries.adhoc import SqlResult, ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible, visible_lines
-from energylens.tui.kinds.listing import ListingScreen
+from energylens.queries.editing import Span, formatted, place_of_error
+from energylens.tui.kinds.listing import ListingScreen, TableState
 from energylens.tui.modals.ask_line import AskLine
+from energylens.tui.modals.chart import ChartModal
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.choose_query import ChooseQuery
-from energylens.tui.places import WholeText, one_feature
-from energylens.tui.state import FeaturePlace, Selection
+from energylens.tui.places import place_of_row
+from energylens.tui.sql_tabs import SqlTab, keep_tabs, read_tabs
 from energylens.tui.statements import history, remember, save, saved
+from energylens.tui.widgets.catalogue import Catalogue
 from energylens.tui.widgets.columns import columns_of
+from energylens.tui.widgets.completions import Completions
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.sql_editor import SqlEditor
 from energylens.tui.widgets.status_bar import StatusBar
@@ -29,10 +34,7 @@ from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 LIMIT = 10_000
-MOST_CANDIDATES = 8
-"""Candidates of a completion that are told."""
-_FIRST = """SELECT category, count(*) AS texts, sum(n_tokens) AS tokens
-FROM texts GROUP BY ALL ORDER BY ALL"""
+_NO_ROWS = (TableColumn("rows", "F5 runs the statement", 40),)
 
 
 class SqlScreen(ListingScreen):
@@ -48,6 +50,27 @@ class SqlScreen(ListingScreen):
         ),
         Binding("f4", "save", "Save", key_display="F4", id="sql.save", tooltip="Under a name"),
         Binding("escape", "back", "Back", priority=True, id="app.back"),
+        Binding("f7", "names", "Names", key_display="F7", priority=True, id="sql.names"),
+        Binding("f8", "format", "Format", key_display="F8", priority=True, id="sql.format"),
+        Binding("f9", "new_tab", "New", key_display="F9", priority=True, id="sql.new"),
+        Binding("f12", "close_tab", "Close", show=False, priority=True, id="sql.close"),
+        Binding(
+            "ctrl+pagedown,alt+right",
+            "turn_tab(1)",
+            "Next",
+            show=False,
+            priority=True,
+            id="sql.next",
+        ),
+        Binding(
+            "ctrl+pageup,alt+left",
+            "turn_tab(-1)",
+            "Previous",
+            show=False,
+            priority=True,
+            id="sql.previous",
+        ),
+        Binding("c", "chart", "Chart", show=False, id="sql.chart", tooltip="Columns drawn"),
         Binding(
             "f6",
             "other_pane",
@@ -60,72 +83,172 @@ class SqlScreen(ListingScreen):
     ]
     HELP = """# SQL
 
-**F5** (or ctrl+enter, ctrl+j) runs the statement. **tab** completes tables, columns and queries as
-far as they agree; the status line tells what is left. **F2** lists the named queries, **F3** what
-was saved and what ran before (**ctrl+up** and **ctrl+down** walk through it), **F4** saves the
-statement under a name. **esc** stops a running query, then leaves the editor, so that the view keys
-work. **F6** goes to the rows and back: there **enter** opens the row's feature or text, **space**
-shows the whole cell, **/** filters, **s** and **S** sort. Only reading is allowed, and only within
-the store.
+**F5** (or ctrl+enter, ctrl+j) runs what is selected, else the statement the cursor is in; an error
+puts the cursor where it lies. Candidates open as one types: **up** and **down** choose, **tab**
+writes, **esc** closes. **F7** opens the tables, columns and queries as a tree: **enter** writes a
+name. **F8** formats, **ctrl+l** empties, **ctrl+z** undoes.
 
-Tables: runs, saes, texts, contexts, tokens, codes, energies, routing, features, feature_codes,
-feature_texts, top_contexts, specialists, efas, coactivation, notes and more; tab after FROM and a
-letter. Saved statements lie in the configuration directory, a file each.
+**F2** lists the named queries, **F3** what was saved and what ran before (**ctrl+up** and
+**ctrl+down** walk through it), **F4** saves the statement under a name. **F9** opens a new tab,
+**F12** closes it, **ctrl+page down** and **ctrl+page up** (or alt+right, alt+left) go through them;
+the next start finds them again.
+
+**esc** stops a running query, then leaves the editor, so that the view keys work. **F6** goes to
+the rows and back: there **enter** opens the row's feature or text, **space** shows the whole cell,
+**/** filters, **s** and **S** sort, **F** counts, **c** draws the column. Only reading is allowed,
+and only within the store.
 """
 
     def compose(self) -> ComposeResult:
+        candidates = Completions()
         yield ViewBar("sql")
-        with Vertical(id="sql"):
-            yield SqlEditor(_FIRST, id="editor")
-            yield Static("", id="sql-error", markup=False)
-            yield VirtualTable((TableColumn("rows", "F5 runs the statement", 40),), id="rows")
+        with Horizontal(id="sql"):
+            yield Catalogue()
+            with Vertical():
+                yield Static("", id="sql-tabs", markup=False)
+                yield SqlEditor("", "editor", candidates)
+                yield Static("", id="sql-error", markup=False)
+                yield VirtualTable(_NO_ROWS, id="rows")
         yield StatusBar(id="status")
         yield KeyBar()
+        yield candidates
 
     def on_mount(self) -> None:
         self._is_running = False
         self._walked = 0
         """Steps into the history; 0 is what was being written."""
         self._draft = ""
+        self._asked = ("", Span(0, 0))
+        """The text of the editor when a statement began to run, and where in it that is."""
+        self._tabs = read_tabs()
+        self._results: dict[SqlTab, TableState] = {}
+        """Rows of tabs that are not in view."""
         self.query_one("#sql-error").display = False
         self.editor.focus()
-        self.say("SQL", "reading only", f"at most {LIMIT:,} rows")
         self.workspace.tasks.ask(self, "names", vocabulary, self._know)
+        self._show_tab()
+
+    @on(TextArea.Changed, "#editor")
+    def _changed(self) -> None:
+        self._tabs = self._tabs.put(self._tab)
+
+    def on_unmount(self) -> None:
+        keep_tabs(self._tabs)
 
     @property
     def editor(self) -> SqlEditor:
         return self.query_one("#editor", SqlEditor)
 
+    @property
+    def rows(self) -> VirtualTable:
+        return self.query_one("#rows", VirtualTable)
+
+    @property
+    def _tab(self) -> SqlTab:
+        """The open tab as it is now."""
+        return SqlTab(self.editor.text, self._tabs.open.ran)
+
     def _know(self, names: Vocabulary) -> None:
         self.editor.vocabulary = names
-
-    @on(TextArea.Changed, "#editor")
-    def _typed(self) -> None:
-        self.editor.tell()
-
-    @on(SqlEditor.Candidates)
-    def _tell(self, event: SqlEditor.Candidates) -> None:
-        if event.names:
-            rest = len(event.names) - MOST_CANDIDATES
-            more = f"and {rest} more" if rest > 0 else ""
-            self.say("tab", *event.names[:MOST_CANDIDATES], more)
-        elif not self._is_running:
-            self.say("SQL", "F5 runs")
+        self.query_one(Catalogue).fill(names)
 
     def begin_with(self, statement: str) -> None:
-        """Put a statement into the editor and run it."""
-        self.editor.text = statement
+        """Open a tab with a statement and run it."""
+        self._leave()
+        self._tabs = self._tabs.added(SqlTab(statement))
+        self._show_tab()
         self.action_run()
+
+    def _leave(self) -> None:
+        """Keep what stands in the tab in view and its rows."""
+        self._tabs = self._tabs.put(self._tab)
+        if self._tab.ran is not None and self.n_all("rows"):
+            self._results[self._tab] = self.state_of(self.rows)
+
+    def _show_tab(self) -> None:
+        tab = self._tabs.open
+        self.editor.write(tab.text)
+        self.query_one("#sql-error").display = False
+        titles = [
+            f"[{n}] {visible(one.title)}" if one is tab else f" {n}  {visible(one.title)}"
+            for n, one in enumerate(self._tabs.tabs, 1)
+        ]
+        bar = self.query_one("#sql-tabs", Static)
+        bar.display = len(titles) > 1
+        bar.update("  ".join(titles))
+        state = self._results.get(tab)
+        if state is not None:
+            self.restore(self.rows, state)
+        elif tab.ran is not None:
+            self._ask(tab.ran)
+        else:
+            self.show_rows(self.rows, pl.DataFrame(), _NO_ROWS)
+            self.say("SQL", "reading only", f"at most {LIMIT:,} rows")
+
+    def action_new_tab(self) -> None:
+        """Open an empty tab."""
+        self._leave()
+        self._tabs = self._tabs.added(SqlTab())
+        self._show_tab()
+        self.editor.focus()
+
+    def action_close_tab(self) -> None:
+        """Close the tab in view; what it held is in the history if it ran."""
+        self._stop()
+        self._tabs = self._tabs.closed()
+        self._show_tab()
+
+    def action_turn_tab(self, by: int) -> None:
+        """Go to another tab."""
+        self._leave()
+        self._tabs = self._tabs.turned(by)
+        self._show_tab()
+
+    def action_names(self) -> None:
+        """Open the tree of names and go to it; again closes it."""
+        tree = self.query_one(Catalogue)
+        tree.display = not tree.display
+        (tree if tree.display else self.editor).focus()
+
+    @on(Catalogue.Chosen)
+    def _write_name(self, event: Catalogue.Chosen) -> None:
+        self.editor.insert(event.name.text)
+
+    @on(Catalogue.Told)
+    def _tell_name(self, event: Catalogue.Told) -> None:
+        self.say(visible(event.name.text), visible(event.name.doc))
+
+    def action_format(self) -> None:
+        """Write the statements as sqlfmt does."""
+        try:
+            self.editor.write(formatted(self.editor.text))
+        except EnergyLensError as error:
+            self.notify(str(error), severity="warning", markup=False)
+
+    def action_chart(self) -> None:
+        """Draw the column under the cursor of the rows."""
+        rows = self.frame("rows")
+        if not rows.is_empty():
+            self.app.push_screen(ChartModal(rows, self.rows.column.name))
 
     def action_run(self) -> None:
         """Run what stands in the editor, once it has taken in all keys pressed before."""
         self.editor.call_later(self._run)
 
     def _run(self) -> None:
-        text = self.editor.text
-        self._is_running = True
+        whole, span = self.editor.text, self.editor.statement
+        text = whole[span.start : span.end]
+        if not text.strip():
+            self.say("there is no statement at the cursor")
+            return
         self._walked = 0
+        self._asked = whole, span
+        self._tabs = self._tabs.put(SqlTab(whole, text))
         remember(text)
+        self._ask(text)
+
+    def _ask(self, text: str) -> None:
+        self._is_running = True
         self.say("running ...", "esc stops it")
 
         def question(session: Session) -> SqlResult:
@@ -136,9 +259,8 @@ letter. Saved statements lie in the configuration directory, a file each.
     def _show(self, result: SqlResult) -> None:
         self._is_running = False
         self.query_one("#sql-error").display = False
-        table = self.query_one("#rows", VirtualTable)
-        table.cursor_column = 0
-        self.show_rows(table, result.rows, columns_of(result.rows))
+        self.rows.cursor_column = 0
+        self.show_rows(self.rows, result.rows, columns_of(result.rows))
         n = len(result.rows)
         shown = f"{n:,} of >{n:,} rows" if result.is_cut else f"{n:,} rows"
         self.say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
@@ -147,15 +269,31 @@ letter. Saved statements lie in the configuration directory, a file each.
         self._is_running = False
         message = self.query_one("#sql-error", Static)
         message.display = True
-        message.update(visible_lines(str(error)))
+        whole, span = self._asked
+        place = place_of_error(str(error), whole[span.start : span.end])
+        told = visible_lines(str(error))
+        if place is not None and self.editor.text == whole:
+            first = self.editor.place(span.start)
+            column = place.column + (first.column if place.line == 0 else 0)
+            told = f"line {first.line + place.line + 1}, column {column + 1}: {told}"
+            self.editor.move_cursor((first.line + place.line, column))
+        message.update(told)
         self.say("the statement did not run")
 
+    def _stop(self) -> None:
+        self._is_running = False
+        self.workspace.tasks.cancel(self, "sql")
+
     def step_back(self) -> bool:
-        """Stop the query; else leave the editor."""
+        """Close the candidates, stop the query, close the tree, leave the editor."""
+        tree = self.query_one(Catalogue)
+        if self.editor.close_candidates():
+            return True
         if self._is_running:
-            self._is_running = False
-            self.workspace.tasks.cancel(self, "sql")
+            self._stop()
             self.say("stopped")
+        elif tree.has_focus:
+            self.action_names()
         elif self.editor.has_focus:
             self.query_one("#rows").focus()
         else:
@@ -212,8 +350,7 @@ letter. Saved statements lie in the configuration directory, a file each.
         self._write(past[self._walked - 1] if self._walked else self._draft)
 
     def _write(self, text: str) -> None:
-        self.editor.text = text
-        self.editor.move_cursor(self.editor.document.end)
+        self.editor.write(text)
         self.editor.focus()
 
     def _call_of(self, name: str) -> str:
@@ -233,28 +370,11 @@ letter. Saved statements lie in the configuration directory, a file each.
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         row = self.row_of(event)
-        if row is None:
-            return
-        selection = self._sae_of(row)
-        if selection is not None and isinstance(row.get("feature_id"), int):
-            feature_id = row["feature_id"]
-            if 0 <= feature_id < selection.sae.d_sae:
-                self.open_place(one_feature(FeaturePlace(selection, feature_id)))
-                return
-        run = row.get("run_id", self.here.run if self.here else None)
-        is_here = run in [info.run_id for info in self.workspace.store.infos]
-        if is_here and isinstance(row.get("text_id"), int):
-            self.open_place(WholeText(str(run), row["text_id"]))
-        else:
+        place = None if row is None else place_of_row(row, self.workspace)
+        if place is not None:
+            self.open_place(place)
+        elif row is not None:
             event.table.action_peek()
-
-    def _sae_of(self, row: dict) -> Selection | None:
-        """The SAE a row names; the one in view where it names none."""
-        here = self.here
-        if here is None:
-            return None
-        run, sae_id = row.get("run_id", here.run), row.get("sae_id", here.sae and here.sae.sae_id)
-        return self.workspace.sae_of(str(run), str(sae_id))
 
 
 def _line(text: str) -> str:

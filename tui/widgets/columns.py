@@ -9,6 +9,8 @@ MOST_ROWS = 2_000
 """Rows a list of an analysis holds; the status line says when there are more."""
 _WIDEST = 40
 _WIDTH_OF_NAMES = 20
+_NAMES = ("_id", "_index", "layer", "expert", "anchor", "head", "position")
+"""Ends of the names of columns whose whole numbers name something: 1006 and not 1,006."""
 
 
 def numeric(name: str, title: str, width: int, digits: int = 3) -> TableColumn:
@@ -65,7 +67,8 @@ def columns_of(rows: pl.DataFrame) -> list[TableColumn]:
     found = []
     for name, kind in rows.schema.items():
         is_number = kind.is_numeric()
-        show = number if is_number else _show_value
+        is_name = kind.is_integer() and name.endswith(_NAMES)
+        show = _show_value if is_name or not is_number else number
         widest = max((len(show(value)) for value in sample[name].to_list()), default=0)
         width = max(len(name) + 1, min(widest, _WIDEST))
         found.append(TableColumn(name, name, width, show, right=is_number))
