@@ -173,16 +173,14 @@ def one_feature(place: FeaturePlace) -> FeatureInList:
 
 
 def place_of_row(row: Mapping[str, object], workspace: Workspace) -> Place | None:
-    """The feature or the text a row of any table names, in the SAE it names or the one in view;
-    None where it names none that there is."""
-    here = workspace.selection
-    if here is None:
-        return None
-    wanted = row.get("run_id", here.run), row.get("sae_id", here.sae.sae_id)
-    own = [c for c in workspace.choices if (c.run, c.sae.sae_id) == wanted]
-    if not own:
-        return None
+    """The feature or the text a row of any table names, in the run and the SAE it names or those
+    in view; None where it names none that there is."""
+    seen = workspace.selection
+    run = row.get("run_id", workspace.place.run if workspace.place else None)
+    sae = row.get("sae_id", seen.sae.sae_id if seen else None)
+    own = [c for c in workspace.choices if (c.run, c.sae.sae_id) == (run, sae)]
     feature_id, text_id = row.get("feature_id"), row.get("text_id")
-    if isinstance(feature_id, int) and 0 <= feature_id < own[0].sae.d_sae:
+    if own and isinstance(feature_id, int) and 0 <= feature_id < own[0].sae.d_sae:
         return one_feature(FeaturePlace(own[0], feature_id))
-    return WholeText(own[0], text_id) if isinstance(text_id, int) else None
+    is_there = run in [info.run_id for info in workspace.store.infos]
+    return WholeText(str(run), text_id) if is_there and isinstance(text_id, int) else None

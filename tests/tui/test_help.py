@@ -51,13 +51,16 @@ KEY = re.compile(r"\*\*([^*\s]{1,9}|page down|page up)\*\*|`(\*)`")
 def told(screen: Screen) -> set[str]:
     """The keys a screen's help tells of, as Textual names them; words in bold are no keys."""
     found = [bold or star for bold, star in KEY.findall(screen.HELP or "")]
-    names = {SPELLED.get(name) or (name.lower() if re.fullmatch(r"F\d+", name) else name) for name in found}
+    names = {
+        SPELLED.get(name) or (name.lower() if re.fullmatch(r"F\d+", name) else name)
+        for name in found
+    }
     return {name for name in names if _is_key(name)}
 
 
 def _is_key(name: str) -> bool:
     known = len(name) == 1 or name in EVERYWHERE or name in SPELLED.values()
-    return known or re.fullmatch(r"f\d+|ctrl\+\w+", name) is not None
+    return known or re.fullmatch(r"f\d+|(ctrl|alt)\+\w+", name) is not None
 
 
 def own_bindings(screen: Screen) -> list[Binding]:

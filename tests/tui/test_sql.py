@@ -163,7 +163,8 @@ async def test_the_tree_names_tables_columns_and_queries(drive: Open) -> None:
         await d.press("8", "ctrl+l", "f7")
         tree = d.app.screen.query_one(Catalogue)
         assert tree.has_focus and "features" in d.text and "tables" in d.text
-        line = next(n for n in range(99) if str(tree.get_node_at_line(n).label) == "texts")
+        nodes = [tree.get_node_at_line(n) for n in range(99)]
+        line = next(n for n, node in enumerate(nodes) if node and str(node.label) == "texts")
         tree.move_cursor_to_line(line)
         await d.settle()
         assert "a row a text" in d.lines[-2].lower() or "text" in d.lines[-2]

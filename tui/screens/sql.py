@@ -55,7 +55,7 @@ class SqlScreen(ListingScreen):
         Binding("f9", "new_tab", "New", key_display="F9", priority=True, id="sql.new"),
         Binding("f12", "close_tab", "Close", show=False, priority=True, id="sql.close"),
         Binding(
-            "ctrl+pagedown,alt+right",
+            "alt+right,ctrl+pagedown",
             "turn_tab(1)",
             "Next",
             show=False,
@@ -63,7 +63,7 @@ class SqlScreen(ListingScreen):
             id="sql.next",
         ),
         Binding(
-            "ctrl+pageup,alt+left",
+            "alt+left,ctrl+pageup",
             "turn_tab(-1)",
             "Previous",
             show=False,
@@ -90,8 +90,8 @@ name. **F8** formats, **ctrl+l** empties, **ctrl+z** undoes.
 
 **F2** lists the named queries, **F3** what was saved and what ran before (**ctrl+up** and
 **ctrl+down** walk through it), **F4** saves the statement under a name. **F9** opens a new tab,
-**F12** closes it, **ctrl+page down** and **ctrl+page up** (or alt+right, alt+left) go through them;
-the next start finds them again.
+**F12** closes it, **alt+right** and **alt+left** (or ctrl+page down and up) go through them; the
+next start finds them again.
 
 **esc** stops a running query, then leaves the editor, so that the view keys work. **F6** goes to
 the rows and back: there **enter** opens the row's feature or text, **space** shows the whole cell,
