@@ -6,6 +6,7 @@ its hooks would show (a norm's scale, an attention's pattern), whether or not so
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
@@ -25,15 +26,29 @@ def without_other_hooks(
     if isinstance(bridge, HookedMesaNet):
         yield
         return
+    model: Any = bridge.original_model
     shown = {id(bridge.hook_dict[name]) for name in hook_names}
-    swapped = list(_components_without(bridge.original_model, shown))
+    swapped = list(_components_without(model, shown))
     for parent, name, component in swapped:
         parent._modules[name] = component.original_component
+    config = model.config.get_text_config()
+    keeps = getattr(config, "use_cache", None)
+    if keeps and not any(_holds(module, shown) for module in model.modules()):
+        config.use_cache = False  # what is read once, whole, needs no keys and values afterwards
     try:
         yield
     finally:
+        if keeps:
+            config.use_cache = keeps
         for parent, name, component in swapped:
             parent._modules[name] = component
+
+
+def _holds(module: nn.Module, shown: set[int]) -> bool:
+    """Whether it is a component of TransformerLens, other than a block, that was kept for a hook.
+    Some of those compute with a cache only."""
+    is_part = isinstance(module, GeneralizedComponent) and not module.is_list_item
+    return is_part and any(id(inner) in shown for inner in module.modules())
 
 
 def _components_without(

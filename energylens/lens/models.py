@@ -138,7 +138,6 @@ def load_model(source: str, dtype: str = "float32", device: str = "cpu") -> Lang
 def _understood(source: str, loaded: Loaded, dtype: str, device: str) -> LanguageModel:
     hf_model, tokenizer = loaded.model, loaded.tokenizer
     config = hf_model.config.get_text_config()
-    hf_model.config.use_cache = config.use_cache = False  # contexts are read whole, and once
     n_ctx = context_length(hf_model.config)
     n_sample = min(_SAMPLE_TOKENS, n_ctx or _SAMPLE_TOKENS)
     sample = torch.arange(n_sample)[None] % config.vocab_size

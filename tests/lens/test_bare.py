@@ -14,7 +14,7 @@ from tests.conftest import VOCAB
 
 KINDS = (
     "gpt2", "llama", "gemma2", "gpt_neox", "gptj", "bloom", "mpt", "opt", "mixtral", "olmo2",
-    "falcon_h1", "phi3",
+    "falcon_h1", "phi3", "qwen3_next",
 )  # fmt: skip
 """Norms after and before, fused queries, mixtures, recurrent blocks, ALiBi."""
 SEEN = (
@@ -38,7 +38,7 @@ def test_each_hook_sees_what_it_sees_among_all(kind: str, save_model: Callable[.
     hooks = [f"blocks.{layer}.{name}" for layer in (0, 1) for name in SEEN]
     hooks = [hook for hook in hooks if hook in model.bridge.hook_dict]
     assert len(hooks) >= 4
-    before = components(model)
+    before, keeps = components(model), model.hf_model.config.use_cache
     compared = 0
     for hook in hooks:
         expected = read_hooks(model, IDS, [hook])
@@ -50,7 +50,7 @@ def test_each_hook_sees_what_it_sees_among_all(kind: str, save_model: Callable[.
         torch.testing.assert_close(found[hook], expected[hook], rtol=1e-4, atol=1e-5)
         compared += 1
     assert compared >= 4
-    assert components(model) == before
+    assert components(model) == before and model.hf_model.config.use_cache == keeps
 
 
 def test_several_hooks_and_an_error_leave_the_model_as_it_was(gpt2: LanguageModel) -> None:
