@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,15 +24,16 @@ from energylens.errors import QueryError
 from energylens.queries.catalog import open_catalog
 from energylens.queries.display import visible_lines
 from energylens.tui.commands import LensCommands
+from energylens.tui.finding import at_once, goals, look
 from energylens.tui.follow import follow
 from energylens.tui.guard import OnlyText
 from energylens.tui.jobs import Jobs
-from energylens.tui.jump import parse_jump, suggestions
+from energylens.tui.jump import Jump
 from energylens.tui.keymap import bindings_by_id, is_key
-from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_run import ChooseRun
+from energylens.tui.modals.find import Find
 from energylens.tui.modals.help import HelpModal
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
 from energylens.tui.navigation import go_to, show_run
@@ -56,8 +58,6 @@ from energylens.tui.worker import WorkerClient
 _LONGEST_TOAST = 240
 """Characters of an error that is told in passing; a longer one is to be read and copied."""
 
-_JUMPING = "-jumping"
-"""Marks the line that asks where to go."""
 _NO_RUN = "This store holds no run yet. Make one in a shell: energylens ingest"
 _NOTHING_HERE = [
     Binding(key, f"nothing_here('{what}')", show=False)
@@ -244,16 +244,11 @@ class LensApp(App[None]):
 
     def action_jump(self) -> None:
         """Ask where to go, and go there."""
-        if self.screen.has_class(_JUMPING):
+        if isinstance(self.screen, Find):
             return
-        names = suggestions(
-            [choice.sae.sae_id for choice in self.workspace.choices],
-            [info.run_id for info in self.workspace.runs],
-        )
-        hint = "a view, a feature's number, text 3, sae NAME, starred; right completes"
-        line = AskLine("Go to", hint=hint, suggestions=names)
-        line.add_class(_JUMPING)
-        self.push_screen(line, self._jump)
+        workspace = self.workspace
+        known = partial(at_once, workspace)
+        self.push_screen(Find("Go to", goals(workspace), known, look(workspace)), self._jump)
 
     def action_jump_from_editor(self) -> None:
         """The same, by a key that is no text."""
@@ -263,11 +258,10 @@ class LensApp(App[None]):
         """The key for editors is offered in editors."""
         return action != "jump_from_editor" or isinstance(self.focused, Input | TextArea)
 
-    async def _jump(self, line: str | None) -> None:
-        if line is None:
+    async def _jump(self, jump: Jump | None) -> None:
+        if jump is None:
             return
         try:
-            jump = parse_jump(line)
             while isinstance(self.screen, ModalScreen):  # what it was asked from
                 await self.pop_screen()
             await follow(self, jump)

@@ -32,13 +32,16 @@ from energylens.queries.features import (
     promoted_tokens,
     similar_features,
 )
+from energylens.queries.frames import FeatureColumns
 from energylens.queries.masks import Unmasked
+from energylens.queries.meanings import with_meanings
 from energylens.queries.notes import note_of
 from energylens.queries.ratings import numbers_of, rating_agreement, ratings_of
 from energylens.queries.routing import feature_anchors
 from energylens.tui.state import FeaturePlace
 
 _N_EXPLANATIONS = 3
+_N_NEIGHBOURS = 3
 _N_STRONGEST = 100
 """Tokens looked at to say on which ones a feature is strongest."""
 
@@ -78,6 +81,7 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
     record = feature(session, run, sae, wanted)
     strongest = top_activations(session, run, sae, wanted, _N_STRONGEST, **unmasked.asked)
     ratings = ratings_of(session, run, sae, wanted)
+    of = FeatureColumns(run, sae)
     return Shown(
         record=record,
         note=note_of(session, run, sae, wanted),
@@ -89,12 +93,17 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
         promoted=promoted_tokens(session, run, sae, wanted),
-        similar=similar_features(session, run, sae, wanted),
-        partners=coactivation_partners(session, run, sae, wanted, k=5),
+        similar=_near(session, similar_features(session, run, sae, wanted), of, "neighbour_id"),
+        partners=_near(session, coactivation_partners(session, run, sae, wanted), of, "partner_id"),
         efas=feature_efas(session, run, sae, wanted),
         evolution=feature_evolution(session, run, sae, wanted),
         anchors=feature_anchors(session, run, sae, wanted),
     )
+
+
+def _near(session: Session, rows: pl.DataFrame, of: FeatureColumns, column: str) -> pl.DataFrame:
+    """The first of some neighbours, with what they stand for."""
+    return with_meanings(session, rows.head(_N_NEIGHBOURS), of, column)
 
 
 def histogram_of(record: Feature) -> tuple[list[int], float, float]:
@@ -262,8 +271,11 @@ def _tokens(promoted: pl.DataFrame, direction: str) -> str:
 
 
 def _related(rows: pl.DataFrame, name: str, value: str) -> str:
-    listed = (f"{r[name]} ({number(r[value], 2)})" for r in rows.head(3).iter_rows(named=True))
-    return "  ".join(listed) or "none"
+    listed = (
+        f"{r[name]} ({number(r[value], 2)})  {visible(r['label'] or '')}".rstrip()
+        for r in rows.iter_rows(named=True)
+    )
+    return "\n".join(listed) or "none"
 
 
 def _evolution(rows: pl.DataFrame) -> str:

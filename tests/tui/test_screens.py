@@ -65,7 +65,8 @@ async def test_features_are_sorted_by_the_column_under_the_cursor(drive, store, 
         await d.press("s")
         assert "▲feature" in d.lines[1]
         assert int(d.lines[2].split()[0]) == 0
-        await d.press("right", "S")
+        await d.on_column("list", "n_active")
+        await d.press("S")
         assert "sort n_active asc" in d.text
 
 

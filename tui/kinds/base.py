@@ -112,11 +112,10 @@ class LensScreen(Screen[None]):
         source, column = event.table.source, event.table.column
         if source is None:
             return
-        names = [c.name for c in event.table.columns]
-        place = event.table.cursor_column
+        names = [c.name for c in event.table.all_columns]
 
         def count(_: object) -> list[tuple[str, int]]:
-            return frequencies(source.frame(names).to_series(place))
+            return frequencies(source.frame(names)[column.name])
 
         def show(rows: list[tuple[str, int]]) -> None:
             self.app.push_screen(FrequencyModal(column.title, rows))

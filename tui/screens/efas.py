@@ -20,6 +20,9 @@ from energylens.queries.efas import (
     efas_scatter,
     feature_efas,
 )
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
+from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.kinds.marking import MarkingScreen
@@ -27,7 +30,7 @@ from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.scatter import ScatterModal, drawn
 from energylens.tui.state import FeaturePlace, RunPlace
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
+from energylens.tui.widgets.columns import MOST_ROWS, label, numeric, probability, text, whole
 from energylens.tui.widgets.histogram import bars
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -48,16 +51,16 @@ MEANING = (
     "it: features of untrained models are not 0 either, many of them."
 )
 _COLUMNS = (
-    whole("feature_id", "feature", 7),
+    whole("feature_id", "feature", 8),
+    label(width=25),
     numeric("within", "within", 7),
     numeric("within_low", "low", 6),
     numeric("within_high", "high", 6),
     numeric("t", "t", 6),
-    probability("p", "p", 7),
     probability("q", "q", 7),
+    probability("p", "p", 7),
     whole("n_active", "active", 6),
     text("top_category", "category", 13),
-    LABEL,
     probability("p_flip", "p flip"),
     probability("p_familywise", "p fw"),
     numeric("efas", "EFAS", 7),
@@ -131,7 +134,7 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
             ):
                 return why_nothing(session, store, place, "efas", variant)
             return _Found(
-                ranking,
+                with_meanings(session, ranking, FeatureColumns(run, sae)),
                 efas_histogram(session, run, sae, variant, 24, of_within=True),
                 efas_by_layer(session, run, variant),
             )
@@ -215,7 +218,7 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
                 self._variant = name
                 self.again()
 
-        entries = [(f"{name}  {meaning}", name) for name, meaning in VARIANTS]
+        entries = [Entry(name, name, meaning) for name, meaning in VARIANTS]
         self.app.push_screen(Choose("Which gradient?", entries, names.index(self._variant)), chosen)
 
 

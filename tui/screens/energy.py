@@ -15,6 +15,7 @@ from energylens.queries.energies import (
     settling_summary,
     text_behaviour,
 )
+from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.lacks import Lack, Wanted, why_nothing
@@ -174,7 +175,7 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             if not names:
                 self.cannot("The texts of this run are in no categories.")
                 return
-            entries = [("every category", ""), *((name, name) for name in names)]
+            entries = [Entry("every category", ""), *(Entry(name, name) for name in names)]
             self.app.push_screen(Choose("Texts of which category?", entries), chosen)
 
         def chosen(name: str | None) -> None:

@@ -19,6 +19,8 @@ from energylens.queries.display import (
     visible_lines,
     visible_token,
 )
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.queries.routing import (
     anchor_effects,
     anchor_features,
@@ -32,7 +34,15 @@ from energylens.queries.routing import (
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.lacks import Lack, Wanted, why_no_health, why_nothing
 from energylens.tui.state import RunPlace
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
+from energylens.tui.widgets.columns import (
+    MOST_ROWS,
+    label,
+    numeric,
+    probability,
+    takes,
+    text,
+    whole,
+)
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -40,27 +50,31 @@ from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 Shown = Literal["choices", "paths", "features"]
 _MOST_TOKENS = 16
+_MOST_TAKEN = 5
+"""Tokens a list shows of what an anchor takes."""
 _ORDER: tuple[Shown, ...] = ("choices", "paths", "features")
 _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
     "choices": (
         whole("layer", "layer", 5),
         whole("choice_id", "anchor", 6),
+        takes(),
         numeric("load", "load", 7),
         numeric("share_first", "first", 7),
         numeric("mean_weight", "weight", 7),
         numeric("mean_energy", "energy", 7),
         numeric("mean_energy_drop", "drop", 7),
+        numeric("difference", "without", 8),
         text("top_category", "category", 14),
         numeric("category_lift", "lift", 6, 2),
-        numeric("difference", "without", 8),
         whole("n_vocab", "ids", 6),
     ),
     "paths": (
+        takes(22),
         whole("n_tokens", "tokens", 7),
-        numeric("lift", "lift", 7, 2),
-        numeric("markov_lift", "markov", 7, 2),
         numeric("t", "t", 7, 2),
         probability("q", "q"),
+        numeric("lift", "lift", 7, 2),
+        numeric("markov_lift", "markov", 7, 2),
         numeric("energy_drop", "drop", 7),
         numeric("energy_drop_error", "±", 6),
         whole("n_texts", "texts", 6),
@@ -69,14 +83,14 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         whole("layer", "layer", 5),
         whole("choice_id", "anchor", 6),
         whole("feature_id", "feature", 8),
-        numeric("precision", "precis.", 7),
-        numeric("recall", "recall", 7),
-        numeric("lift", "lift", 7, 2),
+        label(width=22),
         numeric("phi", "phi", 7),
         numeric("t", "t", 7, 2),
         probability("q", "q"),
+        numeric("precision", "precis.", 7),
+        numeric("recall", "recall", 7),
+        numeric("lift", "lift", 7, 2),
         text("top_category", "category", 14),
-        LABEL,
     ),
 }
 _WANTED: dict[Shown, Wanted] = {
@@ -148,12 +162,13 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
 
         def rows_of(session: Session) -> pl.DataFrame:
             if shown == "choices":
-                return _with_effects(anchor_load(session, run), anchor_effects(session, run))
+                return _loads(session, run)
             if shown == "paths":
                 return routing_paths(session, run, k=MOST_ROWS)
             if sae is None:
                 return pl.DataFrame()
-            return anchor_features(session, run, sae.sae_id, k=MOST_ROWS)
+            rows = anchor_features(session, run, sae.sae_id, k=MOST_ROWS)
+            return with_meanings(session, rows, FeatureColumns(run, sae.sae_id))
 
         def question(session: Session) -> _Found:
             rows = rows_of(session)
@@ -249,10 +264,15 @@ def by_layer(
     return paths.with_columns(inside), tuple(whole(name, name, 3) for name in names)
 
 
-def _with_effects(loads: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
-    """What leaving out each choice does beside what it takes."""
+def _loads(session: Session, run: str) -> pl.DataFrame:
+    """Each choice with the tokens it takes, their classes, and what leaving it out does."""
     keys = ("layer", "router", "choice_id")
-    return loads.join(effects.select(*keys, "difference"), on=keys, how="left")
+    taken = anchor_tokens(session, run, k=_MOST_TAKEN).select(*keys, "tokens", "classes")
+    effects = anchor_effects(session, run).select(*keys, "difference")
+    loads = anchor_load(session, run)
+    for beside in (taken, effects):
+        loads = loads.join(beside, on=keys, how="left", maintain_order="left")
+    return loads
 
 
 def _without_health(lack: Lack | None) -> Text:

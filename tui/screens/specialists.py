@@ -11,12 +11,14 @@ from textual.containers import Container
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
 from energylens.queries.display import number, show_probability
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
+from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -25,6 +27,7 @@ from energylens.tui.widgets.virtual_table import VirtualTable
 
 _COLUMNS = (
     whole("feature_id", "feature", 8),
+    label(),
     whole("score", "score", 6),
     whole("n_strong_in", "in", 5),
     whole("n_strong_out", "out", 5),
@@ -34,7 +37,6 @@ _COLUMNS = (
     numeric("mean_difference", "diff", 8),
     numeric("log_odds", "odds", 7),
     mark("is_dense", "dense", 5),
-    LABEL,
 )
 
 
@@ -128,7 +130,8 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self._at = (selection, category)
 
         def question(session: Session) -> pl.DataFrame:
-            return ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
+            rows = ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
+            return with_meanings(session, rows, FeatureColumns(self._run, sae.sae_id))
 
         def answer(rows: pl.DataFrame) -> None:
             self.show_rows(self.query_one("#ranked", VirtualTable), rows)
@@ -161,6 +164,11 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         if self._at is not None:
             self.open_feature(self._at[0], self.frame("ranked")["feature_id"].to_list(), event.row)
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        if self._at is None or table.id != "ranked":
+            return None
+        return FeatureColumns(self._at[0].run, self._at[0].sae.sae_id)
 
     def feature_in_view(self) -> FeaturePlace | None:
         row = self.query_one("#ranked", VirtualTable).cursor_row

@@ -11,12 +11,14 @@ from textual.containers import Horizontal, VerticalScroll
 from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, text_contexts, token_features
 from energylens.queries.display import number, visible_token
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.queries.shading import ShadedToken, shaded_tokens
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.places import Prompt, WholeText
 from energylens.tui.state import FeaturePlace, RunPlace
-from energylens.tui.widgets.columns import LABEL, numeric, text, whole
+from energylens.tui.widgets.columns import label, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_text import TokenText, go_along
@@ -24,12 +26,12 @@ from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 
 _FEATURES = (
-    whole("feature_id", "feature", 7),
+    whole("feature_id", "feature", 8),
+    label(),
     numeric("activation", "activ.", 6),
     numeric("share_of_max", "of max", 6, 2),
     text("top_category", "category", 12),
     text("sae_id", "SAE", 24),
-    LABEL,
 )
 MOST_CONTEXTS = 12
 """Contexts of a text that are drawn; the status line says when there are more."""
@@ -136,7 +138,8 @@ the shades.
         )
 
         def question(session: Session) -> pl.DataFrame:
-            return token_features(session, run, token.token_index, k=MOST_FEATURES)
+            rows = token_features(session, run, token.token_index, k=MOST_FEATURES)
+            return with_meanings(session, rows, FeatureColumns(run, None))
 
         self.ask("features", question, self._listed)
 
@@ -154,6 +157,9 @@ the shades.
         place = self._place_at(event.row)
         if place is not None:
             self.open_feature(place.selection, [place.feature_id], 0)
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        return FeatureColumns(self._run, None)
 
     def feature_in_view(self) -> FeaturePlace | None:
         return self._place_at(self.query_one("#text-features", VirtualTable).cursor_row)

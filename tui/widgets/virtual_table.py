@@ -121,7 +121,14 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def __init__(self, columns: Sequence[TableColumn], id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.columns: tuple[TableColumn, ...] = tuple(columns)
+        self.all_columns: tuple[TableColumn, ...] = ()
+        """What a row of the source holds, value by value."""
+        self.columns: tuple[TableColumn, ...] = ()
+        """What is shown of it."""
+        self._places: tuple[int, ...] = ()
+        self._first: tuple[str, ...] = ()
+        self._hidden: tuple[str, ...] = ()
+        self._take(columns)
         self.source: RowSource | None = None
         self.cursor_row = 0
         self.cursor_column = 0
@@ -135,15 +142,36 @@ class VirtualTable(ScrollView, can_focus=True):
     def show(self, source: RowSource, columns: Sequence[TableColumn] | None = None) -> None:
         """Show another source from its first row."""
         if columns is not None:
-            self.columns = tuple(columns)
+            self._take(columns)
         self.source = source
-        self._drawn.clear()
-        self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
-        width = sum(column.width + 2 for column in self.columns)
-        self.virtual_size = Size(width, source.n_rows + 1)
+        self._measure()
         self.scroll_to(0, 0, animate=False)
         self.move_to(0)
         self.refresh()
+
+    def arrange_columns(self, first: Sequence[str], hidden: Sequence[str] = ()) -> None:
+        """Show some columns before the others, and some not at all; names that the table has no
+        column of may be of what it shows later."""
+        self._first, self._hidden = tuple(first), tuple(hidden)
+        self._take(self.all_columns)
+        self._measure()
+        self.refresh()
+
+    def _take(self, columns: Sequence[TableColumn]) -> None:
+        """Take columns in, in the order that is wanted of them."""
+        self.all_columns = tuple(columns)
+        places = {column.name: place for place, column in enumerate(self.all_columns)}
+        first = [places[name] for name in self._first if name in places]
+        rest = [place for place in places.values() if place not in first]
+        kept = [p for p in (*first, *rest) if self.all_columns[p].name not in self._hidden]
+        self._places = tuple(kept or first or rest)
+        self.columns = tuple(self.all_columns[place] for place in self._places)
+
+    def _measure(self) -> None:
+        self._drawn.clear()
+        self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
+        width = sum(column.width + 2 for column in self.columns)
+        self.virtual_size = Size(width, self.n_rows + 1)
 
     @property
     def n_rows(self) -> int:
@@ -157,8 +185,13 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def value(self) -> Any:
         """The value under the cursor; None where there is none."""
-        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        row = self.row()
         return None if row is None else row[self.cursor_column]
+
+    def row(self) -> list[Any] | None:
+        """The values under the cursor's line, as they are shown; None where there are none."""
+        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        return None if row is None else [row[place] for place in self._places]
 
     def move_to(self, row: int) -> None:
         """Put the cursor on a row and bring it into view."""
@@ -173,7 +206,8 @@ class VirtualTable(ScrollView, can_focus=True):
         self.post_message(self.Moved(self, self.cursor_row))
 
     def rows_arrived(self) -> None:
-        """Paint again: rows that were on their way are here."""
+        """Paint again: rows that were on their way are here, or more of what they hold."""
+        self._drawn.clear()
         self.refresh()
         self.post_message(self.Moved(self, self.cursor_row))
 
@@ -266,14 +300,14 @@ class VirtualTable(ScrollView, can_focus=True):
         """A row up to the right edge of the view; what is left of the view is not written out."""
         left, right = self.scroll_offset.x, self.scroll_offset.x + self.size.width
         cells, start = [], 0
-        for number, column in enumerate(self.columns):
+        for column, place in zip(self.columns, self._places, strict=True):
             if start >= right:
                 break
             end = start + column.width + 2
             if end <= left:
                 cells.append(" " * (column.width + 2))
             else:
-                cell = f" {_fit('…' if row is None else column.show(row[number]), column)} "
+                cell = f" {_fit('…' if row is None else column.show(row[place]), column)} "
                 cells.append(cell if cell.isascii() else _cut(cell, start < left, right - start))
             start = end
         return cells
@@ -304,7 +338,7 @@ class VirtualTable(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self, self.cursor_row))
 
     def action_copy(self, whole_row: bool) -> None:
-        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        row = self.row()
         if row is None:
             return
         chosen = row if whole_row else [row[self.cursor_column]]
