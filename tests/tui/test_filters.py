@@ -102,7 +102,7 @@ async def test_a_followed_list_comes_back_as_it_was_left(
     async with drive("large", rich_path) as d:
         names = [choice.sae.sae_id for choice in d.app.workspace.choices]
         d.app.workspace.select(d.app.workspace.choices[names.index("one")])
-        await d.press("5", "slash")
+        await d.press("5", "f", "slash")
         await d.type("n_both > 2")
         await d.press("enter")
         await d.on_column("together", "jaccard")
