@@ -16,6 +16,7 @@ from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.features import FeaturesScreen
 from energylens.tui.screens.sql import SqlScreen
 from energylens.tui.screens.text import TextScreen
+from energylens.tui.widgets.sql_editor import SqlEditor
 from tests.tui.conftest import Driver, Open
 
 SIZES = pytest.mark.parametrize("size", ["60x15", "80x24", "160x45"])
@@ -80,8 +81,16 @@ async def test_queries_are_found_by_letters_and_counted(drive: Open, size: str) 
         await d.type("padding_effect")
         assert f"1 of {n_all}" in counted(d) and "padding_effect" in d.text
         await d.press("enter")
-        editor = d.app.screen.query_one("#editor")
-        assert "padding_effect(" in editor.text  # type: ignore[attr-defined]
+        editor = d.app.screen.query_one("#editor", SqlEditor)
+        assert "FROM padding_effect(\n    run := '" in editor.text and editor.selected_text == ""
+        await d.press("f2")
+        await d.type("concept_fea")
+        await d.press("enter")
+        assert editor.selected_text == "?", "the first argument that has to be given"
+        await d.type("'cat'")
+        assert "    pattern := 'cat',\n" in editor.text
+        await d.press("escape", "f5")
+        assert "rows" in d.lines[-2] or "rows" in d.lines[-3]
 
 
 @SIZES

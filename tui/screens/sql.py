@@ -16,7 +16,7 @@ from energylens.queries.adhoc import SqlResult, ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible, visible_lines
-from energylens.queries.editing import Span, formatted, place_of_error
+from energylens.queries.editing import Span, call_of, formatted, place_of_error
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import features_in, told_rows
 from energylens.tui.fuzzy import Entry
@@ -236,8 +236,14 @@ and only within the store.
             self.app.push_screen(ChartModal(rows, self.rows.column.name))
 
     def begin_query(self, name: str) -> None:
-        """Put a call of a named query into the editor."""
-        self._write(self._call_of(name))
+        """Put a call of a named query into the editor, its first open argument selected."""
+        place = self.here
+        known = {"run": place.run} if place else {}
+        if place and place.sae:
+            known["sae"] = place.sae.sae_id
+        text, first = call_of(named_queries()[name], known)
+        self.editor.write(text, first)
+        self.editor.focus()
 
     def action_run(self) -> None:
         """Run what stands in the editor, once it has taken in all keys pressed before."""
@@ -367,20 +373,6 @@ and only within the store.
     def _write(self, text: str) -> None:
         self.editor.write(text)
         self.editor.focus()
-
-    def _call_of(self, name: str) -> str:
-        query, place = named_queries()[name], self.here
-        known = {"run": place.run} if place else {}
-        if place and place.sae:
-            known["sae"] = place.sae.sae_id
-        arguments = []
-        for parameter in query.parameters:
-            value = parameter.default or known.get(parameter.name)
-            if parameter.name in known and parameter.default is None:
-                quoted = str(value).replace("'", "''")
-                value = f"'{quoted}'"
-            arguments.append(f"{parameter.name} := {value or '?'}")
-        return f"-- {query.doc}\nFROM {name}({', '.join(arguments)})"
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
