@@ -140,13 +140,6 @@ class FilteredFeatures:
     filter: str
 
 
-@dataclass(frozen=True)
-class Query:
-    """A named query, to be filled in and run."""
-
-    name: str
-
-
 Pushed = (
     FeatureInList
     | FeatureTexts
@@ -164,7 +157,7 @@ Pushed = (
     | Origins
 )
 """Places shown over the one they are opened from."""
-Place = Pushed | FilteredFeatures | Query
+Place = Pushed | FilteredFeatures
 
 
 @dataclass

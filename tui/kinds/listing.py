@@ -8,10 +8,8 @@ import polars as pl
 from textual import on
 from textual.binding import Binding, BindingType
 
-from energylens.db.store import Session
 from energylens.errors import EnergyLensError
-from energylens.queries.frames import FeatureColumns, Led, filtered
-from energylens.queries.meanings import meant_by
+from energylens.queries.frames import filtered
 from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.filter_bar import FilterBar
@@ -73,20 +71,16 @@ class ListingScreen(LackingScreen):
         self._whole[table.id or ""] = rows
         if table is self._filtered and not is_first:
             self._close_filter()
-        self._put(table, rows, tuple(columns) if columns is not None else table.all_columns)
+        self._put(table, rows, tuple(columns) if columns is not None else table.columns)
         if table is self._filtered:  # the filter was typed before the first rows came
             self._apply(self._filter)
-
-    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
-        """Which columns of a table hold features, that the words of a filter may lead to."""
-        return None
 
     def state_of(self, table: VirtualTable) -> TableState:
         """What `restore` brings back."""
         return TableState(
             self._whole[table.id or ""],
             self.frame(table.id or ""),
-            table.all_columns,
+            table.columns,
             table.arrow,
             self._filter if table is self._filtered else "",
             table.cursor_row,
@@ -136,7 +130,7 @@ class ListingScreen(LackingScreen):
             self.notify(f"{column} holds lists, which have no order", markup=False)
             return
         table.arrow = (column, descending)
-        self._put(table, rows, table.all_columns)
+        self._put(table, rows, table.columns)
 
     def _put(
         self, table: VirtualTable, rows: pl.DataFrame, columns: tuple[TableColumn, ...]
@@ -149,6 +143,7 @@ class ListingScreen(LackingScreen):
         """Filter the table in focus, letter by letter."""
         table = self._table_in_focus()
         if table is None:
+            self.cannot("There is no list here to filter.")
             return
         if self._filtered is not table:
             self._show_all()
@@ -173,23 +168,21 @@ class ListingScreen(LackingScreen):
         if (table.id or "") not in self._whole:
             self._filter = text
             return
-        whole, of = self._whole[table.id or ""], self.features_of(table)
-        titles = {column.title: column.name for column in table.all_columns}
+        whole = self._whole[table.id or ""]
+        titles = {column.title: column.name for column in table.columns}
 
         def show(rows: pl.DataFrame) -> None:
             if self._filtered is table and self._whole.get(table.id or "") is whole:
                 self._filter = text
-                self._put(table, rows, table.all_columns)
+                self._put(table, rows, table.columns)
                 self._say_left(table)
 
         def refused(error: EnergyLensError) -> None:
             self.query_one(FilterBar).say(str(error))
 
-        def question(session: Session) -> pl.DataFrame:
-            led = Led(of, meant_by(session, of.run, of.sae, text)) if of else None
-            return filtered(session, whole, text, titles, led)
-
-        self.workspace.tasks.ask(self, "filter", question, show, refused)
+        self.workspace.tasks.ask(
+            self, "filter", lambda session: filtered(session, whole, text, titles), show, refused
+        )
 
     def _say_left(self, table: VirtualTable) -> None:
         left, whole = len(self.frame(table.id or "")), self.n_all(table.id or "")
@@ -220,7 +213,7 @@ class ListingScreen(LackingScreen):
         if table is not None:
             whole = self._whole.get(table.id or "")
             if whole is not None:
-                self._put(table, whole, table.all_columns)
+                self._put(table, whole, table.columns)
 
     def _close_filter(self) -> None:
         self.workspace.tasks.cancel(self, "filter")
