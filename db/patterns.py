@@ -84,3 +84,20 @@ WHERE p.description IS NOT NULL
 anything better. What a language model wrote (method explained) is not better where every judge's
 detection score of it is below the pattern's balanced accuracy. Labels are chosen anew for the few
 features that this is true of; to rank the explanations of all would take long."""
+TOKEN_CLASS = r"""CREATE MACRO token_class(piece) AS
+CASE
+    WHEN regexp_full_match(piece, '\s*[\r\n]+\s*') THEN 'line breaks'
+    WHEN regexp_full_match(piece, '\s+') THEN 'white space'
+    WHEN regexp_full_match(piece, '\s*\p{Nd}+') THEN 'digits'
+    WHEN regexp_full_match(piece, '\s*[(\[{<]+') THEN 'opening brackets'
+    WHEN regexp_full_match(piece, '\s*[)\]}>]+') THEN 'closing brackets'
+    WHEN regexp_full_match(piece, '\s*["''`“”‘’«»„]+') THEN 'quotation marks'
+    WHEN regexp_full_match(piece, '\s*[.!?…]+') THEN 'ends of sentences'
+    WHEN regexp_full_match(piece, '\s*[\p{P}\p{S}]+') THEN 'punctuation and symbols'
+    WHEN regexp_full_match(piece, '\s*\p{Lu}{2,}') THEN 'capitals'
+    WHEN regexp_full_match(piece, '\s+\p{Lu}.*') THEN 'words with a capital'
+    WHEN regexp_full_match(piece, '\s+\p{L}.*') THEN 'beginnings of words'
+    WHEN regexp_full_match(piece, '\p{L}.*') THEN 'insides of words'
+    ELSE 'other tokens'
+END"""
+"""The class of a token by its piece of text, as patterns and lists of tokens tell it."""

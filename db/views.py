@@ -12,7 +12,7 @@ from energylens.db.explanations import EXPLANATIONS
 from energylens.db.index_files import has_columns, has_old_columns, place_of
 from energylens.db.layout import RunLayout, file_name
 from energylens.db.manifest import FileEntry, Manifest, read_manifest
-from energylens.db.patterns import LABELS
+from energylens.db.patterns import LABELS, TOKEN_CLASS
 from energylens.db.provenance import RunInfo, fill_tables
 from energylens.db.records import RecordError, refuse_link
 from energylens.db.schema import BESIDE_TABLES, SHARD_TABLES, SINK_NORM_RATIO, TABLES
@@ -28,8 +28,9 @@ _SHOWN = {EXPLANATIONS.name: LABELS}
 
 
 def schema_statements() -> list[str]:
-    """The SQL that creates every table of the schema, without rows, with comments."""
-    statements = [f"CREATE SCHEMA {STORED}"]
+    """The SQL that creates every table of the schema, without rows, with comments, and what named
+    queries and the index have in common."""
+    statements = [f"CREATE SCHEMA {STORED}", TOKEN_CLASS]
     for table in TABLES.values():
         kind = "TABLE" if table.place == "run" else "VIEW"
         select = _select(table, [], in_place)

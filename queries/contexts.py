@@ -78,3 +78,13 @@ def token_features(
 def text_contexts(store: Reader, run: str | None, in_text: int) -> pl.DataFrame:
     """The contexts of one text, in order."""
     return call(store, "text_contexts", run=run, in_text=in_text)
+
+
+def search_texts(store: Reader, run: str | None, words: str, k: int = 20) -> pl.DataFrame:
+    """The `k` texts that hold some words most often."""
+    return call(store, "search_texts", run=run, words=words, k=k)
+
+
+def search_tokens(store: Reader, run: str | None, words: str, k: int = 20) -> pl.DataFrame:
+    """The `k` commonest tokens that hold some words."""
+    return call(store, "search_tokens", run=run, words=words, k=k)

@@ -2,11 +2,15 @@
 in it an error lies."""
 
 import re
+from collections.abc import Mapping
+from textwrap import wrap
 from typing import NamedTuple
 
 import duckdb
 
+from energylens.db.sources import quote
 from energylens.errors import QueryError
+from energylens.queries.catalog import NamedQuery
 
 _LINE = 88
 _PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
@@ -104,3 +108,19 @@ def place_of_error(message: str, statement: str) -> Place | None:
             return None
         column += begin - len(_CUT)
     return Place(line, column) if 0 <= column <= len(lines[line]) else None
+
+
+def call_of(query: NamedQuery, known: Mapping[str, str]) -> tuple[str, Span | None]:
+    """A call of a named query, an argument a line, with the values that are known; and where the
+    first argument stands that has to be given yet."""
+    lines = []
+    for parameter in query.parameters:
+        value = parameter.default
+        if value is None and parameter.name in known:
+            value = quote(known[parameter.name])
+        lines.append(f"    {parameter.name} := {'?' if value is None else value}")
+    told = "".join(f"-- {line}\n" for line in wrap(query.doc, _LINE - 3))
+    head = f"{told}FROM {query.name}(\n"
+    text = head + ",\n".join(lines) + "\n)"
+    at = text.find(" := ?", len(head))
+    return text, Span(at + 4, at + 5) if at >= 0 else None

@@ -33,12 +33,36 @@ def scored_explanations(
     return call(store, "scored_explanations", run=run, in_sae=in_sae, feature=feature, k=k)
 
 
-def search_features(
-    store: Reader, run: str, words: str, in_sae: str | None = None, k: int = 50
+def feature_meanings(
+    store: Reader,
+    run: str | None,
+    sae: str | None,
+    of_features: Sequence[int] | None = None,
+    k: int = 5,
 ) -> pl.DataFrame:
-    """Features that some words lead to, by explanations, tokens, contexts and promoted tokens, the
-    best first; in_sae None is every SAE."""
-    return call(store, "search_features", run=run, words=words, in_sae=in_sae, k=k)
+    """The label, the star and the `k` strongest tokens of features of an SAE; None is all."""
+    return call(store, "feature_meanings", run=run, sae=sae, of_features=of_features, k=k)
+
+
+def search_features(
+    store: Reader,
+    run: str,
+    words: str,
+    in_sae: str | None = None,
+    k: int = 50,
+    min_score: float | None = None,
+) -> pl.DataFrame:
+    """Features that some words lead to, by explanations, tokens, contexts, promoted tokens and
+    categories, the best first; in_sae None is every SAE."""
+    return call(
+        store,
+        "search_features",
+        run=run,
+        words=words,
+        in_sae=in_sae,
+        k=k,
+        min_score=min_score,
+    )
 
 
 _JUDGED = """

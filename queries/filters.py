@@ -3,7 +3,8 @@
     max_activation > 5          a comparison: = != < <= > >=
     top_category:math           contains, whatever the case
     top_category~"^non_"        matches a regular expression
-    word                        contains, in any text column; in any at all where none is text
+    word                        contains, in any text column; in any at all where none is text;
+                                or, in a list of features, leads to the feature
     -term                       not
 
 Terms stand side by side and must all hold. Column names may be cut short while they are clear:
@@ -11,7 +12,7 @@ Terms stand side by side and must all hold. Column names may be cut short while 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -39,30 +40,48 @@ def parse_filter(
     columns: dict[str, str],
     titles: dict[str, str] | None = None,
     in_sql: Mapping[str, str] | None = None,
+    meant: str = "",
 ) -> Condition:
     """The condition a filter text stands for; `columns` maps names to DuckDB types, `titles` the
     headings they are shown under to names, `in_sql` names to what SQL calls them, where it calls
-    them otherwise.
+    them otherwise. `meant` is SQL for what else a bare word may mean, with WORD in its place.
 
     Raises:
         QueryError: a term cannot be read; the message quotes it.
     """
-    if not is_utf8(text):
-        raise QueryError(f"the filter {text!r} holds what UTF-8 cannot; type it anew")
     headings = {title.lower(): name for title, name in (titles or {}).items()}
     terms: list[str] = []
     values: dict[str, object] = {}
+    for found in _terms(text):
+        name = f"filter_{len(values)}"
+        sql, value = _term(found, columns, headings, name, in_sql or {})
+        if meant and found["operator"] is None:
+            sql = f"{sql} OR {meant.replace('WORD', f'${name}')}"
+        values[name] = value
+        terms.append(f"NOT coalesce({sql}, false)" if found["not"] else sql)
+    return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
+
+
+def bare_words(text: str) -> list[str]:
+    """The words of a filter that compare no column.
+
+    Raises:
+        QueryError: a term cannot be read.
+    """
+    found = (term["value"].strip('"') for term in _terms(text) if term["operator"] is None)
+    return list(dict.fromkeys(word for word in found if word.strip()))
+
+
+def _terms(text: str) -> Iterator[re.Match[str]]:
+    if not is_utf8(text):
+        raise QueryError(f"the filter {text!r} holds what UTF-8 cannot; type it anew")
     place = 0
     while text[place:].strip():
         found = _TERM.match(text, place)
         if found is None:
             raise QueryError(f"the filter cannot be read from here on: {text[place:].strip()}")
         place = found.end()
-        name = f"filter_{len(values)}"
-        sql, value = _term(found, columns, headings, name, in_sql or {})
-        values[name] = value
-        terms.append(f"NOT coalesce({sql}, false)" if found["not"] else sql)
-    return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
+        yield found
 
 
 def _term(

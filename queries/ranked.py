@@ -4,9 +4,11 @@ import threading
 from dataclasses import dataclass
 
 import duckdb
+import polars as pl
 
 from energylens.db.store import Store
 from energylens.queries.filters import parse_filter
+from energylens.queries.meanings import NOTHING
 
 FEATURE_COLUMNS = {
     "feature_id": "INTEGER",
@@ -25,6 +27,7 @@ FEATURE_COLUMNS = {
 }
 """Columns of the feature list, with their DuckDB types."""
 
+_MEANT = "feature_id IN (SELECT w.feature_id FROM meant_by_words AS w WHERE w.word = WORD)"
 _LISTED = ", ".join(f'"{column}"' for column in FEATURE_COLUMNS)
 
 
@@ -36,6 +39,10 @@ class Sort:
     descending: bool = True
 
 
+MATCH = Sort("match")
+"""By how surely the words of the filter lead to a feature."""
+
+
 class FeatureList:
     """The features of one SAE, filtered and sorted; rows are read by number.
 
@@ -43,18 +50,19 @@ class FeatureList:
     """
 
     def __init__(self, store: Store, run: str, sae: str) -> None:
-        self.run, self.sae = run, sae
+        self.store, self.run, self.sae = store, run, sae
         self._con: duckdb.DuckDBPyConnection = store.cursor()
         self._turn = threading.Lock()
 
-    def arrange(self, filter_text: str, sort: Sort) -> tuple[int, int]:
-        """Filter and sort; how many rows are left, and how many features there are.
+    def arrange(self, filter_text: str, sort: Sort, led: pl.DataFrame = NOTHING) -> tuple[int, int]:
+        """Filter and sort; how many rows are left, and how many features there are. `led` is what
+        the words of the filter lead to.
 
         Raises:
             QueryError: the filter cannot be read.
         """
-        condition = parse_filter(filter_text, FEATURE_COLUMNS)
-        if sort.column not in FEATURE_COLUMNS:
+        condition = parse_filter(filter_text, FEATURE_COLUMNS, meant=_MEANT)
+        if sort.column not in FEATURE_COLUMNS and sort != MATCH:
             raise ValueError(f"no column {sort.column}")
         way = "DESC" if sort.descending else "ASC"
         names: dict[str, object] = {"run": self.run, "sae": self.sae}
@@ -63,14 +71,18 @@ class FeatureList:
                 AS row_number, {_LISTED}
             FROM (
                 SELECT f.*, e.description AS label, coalesce(n.is_starred, false) AS is_starred,
-                    n.note
+                    n.note, m.match
                 FROM features AS f
+                LEFT JOIN (
+                    SELECT feature_id, sum(score) AS match FROM meant_by_words GROUP BY ALL
+                ) AS m USING (feature_id)
                 LEFT JOIN notes AS n USING (run_id, sae_id, feature_id)
                 LEFT JOIN (FROM explanations WHERE is_label) AS e
                     USING (run_id, sae_id, feature_id)
                 WHERE f.run_id = $run AND f.sae_id = $sae
             ) WHERE {condition.sql} ORDER BY 1"""  # noqa: S608 - columns are ours, values are bound
         with self._turn:
+            self._con.register("meant_by_words", led.to_arrow())
             self._con.execute(statement, {**names, **condition.values})
             left = self._count("SELECT count(*) FROM arranged", {})
             total = self._count(
@@ -93,14 +105,12 @@ class FeatureList:
             found = self._con.execute(
                 "SELECT row_number FROM arranged WHERE feature_id = $feature",
                 {"feature": feature_id},
-            ).fetchone()
-        return None if found is None else int(found[0])
+            ).fetchall()
+        return int(found[0][0]) if found else None
 
     def interrupt(self) -> None:
         """Stop what is running."""
         self._con.interrupt()
 
     def _count(self, sql: str, values: dict[str, object]) -> int:
-        row = self._con.execute(sql, values).fetchone()
-        assert row is not None, "count(*) returns one row"
-        return int(row[0])
+        return int(self._con.execute(sql, values).fetchall()[0][0])

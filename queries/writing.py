@@ -2,6 +2,7 @@
 
 import enum
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from energylens.db.claim import PATIENCE, claim
 from energylens.db.whole import partial_of
 from energylens.errors import StoreError
 from energylens.queries.display import visible
@@ -65,23 +67,37 @@ def whole_file(path: Path) -> Iterator[Path]:
     the new file; a device or a pipe is written to as it is.
 
     Raises:
+        StoreBusyError: another process keeps writing it.
         StoreError: it cannot be written; what was there before is untouched.
     """
     if path.is_dir():
         raise StoreError(f"'{path}' is a folder; name a file in it")
     place = path.resolve()
-    partial = place if _is_stream(path) else partial_of(place)
+    if _is_stream(path):
+        with _said(path):
+            yield place
+        return
+    with _said(path):
+        os.scandir(place.parent).close()  # a claim would make it
+    lock = place.with_name(f".{place.name}.lock")
+    with claim(lock, f"'{path}'", "another program writes it", PATIENCE):
+        partial = partial_of(place)
+        try:
+            with _said(path):
+                yield partial
+                partial.replace(place)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
     try:
-        yield partial
-        if partial != place:
-            partial.replace(place)
+        yield
     except (OSError, pl.exceptions.PolarsError) as error:
         said = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot write '{path}': {said}; make room, or go elsewhere") from error
-    finally:
-        if partial != place:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
 
 def _is_stream(path: Path) -> bool:

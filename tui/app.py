@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,15 +24,16 @@ from energylens.errors import QueryError
 from energylens.queries.catalog import open_catalog
 from energylens.queries.display import visible_lines
 from energylens.tui.commands import LensCommands
+from energylens.tui.finding import at_once, goals, look
 from energylens.tui.follow import follow
 from energylens.tui.guard import OnlyText
 from energylens.tui.jobs import Jobs
-from energylens.tui.jump import parse_jump, suggestions
+from energylens.tui.jump import Jump
 from energylens.tui.keymap import bindings_by_id, is_key
-from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_run import ChooseRun
+from energylens.tui.modals.find import Find
 from energylens.tui.modals.help import HelpModal
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
 from energylens.tui.navigation import go_to, show_run
@@ -56,9 +58,17 @@ from energylens.tui.worker import WorkerClient
 _LONGEST_TOAST = 240
 """Characters of an error that is told in passing; a longer one is to be read and copied."""
 
-_JUMPING = "-jumping"
-"""Marks the line that asks where to go."""
 _NO_RUN = "This store holds no run yet. Make one in a shell: energylens ingest"
+_NOTHING_HERE = [
+    Binding(key, f"nothing_here('{what}')", show=False)
+    for key, what in (
+        ("slash", "no list here to filter"),
+        ("g", "no list of features here to go along"),
+        ("n", "no feature here to note something about"),
+        ("b", "no feature here to rate"),
+    )
+]
+"""Keys that letters follow, on screens that have nothing for them; no keys of their own."""
 _LOOK_AFTER = 1.0
 """Seconds between two looks whether the terminal is still there."""
 
@@ -118,6 +128,7 @@ class LensApp(App[None]):
             tooltip="Views and all else, from where letters are text",
         ),
         Binding("colon", "jump", "Jump", show=False, id="app.jump", tooltip="Go anywhere by name"),
+        *_NOTHING_HERE,
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
@@ -208,23 +219,9 @@ class LensApp(App[None]):
         place = self.workspace.place
         self.push_screen(ChooseRun(states, place.run if place else None), chosen)
 
-    def key_slash(self) -> None:
-        """This and the next ones: keys that letters follow, on screens that have nothing for them.
-        They say so in a dialog, so that the letters are no keys."""
-        self._nothing_here("no list here to filter")
-
-    def key_g(self) -> None:
-        self._nothing_here("no list of features here to go along")
-
-    def key_n(self) -> None:
-        self._nothing_here("no feature here to note something about")
-
-    def key_b(self) -> None:
-        self._nothing_here("no feature here to rate")
-
-    def _nothing_here(self, what: str) -> None:
-        if not isinstance(self.screen, ModalScreen):
-            self.push_screen(Cannot(f"There is {what}. ? tells the keys of this screen."))
+    def action_nothing_here(self, what: str) -> None:
+        """Say that a key has nothing to act on here: letters that follow it are no keys."""
+        self.push_screen(Cannot(f"There is {what}. ? tells the keys of this screen."))
 
     def action_heads(self) -> None:
         """Show the attention heads of the run in view."""
@@ -247,16 +244,11 @@ class LensApp(App[None]):
 
     def action_jump(self) -> None:
         """Ask where to go, and go there."""
-        if self.screen.has_class(_JUMPING):
+        if isinstance(self.screen, Find):
             return
-        names = suggestions(
-            [choice.sae.sae_id for choice in self.workspace.choices],
-            [info.run_id for info in self.workspace.runs],
-        )
-        hint = "a view, a feature's number, text 3, sae NAME, starred; right completes"
-        line = AskLine("Go to", hint=hint, suggestions=names)
-        line.add_class(_JUMPING)
-        self.push_screen(line, self._jump)
+        workspace = self.workspace
+        known = partial(at_once, workspace)
+        self.push_screen(Find("Go to", goals(workspace), known, look(workspace)), self._jump)
 
     def action_jump_from_editor(self) -> None:
         """The same, by a key that is no text."""
@@ -266,11 +258,10 @@ class LensApp(App[None]):
         """The key for editors is offered in editors."""
         return action != "jump_from_editor" or isinstance(self.focused, Input | TextArea)
 
-    async def _jump(self, line: str | None) -> None:
-        if line is None:
+    async def _jump(self, jump: Jump | None) -> None:
+        if jump is None:
             return
         try:
-            jump = parse_jump(line)
             while isinstance(self.screen, ModalScreen):  # what it was asked from
                 await self.pop_screen()
             await follow(self, jump)

@@ -1,16 +1,28 @@
-"""The command palette: every action of the screen in view, every view, every run, every SAE."""
+"""The command palette: every action of the screen in view, and whatever `:` finds."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
+from typing import cast
 
+import duckdb
+from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.types import IgnoreReturnCallbackType
 
+from energylens.db.store import Session
+from energylens.errors import EnergyLensError, QueryError
 from energylens.queries.display import visible
-from energylens.tui.navigation import show_run
+from energylens.tui.finding import Goal, by_words, goals
+from energylens.tui.follow import follow
+from energylens.tui.fuzzy import Found, places_of
+from energylens.tui.jump import Jump
 from energylens.tui.state import workspace_of
 from energylens.tui.widgets.view_bar import VIEWS
+
+_WIDEST = 90
+"""Characters that are said of an entry."""
 
 
 class LensCommands(Provider):
@@ -23,11 +35,35 @@ class LensCommands(Provider):
 
     async def search(self, query: str) -> Hits:
         """What matches the letters typed."""
-        matcher = self.matcher(query)
         for title, doc, run in self._commands():
-            score = matcher.match(title)
+            score, _ = places_of(title, query.strip().lower())
             if score > 0:
-                yield Hit(score, Content(title), run, text=title, help=doc)
+                yield Hit(score / 5, Content(title), run, text=title, help=doc)
+        for found in await self._by_words(query):
+            title, doc = _told(found.entry)
+            go = partial(self._go, found.entry.value)
+            yield Hit(found.score / 5, Content(title), go, text=title, help=doc)
+
+    async def _by_words(self, query: str) -> list[Found[Jump]]:
+        """What the store knows of the words; it is interrupted when another letter follows."""
+        workspace = workspace_of(self.screen)
+        here, session = workspace.selection, Session(workspace.store)
+        if here is None or not query.strip():
+            return []
+        try:
+            ask = partial(by_words, session, workspace, here, query.strip())
+            return await asyncio.to_thread(ask)
+        except asyncio.CancelledError:
+            session.interrupt()
+            raise
+        except (EnergyLensError, duckdb.Error):  # other programs may change the store meanwhile
+            return []
+
+    async def _go(self, jump: Jump) -> None:
+        try:
+            await follow(cast("App[None]", self.app), jump)
+        except QueryError as error:
+            self.app.notify(str(error), severity="warning", markup=False, timeout=10)
 
     def _commands(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:
         """Title, what it does, and the doing."""
@@ -41,10 +77,12 @@ class LensCommands(Provider):
                 doc = f"{binding.tooltip or binding.description}, key {key}"
                 act = partial(app.run_action, binding.action, active.node)
                 yield f"here: {binding.description}", doc, act
-        for info in workspace.runs:
-            doc = f"{info.kind}, {info.n_tokens:,} tokens"
-            yield visible(f"run: {info.run_id}"), doc, partial(show_run, app, info.run_id)
-        for choice in workspace.choices:
-            doc = f"{choice.sae.d_sae:,} features"
-            title = visible(f"SAE: {choice.sae.sae_id}  {choice.run}")
-            yield title, doc, partial(workspace.select, choice)
+        for goal in goals(workspace):
+            if goal.kind not in ("view", "key"):
+                yield *_told(goal), partial(self._go, goal.value)
+
+
+def _told(goal: Goal) -> tuple[str, str]:
+    """A title, and what is said of it on one line."""
+    about = goal.about if len(goal.about) <= _WIDEST else f"{goal.about[: _WIDEST - 1]}…"
+    return visible(f"{goal.kind}: {goal.title}"), visible(about)

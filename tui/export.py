@@ -12,6 +12,7 @@ from energylens.queries.names import find_sae
 from energylens.queries.pages.feature_pages import write_feature_page
 from energylens.queries.writing import SUFFIXES, Format, whole_file, write_file
 from energylens.report.one import one_figure, screen_as_png
+from energylens.tui.fuzzy import Entry
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose import Choose
 from energylens.tui.state import FeaturePlace, workspace_of
@@ -80,7 +81,7 @@ def export(screen: Screen, own: Sequence[Way] = ()) -> None:
         if way is not None:
             _ask_where(screen, way)
 
-    screen.app.push_screen(Choose("Export", [(way.label, way) for way in ways]), chosen)
+    screen.app.push_screen(Choose("Export", [Entry(way.label, way) for way in ways]), chosen)
 
 
 def _ask_where(screen: Screen, way: Way) -> None:
@@ -112,7 +113,7 @@ def _ask_whether(screen: Screen, way: Way, path: Path) -> None:
         else:
             screen.notify(f"'{path}' is as it was")
 
-    entries = [("leave it as it is", False), ("write over it", True)]
+    entries = [Entry("leave it as it is", False), Entry("write over it", True)]
     screen.app.push_screen(Choose(f"'{path}' is there already", entries), answered)
 
 
@@ -130,10 +131,11 @@ def _row_ways(screen: Screen) -> list[Way]:
     if table is None or table.source is None or not table.n_rows:
         return []
     source, n_rows = table.source, table.n_rows
-    columns = [column.name for column in table.columns]
+    all_columns = [column.name for column in table.all_columns]
+    shown = [column.name for column in table.columns]
 
     def write(how: Format, _: Session, path: Path) -> None:
-        write_file(source.frame(columns), path, how)
+        write_file(source.frame(all_columns).select(shown), path, how)
 
     return [
         Way(f"{how.value}: all {n_rows:,} rows of the table", _name(screen), suffix,

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import polars as pl
 from rich.console import Group
@@ -33,13 +32,16 @@ from energylens.queries.features import (
     promoted_tokens,
     similar_features,
 )
+from energylens.queries.frames import FeatureColumns
 from energylens.queries.masks import Unmasked
+from energylens.queries.meanings import with_meanings
 from energylens.queries.notes import note_of
 from energylens.queries.ratings import numbers_of, rating_agreement, ratings_of
 from energylens.queries.routing import feature_anchors
 from energylens.tui.state import FeaturePlace
 
 _N_EXPLANATIONS = 3
+_N_NEIGHBOURS = 3
 _N_STRONGEST = 100
 """Tokens looked at to say on which ones a feature is strongest."""
 
@@ -79,6 +81,7 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
     record = feature(session, run, sae, wanted)
     strongest = top_activations(session, run, sae, wanted, _N_STRONGEST, **unmasked.asked)
     ratings = ratings_of(session, run, sae, wanted)
+    of = FeatureColumns(run, sae)
     return Shown(
         record=record,
         note=note_of(session, run, sae, wanted),
@@ -90,12 +93,17 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
         promoted=promoted_tokens(session, run, sae, wanted),
-        similar=similar_features(session, run, sae, wanted),
-        partners=coactivation_partners(session, run, sae, wanted, k=5),
+        similar=_near(session, similar_features(session, run, sae, wanted), of, "neighbour_id"),
+        partners=_near(session, coactivation_partners(session, run, sae, wanted), of, "partner_id"),
         efas=feature_efas(session, run, sae, wanted),
         evolution=feature_evolution(session, run, sae, wanted),
         anchors=feature_anchors(session, run, sae, wanted),
     )
+
+
+def _near(session: Session, rows: pl.DataFrame, of: FeatureColumns, column: str) -> pl.DataFrame:
+    """The first of some neighbours, with what they stand for."""
+    return with_meanings(session, rows.head(_N_NEIGHBOURS), of, column)
 
 
 def histogram_of(record: Feature) -> tuple[list[int], float, float]:
@@ -224,6 +232,8 @@ def more_facts(shown: Shown) -> Group:
     """What it reads and writes, what it goes with, and its EFAS."""
     lists = (
         ("strong on", _strongest(shown.strongest)),
+        ("promotes", _tokens(shown.promoted, "top")),
+        ("suppresses", _tokens(shown.promoted, "bottom")),
         ("similar", _related(shown.similar, "neighbour_id", "cosine")),
         ("with", _related(shown.partners, "partner_id", "phi")),
         ("layers", _evolution(shown.evolution) if len(shown.evolution) > 1 else ""),
@@ -242,40 +252,7 @@ def more_facts(shown: Shown) -> Group:
         text.append(f"{number(row['within']):>7}  t {t:>6}  q {q}\n")
     text.append("\nmean activation by category\n", "dim")
     text.append(_category_bars(shown.categories))
-    return Group(
-        _beside([(name, Text(said)) for name, said in lists if said]),
-        logit_table(shown.promoted),
-        text,
-    )
-
-
-def logit_table(promoted: pl.DataFrame) -> Table | Text:
-    """The tokens it promotes and suppresses most side by side: what one unit of activation adds to
-    the logit of each, with a bar as long."""
-    if promoted.is_empty():
-        return Text("promoted and suppressed tokens: not computed", "dim")
-    top = max(abs(weight) for weight in promoted["logit_weight"].to_list()) or 1.0
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for _ in range(2):
-        table.add_column(width=10, no_wrap=True, overflow="ellipsis")
-        table.add_column(justify="right", width=6, no_wrap=True)
-        table.add_column(width=5, style="dim")
-    table.add_row(Text("promotes", "dim"), "", "", Text("suppresses", "dim"), "", "")
-    sides = [
-        promoted.filter(pl.col("direction") == direction).select("token", "logit_weight").rows()
-        for direction in ("top", "bottom")
-    ]
-    for pair in zip_longest(*sides):
-        cells = [cell for entry in pair for cell in _logit(entry, top)]
-        table.add_row(*cells)
-    return table
-
-
-def _logit(entry: tuple[str, float] | None, top: float) -> tuple[Text, str, str]:
-    if entry is None:
-        return Text(""), "", ""
-    token, weight = entry
-    return Text(visible_token(token)), number(weight), "█" * max(1, round(abs(weight) / top * 5))
+    return Group(_beside([(name, Text(said)) for name, said in lists if said]), text)
 
 
 def _strongest(tokens: list[str]) -> str:
@@ -288,9 +265,17 @@ def _strongest(tokens: list[str]) -> str:
     )
 
 
+def _tokens(promoted: pl.DataFrame, direction: str) -> str:
+    own = promoted.filter(pl.col("direction") == direction)["token"].to_list()
+    return "  ".join(visible_token(token) for token in own[:6]) or "not computed"
+
+
 def _related(rows: pl.DataFrame, name: str, value: str) -> str:
-    listed = (f"{r[name]} ({number(r[value], 2)})" for r in rows.head(3).iter_rows(named=True))
-    return "  ".join(listed) or "none"
+    listed = (
+        f"{r[name]} ({number(r[value], 2)})  {visible(r['label'] or '')}".rstrip()
+        for r in rows.iter_rows(named=True)
+    )
+    return "\n".join(listed) or "none"
 
 
 def _evolution(rows: pl.DataFrame) -> str:

@@ -5,7 +5,7 @@ from textual.app import App
 from energylens.errors import QueryError
 from energylens.tui.jump import Jump
 from energylens.tui.navigation import go_to, show_run
-from energylens.tui.places import FilteredFeatures, WholeText, one_feature
+from energylens.tui.places import FilteredFeatures, Query, WholeText, one_feature
 from energylens.tui.state import FeaturePlace, Selection, Workspace, workspace_of
 
 
@@ -16,14 +16,18 @@ async def follow(app: App[None], jump: Jump) -> None:
         QueryError: there is no such place in this store.
     """
     workspace = workspace_of(app)
+    if jump.selection is not None:
+        workspace.select(jump.selection)
     if jump.kind == "view":
         await app.switch_mode(jump.name)
     elif jump.kind == "action":
         await app.run_action(jump.name)
     elif jump.kind == "sae":
-        workspace.select(_named(workspace, jump.name))
+        workspace.select(jump.selection or _named(workspace, jump.name))
     elif jump.kind == "run":
         await show_run(app, _run_named(workspace, jump.name))
+    elif jump.kind == "query":
+        await go_to(app, Query(jump.name))
     elif jump.kind == "filter":
         await go_to(app, FilteredFeatures(jump.name))
     elif jump.kind == "feature":

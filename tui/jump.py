@@ -1,4 +1,4 @@
-"""The jump line: `:` and a few words go anywhere.
+"""What a line of words leads to: `:` goes there.
 
 features, specialists, sql ...   a view, by its name, its first letters or its key
 1234, feature 1234               a feature of the SAE in view
@@ -9,11 +9,11 @@ starred, notes, labels           features with a star, with a note, with an expl
 prompt, heads, compute ...       what their keys do
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from energylens.errors import QueryError
+from energylens.tui.state import Selection
 from energylens.tui.widgets.view_bar import VIEWS
 
 FILTERS = {"starred": "is_starred=yes", "notes": 'note~"."', "labels": 'label~"."'}
@@ -33,19 +33,13 @@ _NUMBERED = ("feature", "features", "text", "texts")
 class Jump:
     """Where to go."""
 
-    kind: Literal["view", "feature", "text", "sae", "run", "filter", "action"]
+    kind: Literal["view", "feature", "text", "sae", "run", "query", "filter", "action"]
     name: str = ""
-    """The view's mode, words of the SAE's or run's name, the filter, or the action."""
+    """The view's mode, words of the SAE's or run's name, the query, the filter, or the action."""
     number: int = -1
     """The feature or the text."""
-
-
-def suggestions(sae_ids: Sequence[str], run_ids: Sequence[str]) -> list[str]:
-    """What can be typed, for completion."""
-    views = [mode for _, mode, _, _ in VIEWS]
-    saes = [f"sae {sae_id}" for sae_id in dict.fromkeys(sae_ids)]
-    runs = [f"run {run_id}" for run_id in run_ids]
-    return [*views, *FILTERS, *ACTIONS, "feature ", "text ", *saes, *runs]
+    selection: Selection | None = None
+    """The SAE to look at; None stays with the one in view."""
 
 
 def parse_jump(line: str) -> Jump:

@@ -18,6 +18,7 @@ from energylens.tui.places import (
     Place,
     Prompt,
     Pushed,
+    Query,
     Steering,
     TwoFeatures,
     TwoRuns,
@@ -37,6 +38,7 @@ from energylens.tui.screens.lab import LabScreen
 from energylens.tui.screens.landscape import LandscapeScreen
 from energylens.tui.screens.origins import OriginsScreen
 from energylens.tui.screens.prompt import PromptScreen
+from energylens.tui.screens.sql import SqlScreen
 from energylens.tui.screens.steering import SteeringScreen
 from energylens.tui.screens.text import TextScreen
 from energylens.tui.state import workspace_of
@@ -50,6 +52,10 @@ async def go_to(app: App[None], place: Place) -> None:
             await app.pop_screen()
         if isinstance(app.screen, FeaturesScreen):
             app.screen.filter_by(place.filter)
+    elif isinstance(place, Query):
+        await app.switch_mode("sql")
+        if isinstance(app.screen, SqlScreen):
+            app.screen.begin_query(place.name)
     elif not (isinstance(place, Prompt) and isinstance(app.screen, PromptScreen)):
         await app.push_screen(_screen_of(place))
 

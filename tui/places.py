@@ -140,6 +140,13 @@ class FilteredFeatures:
     filter: str
 
 
+@dataclass(frozen=True)
+class Query:
+    """A named query, to be filled in and run."""
+
+    name: str
+
+
 Pushed = (
     FeatureInList
     | FeatureTexts
@@ -157,7 +164,7 @@ Pushed = (
     | Origins
 )
 """Places shown over the one they are opened from."""
-Place = Pushed | FilteredFeatures
+Place = Pushed | FilteredFeatures | Query
 
 
 @dataclass

@@ -15,6 +15,7 @@ from energylens.protocol import (
     VectorsRequest,
 )
 from energylens.queries.display import clock
+from energylens.tui.fuzzy import Entry
 from energylens.tui.lacks import GRADIENTS
 from energylens.tui.modals.choose import Choose
 from energylens.tui.state import RunPlace, workspace_of
@@ -76,7 +77,7 @@ def offer(screen: Screen, place: RunPlace) -> None:
     def choose(cost: LoadResult) -> None:
         listed = list(offers(screen, place))
         entries = [
-            (f"{one.title}   about {clock(one.tokens / cost.tokens_per_second)}", one)
+            Entry(one.title, one, f"about {clock(one.tokens / cost.tokens_per_second)}")
             for one in listed
         ]
         title = f"Recompute for {place.title}"

@@ -6,11 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from energylens.queries.ranked import FeatureList
+from energylens.db.store import Reader
+from energylens.queries.meanings import meanings
+from energylens.queries.ranked import FEATURE_COLUMNS, FeatureList
 from energylens.tui.tasks import Tasks
 from energylens.tui.widgets.virtual_table import PAGE, VirtualTable
 
 _HELD_PAGES = 16
+_LABEL = list(FEATURE_COLUMNS).index("label")
 
 
 class FrameRows:
@@ -34,7 +37,8 @@ def string_rows(rows: Sequence[Sequence[str]], names: Sequence[str]) -> FrameRow
 
 
 class FeatureRows:
-    """The rows of an arranged FeatureList, fetched in pages by a thread when first seen."""
+    """The rows of an arranged FeatureList, fetched in pages by a thread when first seen; the tokens
+    of features without a label follow."""
 
     def __init__(self, listed: FeatureList, n_rows: int, tasks: Tasks, table: VirtualTable) -> None:
         self.n_rows = n_rows
@@ -53,7 +57,7 @@ class FeatureRows:
 
     def frame(self, names: Sequence[str]) -> pl.DataFrame:
         """Every row, fetched now; for a thread of its own."""
-        rows = self._listed.rows(0, self.n_rows)
+        rows = self._with_tokens(self._listed.store, self._listed.rows(0, self.n_rows))
         return pl.DataFrame(rows, schema=list(names), orient="row", infer_schema_length=None)
 
     def take_in(self, number: int, page: list[tuple]) -> None:
@@ -69,10 +73,24 @@ class FeatureRows:
         self._asked.add(number)
         first = number * PAGE
 
-        def arrived(page: list[tuple]) -> None:
+        def told(page: list[tuple]) -> None:
             self.take_in(number, page)
             if self._table.source is self:
                 self._table.rows_arrived()
 
+        def arrived(page: list[tuple]) -> None:
+            told(page)
+            self._tasks.ask(self._table, topic, lambda s: self._with_tokens(s, page), told)
+
+        topic = f"page {number}"
         fetch: Callable[[Any], list[tuple]] = lambda _: self._listed.rows(first, first + PAGE)  # noqa: E731
-        self._tasks.ask(self._table, f"page {number}", fetch, arrived)
+        self._tasks.ask(self._table, topic, fetch, arrived)
+
+    def _with_tokens(self, reader: Reader, page: list[tuple]) -> list[tuple]:
+        """The page with the tokens they are strong on for the features that nothing is said of."""
+        bare = [row[0] for row in page if row[_LABEL] is None]
+        known = meanings(reader, self._listed.run, self._listed.sae, bare)
+        return [
+            (*row[:_LABEL], known[row[0]][0], *row[_LABEL + 1 :]) if row[0] in known else row
+            for row in page
+        ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_config_path, user_state_path
 
+from energylens.db.whole import writing
 from energylens.errors import UsageError
 from energylens.queries.writing import whole_file
 
@@ -78,7 +79,8 @@ def save(name: str, statement: str) -> Path:
     if not re.fullmatch(r"[\w -]{1,60}", name):
         raise UsageError(f"'{name}' is no name: letters, digits, spaces, - and _ make one")
     path = saved_path() / f"{name}.sql"
+    with writing(f"'{path}'"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
-        partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(statement.rstrip() + "\n", encoding="utf-8")
     return path

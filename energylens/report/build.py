@@ -23,7 +23,7 @@ from energylens.report.pieces import (
     Told,
     cells_of,
     code_block,
-    new_folder,
+    new_report,
     write_data,
     write_figure,
 )
@@ -51,7 +51,7 @@ def write_report(reader: Reader, info: RunInfo, n_texts: int, folder: Path, told
         StoreError: the disk cannot be written; nothing is left of the folder.
     """
     source = Source(reader, info, n_texts)
-    with new_folder(folder) as tree:
+    with new_report(folder) as tree:
         report = _made(source, tree, told)
         for table in report.tables:
             write_data(tree, table.name, (table.asked,))

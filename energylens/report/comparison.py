@@ -21,7 +21,7 @@ from energylens.report.pieces import (
     Told,
     cells_of,
     code_block,
-    new_folder,
+    new_report,
     write_data,
     write_figure,
 )
@@ -76,7 +76,7 @@ def write_comparison(
     found = compare_runs(store, run, other_run, _N_FEATURES)
     values = measured(found)
     broken = tuple(one for one in thresholds if one.holds(values))
-    with new_folder(folder) as tree:
+    with new_report(folder) as tree:
         told("energies")
         texts = ask_query(store, "compare_texts", run=run, other_run=other_run)
         figures = (write_figure(tree, _energies(found, texts)),)

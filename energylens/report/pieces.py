@@ -10,8 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from energylens.db.whole import discard, fresh_partial, writing
-from energylens.errors import UsageError
+from energylens.db.folders import new_folder
 from energylens.queries.writing import Format, as_text, write_file
 from energylens.report.asked import Asked
 from energylens.report.figure import Figure, drawn
@@ -22,24 +21,12 @@ MOST_ROWS = 40
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, with `figures` and `data` in it, that takes its place when all is written.
-
-    Raises:
-        UsageError: it is there already.
-        StoreError: the disk cannot be written; nothing is left of the folder.
-    """
-    if folder.exists():
-        raise UsageError(f"'{folder}' is there already; name a folder that is not")
-    with writing(f"'{folder}'", "nothing is left of it"):
-        tree = fresh_partial(folder)
-        try:
-            for name in ("figures", "data"):
-                (tree / name).mkdir(parents=True)
-            yield tree
-            tree.rename(folder)
-        finally:
-            discard(tree)
+def new_report(folder: Path) -> Iterator[Path]:
+    """A folder to fill, with `figures` and `data` in it, as `new_folder` makes one."""
+    with new_folder(folder) as tree:
+        for name in ("figures", "data"):
+            (tree / name).mkdir()
+        yield tree
 
 
 @dataclass(frozen=True)

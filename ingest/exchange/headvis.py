@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 
 import energylens
+from energylens.db.folders import new_folder
 from energylens.db.provenance import RunInfo
-from energylens.db.whole import discard, fresh_partial, writing
 from energylens.errors import UsageError
 from energylens.ingest.on_request.reopen import reopen_texts
 from energylens.ingest.on_request.shown_heads import (
@@ -62,10 +62,14 @@ def export_headvis(store: Path, run_id: str, folder: Path, progress: Progress) -
     Raises:
         UsageError: the folder is there, the heads are not measured, or the model or the texts are
             not the run's.
+        StoreBusyError: another process makes the folder.
         StoreError: the disk cannot be written.
     """
-    if folder.exists():
-        raise UsageError(f"'{folder}' is there already; name a folder that is not")
+    with new_folder(folder) as tree:
+        return _write_tree(store, run_id, tree, progress)
+
+
+def _write_tree(store: Path, run_id: str, tree: Path, progress: Progress) -> int:
     with open_catalog(store) as opened:
         run = opened.run(run_id).info
         scores = head_ranking(opened, run_id, k=MOST_HEADS).sort("layer", "head")
@@ -76,16 +80,10 @@ def export_headvis(store: Path, run_id: str, folder: Path, progress: Progress) -
         )
     loaded = reopen_texts(store, run)
     shown = show_heads(loaded, read_heads(loaded.instruments.model), progress)
-    with writing(f"'{folder}'", "nothing is left of it"):
-        tree = fresh_partial(folder)
-        try:
-            for name, content in _files(run, scores, shown):
-                path = tree / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
-            tree.rename(folder)
-        finally:
-            discard(tree)
+    for name, content in _files(run, scores, shown):
+        path = tree / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
     return len(scores)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
 
+from energylens.db.folders import new_folder
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.ratings import SCALES
 from energylens.db.store import Reader
-from energylens.db.whole import discard, fresh_partial, writing
 from energylens.errors import UsageError
 from energylens.queries.features import Feature
 from energylens.queries.pages.environment import environment
@@ -85,17 +85,10 @@ def write_feature_folder(
         UsageError: the folder is there, or there is no feature to write.
         StoreError: the disk cannot be written; nothing is left of the folder.
     """
-    if folder.exists():
-        raise UsageError(f"'{folder}' is there already; name a folder that is not")
     if not features:
         raise UsageError(f"'{sae.sae_id}' has no feature that is active")
-    with writing(f"'{folder}'", "nothing is left of it"):
-        tree = fresh_partial(folder)
-        try:
-            _write_tree(reader, run, sae, features, tree, told)
-            tree.rename(folder)
-        finally:
-            discard(tree)
+    with new_folder(folder) as tree:
+        _write_tree(reader, run, sae, features, tree, told)
 
 
 def _write_tree(
@@ -106,7 +99,6 @@ def _write_tree(
     tree: Path,
     told: Callable[[int, int], None],
 ) -> None:
-    tree.mkdir(parents=True, exist_ok=True)
     links, linked = _links(features), frozenset(features)
     lines: dict[int, _Line] = {}
     for data in _read(reader, run.run_id, sae.sae_id, features):

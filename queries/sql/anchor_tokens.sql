@@ -1,5 +1,5 @@
 -- Each anchor in the words it takes: the tokens it is the first choice of most often beyond its share
--- (at least five times), the kind of text it takes most, and its share of all tokens.
+-- (at least five times), the classes of those tokens, and the anchor's share of all tokens.
 CREATE OR REPLACE MACRO anchor_tokens(run VARCHAR, at_layer BIGINT := NULL, k BIGINT := 8) AS TABLE
 WITH firsts AS (
     SELECT r.layer, r.router, r.choice_id, t.token, count(*) AS n,
@@ -22,7 +22,8 @@ ranked AS (
 )
 SELECT r.layer, r.router, r.choice_id, any_value(r.n_choice) / any_value(r.n_all) AS share,
     list(r.token ORDER BY r.place) AS tokens,
-    list(round(r.n / r.n_token, 2) ORDER BY r.place) AS share_of_token
+    list(round(r.n / r.n_token, 2) ORDER BY r.place) AS share_of_token,
+    list_sort(list(DISTINCT token_class(r.token))) AS classes
 FROM ranked AS r
 WHERE r.place <= k
 GROUP BY r.layer, r.router, r.choice_id

@@ -19,6 +19,7 @@ from energylens.queries.catalog import open_catalog
 from energylens.tui.app import LensApp
 from energylens.tui.settings import Settings
 from energylens.tui.start import Told, look_up
+from energylens.tui.widgets.virtual_table import VirtualTable
 
 SIZES = {"small": (80, 24), "large": (160, 45)}
 
@@ -78,6 +79,13 @@ class Driver:
                 return
             await self.pilot.pause(0.05)
         raise AssertionError(f"'{text}' never came:\n{self.text}")
+
+    async def on_column(self, table_id: str, name: str) -> None:
+        """Go to a column of a table by its name."""
+        table = self.app.screen.query_one(f"#{table_id}", VirtualTable)
+        names = [column.name for column in table.columns]
+        by = names.index(name) - table.cursor_column
+        await self.press(*["right" if by > 0 else "left"] * abs(by))
 
     async def reach(self, text: str, by: str) -> None:
         """Press a key until a text is on the screen."""

@@ -259,7 +259,7 @@ async def test_a_sorted_list_opens_the_row_that_is_seen(drive: Open, rich_path: 
         await d.press("enter")
         assert f"Feature {seen}" in d.text
         await d.press("escape")
-        await d.pilot.click("#ranking", offset=(12, 0))
+        await d.pilot.click("#ranking", offset=(12 + 28, 0))
         await d.settle()
         table = d.app.screen.query_one("#ranking", VirtualTable)
         assert table.arrow == ("within", True), "a click on a heading sorts"

@@ -47,7 +47,8 @@ async def test_a_ranking_is_filtered_sorted_and_opened(
         assert f"{len(left):,} of {len(ranking):,}" in counted
         await d.press("enter")
         assert table(d, "ranking").has_focus and "t > 0" in d.text, "the filter stays in view"
-        await d.press("right", "s")
+        await d.on_column("ranking", "within")
+        await d.press("s")
         highest = left.sort("within", descending=True)["feature_id"].to_list()
         assert table(d, "ranking").n_rows == len(left)
         await d.press("enter")
@@ -103,7 +104,9 @@ async def test_a_followed_list_comes_back_as_it_was_left(
         d.app.workspace.select(d.app.workspace.choices[names.index("one")])
         await d.press("5", "f", "slash")
         await d.type("n_both > 2")
-        await d.press("enter", *["right"] * 7, "s", "down", "enter")
+        await d.press("enter")
+        await d.on_column("together", "jaccard")
+        await d.press("s", "down", "enter")
         partners = coactivation_partners(rich, rich_run, "one", second, k=50)
         assert table(d, "together").n_rows == len(partners) and f"feature {second}" in d.lines[-2]
         assert "n_both" not in d.text

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from energylens.errors import QueryError, UsageError
-from energylens.tui.jump import Jump, parse_jump, suggestions
+from energylens.tui.jump import Jump, parse_jump
 from energylens.tui.keymap import bindings_by_id, is_key
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.features import FeaturesScreen
@@ -48,11 +48,6 @@ def test_lines_lead_somewhere(line: str, jump: Jump) -> None:
 def test_lines_that_lead_nowhere_say_what_does(line: str, said: str) -> None:
     with pytest.raises(QueryError, match=said):
         parse_jump(line)
-
-
-def test_what_is_suggested_can_be_read() -> None:
-    for line in suggestions(["mlp", "resid"], ["gpt2-run"]):
-        parse_jump(line if not line.endswith(" ") else f"{line}1")
 
 
 async def test_colon_goes_anywhere(drive: Open) -> None:

@@ -14,7 +14,7 @@ from energylens.db.store import Store
 from energylens.db.version import create_store
 from energylens.ingest.plan import IngestConfig
 from energylens.queries.catalog import named_queries
-from energylens.queries.contexts import activation_samples, feature_contexts
+from energylens.queries.contexts import feature_contexts
 from energylens.queries.features import best_features, feature
 from energylens.tui.modals.help import HelpModal
 from energylens.tui.screens.feature import FeatureScreen
@@ -65,7 +65,8 @@ async def test_features_are_sorted_by_the_column_under_the_cursor(drive, store, 
         await d.press("s")
         assert "▲feature" in d.lines[1]
         assert int(d.lines[2].split()[0]) == 0
-        await d.press("right", "S")
+        await d.on_column("list", "n_active")
+        await d.press("S")
         assert "sort n_active asc" in d.text
 
 
@@ -162,14 +163,11 @@ async def test_contexts_neighbours_and_logits_are_all_there(drive, store, size) 
     async with drive(size) as d:
         await d.press("2", "enter")
         holder = d.app.screen
-        run, top = store.runs[0].info.run_id, best(store)[0]
-        samples = activation_samples(store, run, "mlp", top, k=1)
-        n_weaker = len(samples.filter(samples["interval_id"] < 4))
-        n_strongest = len(feature_contexts(store, run, "mlp", top))
-        n_first = min(n_strongest, {"small": 5, "large": 45 // 4}[size])
-        assert len(holder.query(TokenText)) == n_first + n_weaker and n_weaker
+        assert len(holder.query(TokenText)) == 5
         await d.press("m")
-        assert len(holder.query(TokenText)) == n_strongest + n_weaker
+        assert len(holder.query(TokenText)) == len(
+            feature_contexts(store, store.runs[0].info.run_id, "mlp", best(store)[0])
+        )
         for _ in range(30):
             await d.press("down")
         seen = d.text

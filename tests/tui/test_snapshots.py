@@ -7,11 +7,14 @@ change that is wanted: `ENERGYLENS_SNAPSHOTS=write pytest tests/tui/test_snapsho
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from energylens.db.version import create_store
+from energylens.queries.adhoc import SqlResult, ask
 from tests.tui.conftest import Open
 
 HERE = Path(__file__).parent / "snapshots"
@@ -25,11 +28,17 @@ PICTURES = {
 }
 
 
+def timed(*given: Any) -> SqlResult:
+    """A statement's answer, as if it had always taken as long."""
+    return replace(ask(*given), seconds=0.007)
+
+
 @pytest.mark.parametrize("name", PICTURES)
 async def test_a_screen_looks_as_it_did(
     drive: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("energylens.tui.screens.sql.ask", timed)
     path = Path("empty.lens")  # shown as it is given
     create_store(path)
     size, keys = PICTURES[name]

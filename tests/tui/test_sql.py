@@ -286,7 +286,7 @@ async def test_history_is_walked_and_kept_and_statements_are_saved(drive: Open) 
         await d.until("saved as")
     async with drive() as d:
         await d.press("8", "f3")
-        assert "all saes: FROM saes" in d.text and "SELECT 2 AS two" in d.text
+        assert "all saes  FROM saes" in d.text and "SELECT 2 AS two" in d.text
         await d.press("enter", "f5")
         assert "2 rows" in d.text
 

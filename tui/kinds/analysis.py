@@ -4,10 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from energylens.db.store import Session
+from energylens.queries.frames import FeatureColumns
 from energylens.tui.kinds.base import SaeScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import FeatureInList
 from energylens.tui.state import RunPlace, Selection
+from energylens.tui.widgets.virtual_table import VirtualTable
+
+_FEATURES = ("feature_id", "partner_id")
+"""Columns that hold features of the SAE in view."""
 
 
 class AnalysisScreen(ListingScreen, SaeScreen):
@@ -36,6 +41,13 @@ class AnalysisScreen(ListingScreen, SaeScreen):
     ) -> None:
         """Ask the store in a thread."""
         self.workspace.tasks.ask(self, topic, question, answer)
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        selection = self.workspace.selection
+        columns = tuple(name for name in _FEATURES if name in self.frame(table.id or "").columns)
+        if selection is None or not columns:
+            return None
+        return FeatureColumns(selection.run, selection.sae.sae_id, columns)
 
     def open_feature(self, selection: Selection, ids: Sequence[int], row: int) -> None:
         """Open the feature in a row of a list; [ and ] go along the list."""

@@ -8,8 +8,10 @@ import polars as pl
 from textual import on
 from textual.binding import Binding, BindingType
 
+from energylens.db.store import Session
 from energylens.errors import EnergyLensError
-from energylens.queries.frames import filtered
+from energylens.queries.frames import FeatureColumns, Led, filtered
+from energylens.queries.meanings import meant_by
 from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.filter_bar import FilterBar
@@ -71,16 +73,20 @@ class ListingScreen(LackingScreen):
         self._whole[table.id or ""] = rows
         if table is self._filtered and not is_first:
             self._close_filter()
-        self._put(table, rows, tuple(columns) if columns is not None else table.columns)
+        self._put(table, rows, tuple(columns) if columns is not None else table.all_columns)
         if table is self._filtered:  # the filter was typed before the first rows came
             self._apply(self._filter)
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        """Which columns of a table hold features, that the words of a filter may lead to."""
+        return None
 
     def state_of(self, table: VirtualTable) -> TableState:
         """What `restore` brings back."""
         return TableState(
             self._whole[table.id or ""],
             self.frame(table.id or ""),
-            table.columns,
+            table.all_columns,
             table.arrow,
             self._filter if table is self._filtered else "",
             table.cursor_row,
@@ -130,7 +136,7 @@ class ListingScreen(LackingScreen):
             self.notify(f"{column} holds lists, which have no order", markup=False)
             return
         table.arrow = (column, descending)
-        self._put(table, rows, table.columns)
+        self._put(table, rows, table.all_columns)
 
     def _put(
         self, table: VirtualTable, rows: pl.DataFrame, columns: tuple[TableColumn, ...]
@@ -143,7 +149,6 @@ class ListingScreen(LackingScreen):
         """Filter the table in focus, letter by letter."""
         table = self._table_in_focus()
         if table is None:
-            self.cannot("There is no list here to filter.")
             return
         if self._filtered is not table:
             self._show_all()
@@ -168,21 +173,23 @@ class ListingScreen(LackingScreen):
         if (table.id or "") not in self._whole:
             self._filter = text
             return
-        whole = self._whole[table.id or ""]
-        titles = {column.title: column.name for column in table.columns}
+        whole, of = self._whole[table.id or ""], self.features_of(table)
+        titles = {column.title: column.name for column in table.all_columns}
 
         def show(rows: pl.DataFrame) -> None:
             if self._filtered is table and self._whole.get(table.id or "") is whole:
                 self._filter = text
-                self._put(table, rows, table.columns)
+                self._put(table, rows, table.all_columns)
                 self._say_left(table)
 
         def refused(error: EnergyLensError) -> None:
             self.query_one(FilterBar).say(str(error))
 
-        self.workspace.tasks.ask(
-            self, "filter", lambda session: filtered(session, whole, text, titles), show, refused
-        )
+        def question(session: Session) -> pl.DataFrame:
+            led = Led(of, meant_by(session, of.run, of.sae, text)) if of else None
+            return filtered(session, whole, text, titles, led)
+
+        self.workspace.tasks.ask(self, "filter", question, show, refused)
 
     def _say_left(self, table: VirtualTable) -> None:
         left, whole = len(self.frame(table.id or "")), self.n_all(table.id or "")
@@ -213,7 +220,7 @@ class ListingScreen(LackingScreen):
         if table is not None:
             whole = self._whole.get(table.id or "")
             if whole is not None:
-                self._put(table, whole, table.columns)
+                self._put(table, whole, table.all_columns)
 
     def _close_filter(self) -> None:
         self.workspace.tasks.cancel(self, "filter")

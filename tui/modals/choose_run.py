@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from energylens.db.store import RunState
 from energylens.queries.display import counted, number
+from energylens.tui.fuzzy import Entry
 from energylens.tui.modals.choose import Choose
 
 
@@ -11,14 +12,14 @@ class ChooseRun(Choose[str]):
     """Every run of the store, with what it is and what it has."""
 
     def __init__(self, runs: Sequence[RunState], current: str | None) -> None:
-        entries = [(_line(state), state.info.run_id) for state in runs]
+        entries = [Entry(state.info.run_id, state.info.run_id, _said(state)) for state in runs]
         names = [state.info.run_id for state in runs]
         place = names.index(current) if current in names else 0
         super().__init__("Which run?", entries, place)
 
 
-def _line(state: RunState) -> str:
+def _said(state: RunState) -> str:
     made = state.info
     saes = counted(len(made.saes), "SAE") if made.saes else "no SAE"
-    said = [made.kind, f"{number(made.n_tokens)} tokens", saes, f"index {state.index}"]
-    return f"{made.run_id}  {', '.join(said)}"
+    parts = [made.kind, f"{number(made.n_tokens)} tokens", saes, f"index {state.index}"]
+    return ", ".join(parts)

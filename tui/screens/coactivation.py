@@ -1,25 +1,23 @@
 """Co-activation: pairs, partners followed from feature to feature, and clusters."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar, Literal
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 
 from energylens.db.store import Session
 from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.listing import TableState
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, Wanted, why_nothing
-from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
+from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -28,12 +26,14 @@ from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 MOST_Q = 0.05
 LEAST_BOTH = 30
 """What holds: a q at most so high, and so many tokens at least on which both are active."""
-_COUNTS = (
+_HELD = (
     numeric("phi", "phi", 6),
     whole("n_both", "both", 6),
     whole("n_texts_both", "texts", 5),
     numeric("n_texts_expected", "chance", 6, 2),
     probability("q", "q"),
+)
+_COUNTS = (
     numeric("jaccard", "Jaccard", 7),
     numeric("lift", "lift", 6),
     numeric("cosine", "cosine", 6),
@@ -41,21 +41,26 @@ _COUNTS = (
 _PAIRS = (
     whole("feature_id", "feature", 8),
     whole("partner_id", "partner", 8),
+    label(width=18),
+    label("partner_label", "partner's label", 18),
+    *_HELD,
     *_COUNTS,
     text("top_category", "category", 13),
     text("partner_category", "partner's", 13),
 )
 _PARTNERS = (
     whole("partner_id", "partner", 8),
+    label(width=25),
+    *_HELD,
     mark("is_on_path", "on path", 7),
     *_COUNTS,
     text("top_category", "category", 13),
     mark("partner_is_dense", "dense", 5),
-    LABEL,
 )
 _CLUSTERS = (
     whole("cluster_id", "cluster", 8),
     whole("n_features", "features", 8),
+    label(title="label of the first"),
     text("top_category", "category", 14),
     numeric("share_of_category", "share", 7),
     whole("n_active", "active", 9),
@@ -81,7 +86,7 @@ class _Place:
     """The table when it was left."""
 
 
-class CoactivationScreen(MarkingScreen, PreviewScreen, AnalysisScreen):
+class CoactivationScreen(MarkingScreen, AnalysisScreen):
     """One table; going in makes the path longer, esc shortens it."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -108,9 +113,7 @@ pairs). Jaccard is won by dense features, lift by rare ones.
 
     def compose(self) -> ComposeResult:
         yield ViewBar("coactivation")
-        with Horizontal(classes="beside"):
-            yield VirtualTable(_PAIRS, id="together")
-            yield Preview()
+        yield VirtualTable(_PAIRS, id="together")
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -139,17 +142,24 @@ pairs). Jaccard is won by dense features, lift by rare ones.
         def rows_of(session: Session) -> pl.DataFrame:
             if here.sae is None:
                 return pl.DataFrame()
+            of = FeatureColumns(run, sae)
             if place.kind == "clusters":
-                return coactive_clusters(session, run, sae, unit, MOST_ROWS)
+                rows = coactive_clusters(session, run, sae, unit, MOST_ROWS)
+                rows = rows.with_columns(pl.col("members").list.first().alias("feature_id"))
+                return with_meanings(session, rows, of)
             if place.feature_id is not None:
                 rows = coactivation_partners(session, run, sae, place.feature_id, unit, 50)
-                return rows.with_columns(is_on_path=pl.col("partner_id").is_in(path))
+                rows = rows.with_columns(is_on_path=pl.col("partner_id").is_in(path))
+                return with_meanings(session, rows, of, "partner_id")
             if with_all:
-                return coactive_pairs(session, run, sae, unit, k=MOST_ROWS)
-            least = LEAST_BOTH if unit == "token" else 1
-            return coactive_pairs(
-                session, run, sae, unit, least_both=least, most_q=MOST_Q, k=MOST_ROWS
-            )
+                rows = coactive_pairs(session, run, sae, unit, k=MOST_ROWS)
+            else:
+                least = LEAST_BOTH if unit == "token" else 1
+                rows = coactive_pairs(
+                    session, run, sae, unit, least_both=least, most_q=MOST_Q, k=MOST_ROWS
+                )
+            rows = with_meanings(session, rows, of)
+            return with_meanings(session, rows, of, "partner_id", "partner_label")
 
         def question(session: Session) -> _Shown:
             rows = rows_of(session)
@@ -165,7 +175,7 @@ pairs). Jaccard is won by dense features, lift by rare ones.
     def _arrived(self, place: _Place, shown: _Shown) -> None:
         rows = shown.rows
         columns = {"pairs": _PAIRS, "clusters": _CLUSTERS, "partners": _PARTNERS}[place.kind]
-        self.show_lack(shown.lack, self.table, self.query_one(Preview))
+        self.show_lack(shown.lack, self.table)
         self.show_rows(self.table, rows, columns)
         if "is_on_path" in rows.columns and len(rows):
             new = (~rows["is_on_path"]).arg_max()
@@ -208,12 +218,8 @@ pairs). Jaccard is won by dense features, lift by rare ones.
         found = self.frame("together").row(row, named=True)
         if "members" in found:
             return int(found["members"][0])
-        on_partner = self.table.column.name == "partner_id"
+        on_partner = self.table.column.name.startswith("partner_")
         return int(found["partner_id" if on_partner or "feature_id" not in found else "feature_id"])
-
-    def look(self, table: VirtualTable) -> Look | None:
-        place = self.feature_in_view()
-        return None if place is None else partial(feature_preview, place=place)
 
     def step_back(self) -> bool:
         """One step back along the path."""

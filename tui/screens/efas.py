@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.timer import Timer
 from textual.widgets import Static
 
 from energylens.db.store import Session
@@ -21,6 +20,9 @@ from energylens.queries.efas import (
     efas_scatter,
     feature_efas,
 )
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
+from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.kinds.marking import MarkingScreen
@@ -28,10 +30,9 @@ from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.scatter import ScatterModal, drawn
 from energylens.tui.state import FeaturePlace, RunPlace
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
-from energylens.tui.widgets.histogram import bars, fit_bins
+from energylens.tui.widgets.columns import MOST_ROWS, label, numeric, probability, text, whole
+from energylens.tui.widgets.histogram import bars
 from energylens.tui.widgets.key_bar import KeyBar
-from energylens.tui.widgets.panes import room_in
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
@@ -50,16 +51,16 @@ MEANING = (
     "it: features of untrained models are not 0 either, many of them."
 )
 _COLUMNS = (
-    whole("feature_id", "feature", 7),
+    whole("feature_id", "feature", 8),
+    label(width=25),
     numeric("within", "within", 7),
     numeric("within_low", "low", 6),
     numeric("within_high", "high", 6),
     numeric("t", "t", 6),
-    probability("p", "p", 7),
     probability("q", "q", 7),
+    probability("p", "p", 7),
     whole("n_active", "active", 6),
     text("top_category", "category", 13),
-    LABEL,
     probability("p_flip", "p flip"),
     probability("p_familywise", "p fw"),
     numeric("efas", "EFAS", 7),
@@ -120,8 +121,6 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
 
     def on_mount(self) -> None:
         self._variant = "lens"
-        self._rest: Timer | None = None
-        self._drawn = pl.DataFrame()
 
     def open(self, place: RunPlace) -> None:
         self.query_one("#ranking").focus()
@@ -135,7 +134,7 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
             ):
                 return why_nothing(session, store, place, "efas", variant)
             return _Found(
-                ranking,
+                with_meanings(session, ranking, FeatureColumns(run, sae)),
                 efas_histogram(session, run, sae, variant, 24, of_within=True),
                 efas_by_layer(session, run, variant),
             )
@@ -161,24 +160,12 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
             f"rms t {number(row['rms_t'])}",
         )
         self.query_one("#efas-layers", Static).update(_layers(found.layers, self._variant))
-        self._drawn = found.histogram
-        self._draw_histogram()
-
-    def _draw_histogram(self) -> None:
-        width = room_in(self.query_one("#efas-about"))
-        self.query_one("#efas-histogram", Static).update(_histogram(self._drawn, width))
+        self.query_one("#efas-histogram", Static).update(_histogram(found.histogram))
 
     @on(VirtualTable.Moved)
     def _moved(self) -> None:
         if self.query_one("#efas-about").display:
-            if self._rest is not None:
-                self._rest.stop()
-            self.workspace.tasks.cancel(self, "feature")
-            self._rest = self.set_timer(PEEK_AFTER, self._peek)
-
-    def panes_changed(self) -> None:
-        self._draw_histogram()
-        self._peek()
+            self.set_timer(PEEK_AFTER, self._peek)
 
     def _peek(self) -> None:
         place = self.feature_in_view()
@@ -231,7 +218,7 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
                 self._variant = name
                 self.again()
 
-        entries = [(f"{name}  {meaning}", name) for name, meaning in VARIANTS]
+        entries = [Entry(name, name, meaning) for name, meaning in VARIANTS]
         self.app.push_screen(Choose("Which gradient?", entries, names.index(self._variant)), chosen)
 
 
@@ -249,17 +236,17 @@ def _layers(rows: pl.DataFrame, variant: str) -> Text:
     return shown
 
 
-def _histogram(rows: pl.DataFrame, width: int) -> Text:
-    if width < 1 or rows.is_empty() or not rows["n"].sum():
+def _histogram(rows: pl.DataFrame) -> Text:
+    if rows.is_empty() or not rows["n"].sum():
         return Text("")
     shown = Text()
     shown.append("\nwithin, of the tested features\n", "bold")
     low, high = number(rows["low"][0]), number(rows["high"][-1])
-    scale = low + " " * max(1, width - len(low) - len(high)) + high
-    shown.append("\n".join([*bars(fit_bins(rows["n"].to_list(), width), 3, width), scale]))
+    scale = low + " " * max(1, 2 * len(rows) - len(low) - len(high)) + high
+    shown.append("\n".join([*bars(rows["n"].to_list(), 3), scale]))
     if rows["n_null"][0] is not None:
         shown.append("\nthe same with labels drawn from the lens\n", "dim")
-        shown.append("\n".join(bars(fit_bins(rows["n_null"].to_list(), width), 2, width)), "dim")
+        shown.append("\n".join(bars(rows["n_null"].to_list(), 2)), "dim")
     return shown
 
 

@@ -6,7 +6,6 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 
 from energylens.db.store import Session
 from energylens.queries.energies import (
@@ -16,13 +15,12 @@ from energylens.queries.energies import (
     settling_summary,
     text_behaviour,
 )
+from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.masking import MaskingScreen
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, Wanted, why_nothing
 from energylens.tui.modals.choose import Choose
 from energylens.tui.places import Landscape, WholeText
-from energylens.tui.previews import text_preview
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, numeric, text, token, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -61,7 +59,7 @@ _TOKENS = (
 )
 
 
-class EnergyScreen(MaskingScreen, PreviewScreen, AnalysisScreen):
+class EnergyScreen(MaskingScreen, AnalysisScreen):
     """One table of three; entering a text or a token draws the text's landscape."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -86,9 +84,7 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")
-        with Horizontal(classes="beside"):
-            yield VirtualTable(_TEXTS, id="texts")
-            yield Preview()
+        yield VirtualTable(_TEXTS, id="texts")
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -119,7 +115,6 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def _listed(self, kind: Shown, rows: pl.DataFrame, lack: Lack | None) -> None:
         self.show_lack(lack, self.query_one("#texts"))
-        self.query_one(Preview).set_class(lack is not None or kind == "layers", "-lacking")
         columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(kind) or _layer_columns(rows)
         self.show_rows(self.query_one("#texts", VirtualTable), rows, columns)
         n = len(rows)
@@ -155,12 +150,6 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
         at = int(rows["token_index"][row]) if "token_index" in rows.columns else None
         return place.run, int(rows["text_id"][row]), at
 
-    def look(self, table: VirtualTable) -> Look | None:
-        place = self._place(table.cursor_row)
-        if place is None:
-            return None
-        return lambda session, _: text_preview(session, *place)
-
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         place = self._place(event.row)
@@ -186,7 +175,7 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             if not names:
                 self.cannot("The texts of this run are in no categories.")
                 return
-            entries = [("every category", ""), *((name, name) for name in names)]
+            entries = [Entry("every category", ""), *(Entry(name, name) for name in names)]
             self.app.push_screen(Choose("Texts of which category?", entries), chosen)
 
         def chosen(name: str | None) -> None:

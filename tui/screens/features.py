@@ -9,10 +9,12 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Static
 
+from energylens.db.store import Session
 from energylens.errors import EnergyLensError
 from energylens.queries.display import number, visible
 from energylens.queries.features import feature
-from energylens.queries.ranked import FEATURE_COLUMNS, FeatureList, Sort
+from energylens.queries.meanings import meant_by
+from energylens.queries.ranked import FEATURE_COLUMNS, MATCH, FeatureList, Sort
 from energylens.tui.feature_facts import facts, histogram_of
 from energylens.tui.kinds.base import PEEK_AFTER, SaeScreen
 from energylens.tui.kinds.lacking import LackingScreen
@@ -40,8 +42,8 @@ _TITLES = {
     "top_category": ("category", 13),
     "selectivity": ("select.", 7),
     "is_dense": ("dense", 5),
-    "label": ("label", 30),
-    "is_starred": ("star", 4),
+    "label": ("label", 29),
+    "is_starred": ("★", 1),
     "note": ("note", 30),
 }
 _SHOW = {
@@ -52,6 +54,8 @@ _SHOW = {
     "note": lambda v: "" if v is None else visible(v),
 }
 """How the values read that are no figures."""
+_FIRST = ("feature_id", "is_starred", "label", "score", "top_category", "n_active", "density")
+"""What is seen where there is little room; the others stand right of it."""
 _COLUMNS = tuple(
     TableColumn(name, *_TITLES[name], _SHOW.get(name, number), right=kind != "VARCHAR")
     for name, kind in FEATURE_COLUMNS.items()
@@ -86,7 +90,9 @@ explanation says that `energylens explain` has read.
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         with Horizontal(id="features"):
-            yield VirtualTable(_COLUMNS, id="list")
+            table = VirtualTable(_COLUMNS, id="list")
+            table.arrange_columns(_FIRST)
+            yield table
             with VerticalScroll(id="peek", classes="side", can_focus=False):
                 yield Static("", id="peek-facts", markup=False)
                 yield Histogram(lines=5, id="peek-histogram")
@@ -95,7 +101,9 @@ explanation says that `energylens explain` has read.
         yield KeyBar()
 
     def on_mount(self) -> None:
+        self._chosen_sort: Sort | None = None
         self._sort = Sort()
+        """By which the rows stand: by what was chosen, else by how well the words fit."""
         self._filter = ""
         self._listed: FeatureList | None = None
         self._n_all = 0
@@ -146,23 +154,26 @@ explanation says that `energylens explain` has read.
     def _arrange(
         self, filter_text: str | None = None, stay_with: FeaturePlace | None = None
     ) -> None:
-        listed, sort = self._listed, self._sort
+        listed = self._listed
         wanted = self._filter if filter_text is None else filter_text
         if listed is None:
             return
 
-        def done(counts: tuple[int, int]) -> None:
+        def question(session: Session) -> tuple[int, int, Sort]:
+            led = meant_by(session, listed.run, listed.sae, wanted)
+            sort = self._chosen_sort or (MATCH if len(led) else Sort())
+            return *listed.arrange(wanted, sort, led), sort
+
+        def done(found: tuple[int, int, Sort]) -> None:
             self._filter = wanted
-            self._arranged(listed, counts)
+            self._arranged(listed, *found)
             if stay_with is not None:
                 self._find(listed, stay_with.feature_id)
 
-        self.workspace.tasks.ask(
-            self, "arrange", lambda _: listed.arrange(wanted, sort), done, self._refused
-        )
+        self.workspace.tasks.ask(self, "arrange", question, done, self._refused)
 
-    def _arranged(self, listed: FeatureList, counts: tuple[int, int]) -> None:
-        left, self._n_all = counts
+    def _arranged(self, listed: FeatureList, left: int, n_all: int, sort: Sort) -> None:
+        self._n_all, self._sort = n_all, sort
         if not self._n_all:
             self._ask_why()
             return
@@ -220,12 +231,12 @@ explanation says that `energylens explain` has read.
         column = self.table.column.name
         if descending and self._sort == Sort(column, True):
             descending = False
-        self._sort = Sort(column, descending)
+        self._chosen_sort = Sort(column, descending)
         self._arrange()
 
     @on(VirtualTable.HeadingClicked)
     def _heading(self, event: VirtualTable.HeadingClicked) -> None:
-        self._sort = Sort(event.column, self._sort != Sort(event.column, True))
+        self._chosen_sort = Sort(event.column, self._sort != Sort(event.column, True))
         self._arrange()
 
     def action_goto(self) -> None:
@@ -262,9 +273,6 @@ explanation says that `energylens explain` has read.
             if self._rest is not None:
                 self._rest.stop()
             self._rest = self.set_timer(PEEK_AFTER, self._peek)
-
-    def panes_changed(self) -> None:
-        self._moved()
 
     def _peek(self) -> None:
         selection, row = self.workspace.selection, self._row(self.table.cursor_row)

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from energylens.db.provenance import RunInfo
 from energylens.queries.display import counted, number, visible
 from energylens.queries.overview import RunSummary, run_summaries
+from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.choose import Choose
 from energylens.tui.places import Place, TwoRuns, TwoSaes
@@ -144,9 +145,9 @@ everywhere, reads the store again: what other programs have written since.
             if way is not None:
                 self.open_place(way)
 
-        ways: list[tuple[str, Place]] = [
-            ("the two SAEs", TwoSaes(marked, place)),
-            ("their runs, with tests over texts", TwoRuns(marked.run, place.run)),
+        ways: list[Entry[Place]] = [
+            Entry("the two SAEs", TwoSaes(marked, place)),
+            Entry("their runs, with tests over texts", TwoRuns(marked.run, place.run)),
         ]
         self.app.push_screen(Choose("Hold side by side", ways), chosen)
 

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -11,12 +12,15 @@ from textual.widgets import Static
 from energylens.errors import EnergyLensError
 from energylens.protocol import PromptRequest, PromptResult, Reading
 from energylens.queries.display import number, visible_token
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.tui.jobs import Job
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Prompt, one_feature
-from energylens.tui.sources import string_rows
 from energylens.tui.state import FeaturePlace, RunPlace
+from energylens.tui.widgets.columns import label, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -31,14 +35,16 @@ _TOKENS = (
     TableColumn("routes", "routes", 16),
 )
 _FEATURES = (
-    TableColumn("feature", "feature", 7, right=True),
-    TableColumn("activation", "activ.", 6, right=True),
-    TableColumn("sae", "SAE", 25),
+    whole("feature_id", "feature", 8),
+    label(),
+    numeric("activation", "activ.", 6),
+    text("sae_id", "SAE", 25),
 )
+_ROWS = {"pos": pl.Int64, "sae_id": pl.String, "feature_id": pl.Int64, "activation": pl.Float64}
 _TOP = 8
 
 
-class PromptScreen(LensScreen):
+class PromptScreen(MarkingScreen, ListingScreen):
     """Tokens on one side; the features active at the one under the cursor on the other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,8 +59,9 @@ class PromptScreen(LensScreen):
 A text through the model and SAEs of the run in view. **t** types or changes it, **o** compares it
 token by token with another one (the column *other* is the other text's energy at the same place),
 **tab** goes to the features of the token under the cursor, **enter** opens one, **x** stops it,
-**w** stores the text as a run. *next, by layer* is what each layer's lens would say next, from the
-embedding up.
+**w** stores the text as a run. **/** filters the list in focus, features by words too; `*`, **n**
+and **=** star, note and compare the one under the cursor. *next, by layer* is what each layer's
+lens would say next, from the embedding up.
 """
 
     def __init__(self, place: Prompt) -> None:
@@ -62,6 +69,8 @@ embedding up.
         self._run_id, self._text, self._other = place.run, place.text, ""
         self._job: Job | None = None
         self._found: PromptResult | None = None
+        self._features = pl.DataFrame()
+        """Every feature of the text, with what it stands for."""
 
     @property
     def here(self) -> RunPlace:
@@ -121,20 +130,38 @@ embedding up.
             )
             for t in found.reading.tokens
         ]
-        self.query_one("#prompt-tokens", VirtualTable).show(
-            string_rows(rows, [c.name for c in _TOKENS])
-        )
+        self._features = pl.DataFrame()
+        names = [column.name for column in _TOKENS]
+        shown = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+        self.show_rows(self.query_one("#prompt-tokens", VirtualTable), shown)
+        self._read_features(found.reading)
         energies = [t.energy for t in found.reading.tokens if t.energy is not None]
         mean = number(sum(energies) / len(energies)) if energies else "·"
         kept = f"stored as {found.kept_as}" if found.kept_as else ""
         self.say(f"{len(rows)} tokens", f"mean energy {mean} nats", kept)
 
+    def _read_features(self, reading: Reading) -> None:
+        """Look up what the features of the text stand for."""
+        of = FeatureColumns(self._run_id, None)
+        rows = pl.DataFrame(
+            [(f.pos, f.sae_id, f.feature_id, f.activation) for f in reading.features],
+            schema=_ROWS,
+            orient="row",
+        )
+
+        def answer(known: pl.DataFrame) -> None:
+            self._features = known
+            self._moved()
+
+        self.workspace.tasks.ask(self, "meanings", lambda s: with_meanings(s, rows, of), answer)
+
     @on(VirtualTable.Moved, "#prompt-tokens")
     def _moved(self) -> None:
-        found = self._found
-        pos = self.query_one("#prompt-tokens", VirtualTable).cursor_row
-        if found is None or not 0 <= pos < len(found.reading.tokens):
+        found, rows = self._found, self.frame("prompt-tokens")
+        row = self.query_one("#prompt-tokens", VirtualTable).cursor_row
+        if found is None or row >= len(rows):
             return
+        pos = int(rows["pos"][row])
         token = found.reading.tokens[pos]
         layers = [
             f"{'emb' if layer < 0 else f'L{layer}':>4} {number(energy):>7}"
@@ -143,14 +170,24 @@ embedding up.
         self.query_one("#prompt-energies", Static).update(
             f"energy after each layer at {visible_token(token.token)}\n" + "\n".join(layers)
         )
-        rows = [
-            (str(f.feature_id), number(f.activation), f.sae_id)
-            for f in found.reading.features
-            if f.pos == pos
-        ]
-        self.query_one("#prompt-features", VirtualTable).show(
-            string_rows(rows, [c.name for c in _FEATURES])
-        )
+        if len(self._features):
+            own = self._features.filter(pl.col("pos") == pos)
+            self.show_rows(self.query_one("#prompt-features", VirtualTable), own)
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        is_list = table.id == "prompt-features"
+        return FeatureColumns(self._run_id, None) if is_list else None
+
+    def feature_in_view(self) -> FeaturePlace | None:
+        return self._place_at(self.query_one("#prompt-features", VirtualTable).cursor_row)
+
+    def _place_at(self, index: int) -> FeaturePlace | None:
+        """The feature in a row of the list."""
+        if index >= len(self.frame("prompt-features")):
+            return None
+        row = self.frame("prompt-features").row(index, named=True)
+        chosen = self.workspace.sae_of(self._run_id, row["sae_id"])
+        return None if chosen is None else FeaturePlace(chosen, int(row["feature_id"]))
 
     @on(VirtualTable.Chosen, "#prompt-tokens")
     def _to_features(self) -> None:
@@ -158,13 +195,9 @@ embedding up.
 
     @on(VirtualTable.Chosen, "#prompt-features")
     def _open(self, event: VirtualTable.Chosen) -> None:
-        source = event.table.source
-        row = source.row(event.row) if source is not None else None
-        if row is None:
-            return
-        chosen = self.workspace.sae_of(self._run_id, str(row[2]))
-        if chosen is not None:
-            self.open_place(one_feature(FeaturePlace(chosen, int(row[0]))))
+        place = self._place_at(event.row)
+        if place is not None:
+            self.open_place(one_feature(place))
 
     def action_text(self) -> None:
         """Type or change the text."""

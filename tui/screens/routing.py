@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.timer import Timer
 from textual.widgets import Static
 
 from energylens.db.store import Session
@@ -20,6 +19,8 @@ from energylens.queries.display import (
     visible_lines,
     visible_token,
 )
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.queries.routing import (
     anchor_effects,
     anchor_features,
@@ -31,11 +32,17 @@ from energylens.queries.routing import (
     routing_paths,
 )
 from energylens.tui.kinds.analysis import AnalysisScreen
-from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.lacks import Lack, Wanted, why_no_health, why_nothing
-from energylens.tui.previews import feature_preview
-from energylens.tui.state import FeaturePlace, RunPlace
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, numeric, probability, text, whole
+from energylens.tui.state import RunPlace
+from energylens.tui.widgets.columns import (
+    MOST_ROWS,
+    label,
+    numeric,
+    probability,
+    takes,
+    text,
+    whole,
+)
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
@@ -43,27 +50,31 @@ from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 Shown = Literal["choices", "paths", "features"]
 _MOST_TOKENS = 16
+_MOST_TAKEN = 5
+"""Tokens a list shows of what an anchor takes."""
 _ORDER: tuple[Shown, ...] = ("choices", "paths", "features")
 _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
     "choices": (
         whole("layer", "layer", 5),
         whole("choice_id", "anchor", 6),
+        takes(),
         numeric("load", "load", 7),
         numeric("share_first", "first", 7),
         numeric("mean_weight", "weight", 7),
         numeric("mean_energy", "energy", 7),
         numeric("mean_energy_drop", "drop", 7),
+        numeric("difference", "without", 8),
         text("top_category", "category", 14),
         numeric("category_lift", "lift", 6, 2),
-        numeric("difference", "without", 8),
         whole("n_vocab", "ids", 6),
     ),
     "paths": (
+        takes(22),
         whole("n_tokens", "tokens", 7),
-        numeric("lift", "lift", 7, 2),
-        numeric("markov_lift", "markov", 7, 2),
         numeric("t", "t", 7, 2),
         probability("q", "q"),
+        numeric("lift", "lift", 7, 2),
+        numeric("markov_lift", "markov", 7, 2),
         numeric("energy_drop", "drop", 7),
         numeric("energy_drop_error", "±", 6),
         whole("n_texts", "texts", 6),
@@ -72,14 +83,14 @@ _COLUMNS: dict[Shown, tuple[TableColumn, ...]] = {
         whole("layer", "layer", 5),
         whole("choice_id", "anchor", 6),
         whole("feature_id", "feature", 8),
-        numeric("precision", "precis.", 7),
-        numeric("recall", "recall", 7),
-        numeric("lift", "lift", 7, 2),
+        label(width=22),
         numeric("phi", "phi", 7),
         numeric("t", "t", 7, 2),
         probability("q", "q"),
+        numeric("precision", "precis.", 7),
+        numeric("recall", "recall", 7),
+        numeric("lift", "lift", 7, 2),
         text("top_category", "category", 14),
-        LABEL,
     ),
 }
 _WANTED: dict[Shown, Wanted] = {
@@ -143,7 +154,6 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
 
     def on_mount(self) -> None:
         self._shown: Shown = "choices"
-        self._rest: Timer | None = None
 
     def open(self, place: RunPlace) -> None:
         self.query_one("#routes").focus()
@@ -152,12 +162,13 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
 
         def rows_of(session: Session) -> pl.DataFrame:
             if shown == "choices":
-                return _with_effects(anchor_load(session, run), anchor_effects(session, run))
+                return _loads(session, run)
             if shown == "paths":
                 return routing_paths(session, run, k=MOST_ROWS)
             if sae is None:
                 return pl.DataFrame()
-            return anchor_features(session, run, sae.sae_id, k=MOST_ROWS)
+            rows = anchor_features(session, run, sae.sae_id, k=MOST_ROWS)
+            return with_meanings(session, rows, FeatureColumns(run, sae.sae_id))
 
         def question(session: Session) -> _Found:
             rows = rows_of(session)
@@ -193,37 +204,10 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
         if place is None or row is None:
             return
         selection = place.selection
-        if "feature_id" not in row:  # the rows tell what they are: others may be on their way
-            self._look(place, row)
-        elif selection is not None:
+        if "feature_id" in row:  # the rows tell what they are: others may be on their way
+            if selection is None:
+                return
             self.open_feature(selection, self.frame("routes")["feature_id"].to_list(), event.row)
-
-    @on(VirtualTable.Moved)
-    def _moved(self, event: VirtualTable.Moved) -> None:
-        if not self.query_one("#routing-about").display:
-            return
-        if self._rest is not None:
-            self._rest.stop()
-        self.workspace.tasks.cancel(self, "tokens")
-        self._rest = self.set_timer(PEEK_AFTER, self._look_here)
-
-    def _look_here(self) -> None:
-        rows, row = self.frame("routes"), self.query_one("#routes", VirtualTable).cursor_row
-        if self.here is not None and row < len(rows):
-            self._look(self.here, rows.row(row, named=True))
-
-    def panes_changed(self) -> None:
-        self._look_here()
-
-    def _look(self, place: RunPlace, row: dict) -> None:
-        """Show the tokens of a choice or a path, or the feature of a row."""
-        selection = place.selection
-        if "feature_id" in row:
-            pane = self.query_one("#routing-tokens", Static)
-            if selection is not None:
-                of = FeaturePlace(selection, int(row["feature_id"]))
-                width = max(20, pane.size.width)
-                self.ask("tokens", lambda s: feature_preview(s, width, of), pane.update)
         elif "first_layer" in row:
             self.ask(
                 "tokens",
@@ -251,8 +235,7 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
         )
         title = f"layer {row['layer']}, anchor {row['choice_id']}"
         if own.is_empty():
-            told = f"{title} takes no token five times"
-            self.query_one("#routing-tokens", Static).update(told)
+            self.say(f"{title} takes no token five times")
             return
         tokens, shares = own["tokens"][0].to_list(), own["share_of_token"][0].to_list()
         self.query_one("#routing-tokens", Static).update(_taken(title, tokens, shares))
@@ -281,10 +264,15 @@ def by_layer(
     return paths.with_columns(inside), tuple(whole(name, name, 3) for name in names)
 
 
-def _with_effects(loads: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
-    """What leaving out each choice does beside what it takes."""
+def _loads(session: Session, run: str) -> pl.DataFrame:
+    """Each choice with the tokens it takes, their classes, and what leaving it out does."""
     keys = ("layer", "router", "choice_id")
-    return loads.join(effects.select(*keys, "difference"), on=keys, how="left")
+    taken = anchor_tokens(session, run, k=_MOST_TAKEN).select(*keys, "tokens", "classes")
+    effects = anchor_effects(session, run).select(*keys, "difference")
+    loads = anchor_load(session, run)
+    for beside in (taken, effects):
+        loads = loads.join(beside, on=keys, how="left", maintain_order="left")
+    return loads
 
 
 def _without_health(lack: Lack | None) -> Text:

@@ -1,25 +1,24 @@
 """Specialists: categories by SAEs as a heatmap, and the features behind each cell."""
 
-from functools import partial
 from typing import ClassVar
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal
+from textual.containers import Container
 
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
 from energylens.queries.display import number, show_probability
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, why_nothing
-from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
-from energylens.tui.widgets.columns import LABEL, MOST_ROWS, mark, numeric, probability, text, whole
+from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -28,6 +27,7 @@ from energylens.tui.widgets.virtual_table import VirtualTable
 
 _COLUMNS = (
     whole("feature_id", "feature", 8),
+    label(),
     whole("score", "score", 6),
     whole("n_strong_in", "in", 5),
     whole("n_strong_out", "out", 5),
@@ -37,7 +37,6 @@ _COLUMNS = (
     numeric("mean_difference", "diff", 8),
     numeric("log_odds", "odds", 7),
     mark("is_dense", "dense", 5),
-    LABEL,
 )
 
 
@@ -57,7 +56,7 @@ _LAYERS = (
 _BAR = 8
 
 
-class SpecialistsScreen(MarkingScreen, PreviewScreen, AnalysisScreen):
+class SpecialistsScreen(MarkingScreen, AnalysisScreen):
     """A row for each category, a column for each SAE of the run."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -81,12 +80,10 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
 
     def compose(self) -> ComposeResult:
         yield ViewBar("specialists")
-        with Horizontal(classes="beside"):
-            with Container(id="specialists"):
-                yield Heatmap(id="matrix")
-                yield VirtualTable(_COLUMNS, id="ranked")
-                yield VirtualTable(_LAYERS, id="layers")
-            yield Preview()
+        with Container(id="specialists"):
+            yield Heatmap(id="matrix")
+            yield VirtualTable(_COLUMNS, id="ranked")
+            yield VirtualTable(_LAYERS, id="layers")
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -109,7 +106,7 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self.ask("layers", lambda session: layer_progression(session, place.run), self._layers)
 
     def _shown(self, rows: pl.DataFrame, lack: Lack | None) -> None:
-        self.show_lack(lack, self.query_one("#matrix"), self.query_one(Preview))
+        self.show_lack(lack, self.query_one("#matrix"))
         if lack is not None:
             self.query_one("#ranked").display = False
             self.say("no specialists")
@@ -133,7 +130,8 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self._at = (selection, category)
 
         def question(session: Session) -> pl.DataFrame:
-            return ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
+            rows = ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
+            return with_meanings(session, rows, FeatureColumns(self._run, sae.sae_id))
 
         def answer(rows: pl.DataFrame) -> None:
             self.show_rows(self.query_one("#ranked", VirtualTable), rows)
@@ -159,7 +157,6 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         """From the ranked features to the layers, and back."""
         layers, ranked = self.query_one("#layers"), self.query_one("#ranked")
         layers.display, ranked.display = not layers.display, layers.display
-        self.query_one(Preview).set_class(layers.display, "-lacking")
         if ranked.has_focus or layers.has_focus:
             self._into()
 
@@ -168,15 +165,16 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         if self._at is not None:
             self.open_feature(self._at[0], self.frame("ranked")["feature_id"].to_list(), event.row)
 
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        if self._at is None or table.id != "ranked":
+            return None
+        return FeatureColumns(self._at[0].run, self._at[0].sae.sae_id)
+
     def feature_in_view(self) -> FeaturePlace | None:
         row = self.query_one("#ranked", VirtualTable).cursor_row
         if self._at is None or row >= len(self.frame("ranked")):
             return None
         return FeaturePlace(self._at[0], int(self.frame("ranked")["feature_id"][row]))
-
-    def look(self, table: VirtualTable) -> Look | None:
-        place = self.feature_in_view() if table.id == "ranked" else None
-        return None if place is None else partial(feature_preview, place=place)
 
     def step_back(self) -> bool:
         """Out of the list."""

@@ -1,5 +1,6 @@
 """SQL: an editor over the store's tables and named queries, and the rows it gives."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -15,7 +16,10 @@ from energylens.queries.adhoc import SqlResult, ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible, visible_lines
-from energylens.queries.editing import Span, formatted, place_of_error
+from energylens.queries.editing import Span, call_of, formatted, place_of_error
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import features_in, told_rows
+from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.listing import ListingScreen, TableState
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.chart import ChartModal
@@ -231,6 +235,16 @@ and only within the store.
         if not rows.is_empty():
             self.app.push_screen(ChartModal(rows, self.rows.column.name))
 
+    def begin_query(self, name: str) -> None:
+        """Put a call of a named query into the editor, its first open argument selected."""
+        place = self.here
+        known = {"run": place.run} if place else {}
+        if place and place.sae:
+            known["sae"] = place.sae.sae_id
+        text, first = call_of(named_queries()[name], known)
+        self.editor.write(text, first)
+        self.editor.focus()
+
     def action_run(self) -> None:
         """Run what stands in the editor, once it has taken in all keys pressed before."""
         self.editor.call_later(self._run)
@@ -252,8 +266,10 @@ and only within the store.
         self.say("running ...", "esc stops it")
 
         def question(session: Session) -> SqlResult:
-            return ask(session, text, LIMIT, self.workspace.store.limits)
+            found = ask(session, text, LIMIT, self.workspace.store.limits)
+            return replace(found, rows=told_rows(session, found.rows, text, run))
 
+        run = self.here.run if self.here else None
         self.workspace.tasks.ask(self, "sql", question, self._show, self._fail)
 
     def _show(self, result: SqlResult) -> None:
@@ -264,6 +280,11 @@ and only within the store.
         n = len(result.rows)
         shown = f"{n:,} of >{n:,} rows" if result.is_cut else f"{n:,} rows"
         self.say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        run = self.here.run if self.here else None
+        ran = self._tabs.open.ran or ""
+        return features_in(self.workspace.store, self.frame("rows"), ran, run)
 
     def _fail(self, error: EnergyLensError) -> None:
         self._is_running = False
@@ -309,14 +330,14 @@ and only within the store.
 
         def chosen(name: str | None) -> None:
             if name is not None:
-                self._write(self._call_of(name))
+                self.begin_query(name)
 
         self.app.push_screen(ChooseQuery(), chosen)
 
     def action_past(self) -> None:
         """Choose a statement that was saved, or that ran before."""
-        entries = [(f"{name}: {_line(text)}", text) for name, text in saved().items()]
-        entries += [(_line(text), text) for text in history()]
+        entries = [Entry(name, text, _line(text)) for name, text in saved().items()]
+        entries += [Entry(_line(text), text) for text in history()]
         if not entries:
             self.notify("nothing ran yet and nothing is saved", markup=False)
             return
@@ -352,20 +373,6 @@ and only within the store.
     def _write(self, text: str) -> None:
         self.editor.write(text)
         self.editor.focus()
-
-    def _call_of(self, name: str) -> str:
-        query, place = named_queries()[name], self.here
-        known = {"run": place.run} if place else {}
-        if place and place.sae:
-            known["sae"] = place.sae.sae_id
-        arguments = []
-        for parameter in query.parameters:
-            value = parameter.default or known.get(parameter.name)
-            if parameter.name in known and parameter.default is None:
-                quoted = str(value).replace("'", "''")
-                value = f"'{quoted}'"
-            arguments.append(f"{parameter.name} := {value or '?'}")
-        return f"-- {query.doc}\nFROM {name}({', '.join(arguments)})"
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:

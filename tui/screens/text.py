@@ -1,7 +1,5 @@
 """Text: one text of the run, token by token, with the features active at each."""
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import ClassVar
 
 import polars as pl
@@ -10,16 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 
-from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, text_contexts, token_features
 from energylens.queries.display import number, visible_token
+from energylens.queries.frames import FeatureColumns
+from energylens.queries.meanings import with_meanings
 from energylens.queries.shading import ShadedToken, shaded_tokens
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.places import Prompt, WholeText
 from energylens.tui.state import FeaturePlace, RunPlace
-from energylens.tui.widgets.columns import LABEL, numeric, text, whole
+from energylens.tui.widgets.columns import label, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_text import TokenText, go_along
@@ -27,12 +26,12 @@ from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 
 _FEATURES = (
-    whole("feature_id", "feature", 7),
+    whole("feature_id", "feature", 8),
+    label(),
     numeric("activation", "activ.", 6),
-    text("sae", "SAE", 11),
     numeric("share_of_max", "of max", 6, 2),
     text("top_category", "category", 12),
-    LABEL,
+    text("sae_id", "SAE", 24),
 )
 MOST_CONTEXTS = 12
 """Contexts of a text that are drawn; the status line says when there are more."""
@@ -54,11 +53,11 @@ class TextScreen(MarkingScreen, AnalysisScreen):
     HELP = """# Text
 
 **left** and **right** go from token to token, **up** and **down** from part to part; beside them
-stand the features active there, strongest first, with the layer and the stream of their SAE.
-**tab** goes to that list: **f** shades the whole text by the feature under the cursor, **+** by it
-too (each by its share of its own highest in the text), **enter** opens it, `*`, **n** and **=**
-star, note and compare it. **p** runs the part in focus again, to be changed. **/** filters, **s**
-and **S** sort the list. **v** writes digits beside the shades.
+stand the features active there, strongest first. **tab** goes to that list: **f** shades the whole
+text by the feature under the cursor, **+** by it too (each by its share of its own highest in the
+text), **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
+focus again, to be changed. **/** filters, **s** and **S** sort the list. **v** writes digits beside
+the shades.
 """
 
     def __init__(self, place: WholeText) -> None:
@@ -139,7 +138,8 @@ and **S** sort the list. **v** writes digits beside the shades.
         )
 
         def question(session: Session) -> pl.DataFrame:
-            return token_features(session, run, token.token_index, k=MOST_FEATURES)
+            rows = token_features(session, run, token.token_index, k=MOST_FEATURES)
+            return with_meanings(session, rows, FeatureColumns(run, None))
 
         self.ask("features", question, self._listed)
 
@@ -150,15 +150,16 @@ and **S** sort the list. **v** writes digits beside the shades.
         return f"activation {number(activation)}" if self._shades else ""
 
     def _listed(self, rows: pl.DataFrame) -> None:
-        names = _short_names(self.workspace.store.run(self._run).info.saes)
-        named = rows.with_columns(sae=pl.col("sae_id").replace(names))
-        self.show_rows(self.query_one("#text-features", VirtualTable), named)
+        self.show_rows(self.query_one("#text-features", VirtualTable), rows)
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
         place = self._place_at(event.row)
         if place is not None:
             self.open_feature(place.selection, [place.feature_id], 0)
+
+    def features_of(self, table: VirtualTable) -> FeatureColumns | None:
+        return FeatureColumns(self._run, None)
 
     def feature_in_view(self) -> FeaturePlace | None:
         return self._place_at(self.query_one("#text-features", VirtualTable).cursor_row)
@@ -221,13 +222,6 @@ and **S** sort the list. **v** writes digits beside the shades.
         for drawn in self.query(TokenText):
             drawn.with_digits = not drawn.with_digits
             drawn.refresh(layout=True)
-
-
-def _short_names(saes: Sequence[SaeInfo]) -> dict[str, str]:
-    """The layer and the stream of each SAE, where no other one has the same; else its name."""
-    places = {sae.sae_id: f"{sae.layer} {sae.stream}" for sae in saes}
-    count = Counter(places.values())
-    return {name: place if count[place] == 1 else name for name, place in places.items()}
 
 
 def _said(shades: list[tuple[str, int]]) -> str:

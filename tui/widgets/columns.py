@@ -43,8 +43,15 @@ def mark(name: str, title: str, width: int) -> TableColumn:
     return TableColumn(name, title, width, lambda v: "yes" if v else "")
 
 
-LABEL = TableColumn("label", "label", 40, lambda v: "" if v is None else visible(str(v)))
-"""What an explanation says a feature stands for; most features have none."""
+def label(name: str = "label", title: str = "label", width: int = 26) -> TableColumn:
+    """What a feature stands for: what is said of it, else the tokens it is strong on. It stands
+    beside the number, so that it is seen at every width: what gives way is right of it."""
+    return TableColumn(name, title, width, lambda v: "" if v is None else visible(str(v)))
+
+
+def takes(width: int = 26) -> TableColumn:
+    """The tokens that an anchor, an expert or a path takes."""
+    return TableColumn("tokens", "takes", width, lambda v: " ".join(map(visible_token, v or ())))
 
 
 def sides(width: int) -> tuple[TableColumn, ...]:

@@ -4,11 +4,12 @@ Textual's own DataTable measures every cell before it paints, which takes half a
 dictionary of 131,072 features; this one asks its source for the rows on screen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -19,11 +20,25 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from energylens.queries.display import visible
 from energylens.tui.notices import copy
-from energylens.tui.widgets.cells import TableColumn, at_edge, cut, fit
 
+_JOINERS = frozenset("\u200d\ufe0f")
+"""What makes one character, and one width, of several."""
 PAGE = 256
 """Rows asked for at once."""
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column: its heading, its width in cells, and how a value reads."""
+
+    name: str
+    title: str
+    width: int
+    show: Callable[[Any], str] = str
+    right: bool = False
+    """Set against the right edge, as numbers are."""
 
 
 class RowSource(Protocol):
@@ -106,7 +121,14 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def __init__(self, columns: Sequence[TableColumn], id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.columns: tuple[TableColumn, ...] = tuple(columns)
+        self.all_columns: tuple[TableColumn, ...] = ()
+        """What a row of the source holds, value by value."""
+        self.columns: tuple[TableColumn, ...] = ()
+        """What is shown of it."""
+        self._places: tuple[int, ...] = ()
+        self._first: tuple[str, ...] = ()
+        self._hidden: tuple[str, ...] = ()
+        self._take(columns)
         self.source: RowSource | None = None
         self.cursor_row = 0
         self.cursor_column = 0
@@ -120,26 +142,36 @@ class VirtualTable(ScrollView, can_focus=True):
     def show(self, source: RowSource, columns: Sequence[TableColumn] | None = None) -> None:
         """Show another source from its first row."""
         if columns is not None:
-            self.columns = tuple(columns)
+            self._take(columns)
         self.source = source
-        self._drawn.clear()
-        self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
-        # room to scroll until the last column begins at the left edge
-        width = self._across + max((column.width for column in self.columns), default=0)
-        self.virtual_size = Size(width, source.n_rows + 1)
+        self._measure()
         self.scroll_to(0, 0, animate=False)
         self.move_to(0)
         self.refresh()
 
-    @property
-    def _across(self) -> int:
-        """Cells of all columns."""
-        return sum(column.width + 2 for column in self.columns)
+    def arrange_columns(self, first: Sequence[str], hidden: Sequence[str] = ()) -> None:
+        """Show some columns before the others, and some not at all; names that the table has no
+        column of may be of what it shows later."""
+        self._first, self._hidden = tuple(first), tuple(hidden)
+        self._take(self.all_columns)
+        self._measure()
+        self.refresh()
 
-    @property
-    def _room(self) -> int:
-        """Cells that columns may take: the bar beside them takes some of the widget."""
-        return self.scrollable_content_region.width
+    def _take(self, columns: Sequence[TableColumn]) -> None:
+        """Take columns in, in the order that is wanted of them."""
+        self.all_columns = tuple(columns)
+        places = {column.name: place for place, column in enumerate(self.all_columns)}
+        first = [places[name] for name in self._first if name in places]
+        rest = [place for place in places.values() if place not in first]
+        kept = [p for p in (*first, *rest) if self.all_columns[p].name not in self._hidden]
+        self._places = tuple(kept or first or rest)
+        self.columns = tuple(self.all_columns[place] for place in self._places)
+
+    def _measure(self) -> None:
+        self._drawn.clear()
+        self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
+        width = sum(column.width + 2 for column in self.columns)
+        self.virtual_size = Size(width, self.n_rows + 1)
 
     @property
     def n_rows(self) -> int:
@@ -153,8 +185,13 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def value(self) -> Any:
         """The value under the cursor; None where there is none."""
-        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        row = self.row()
         return None if row is None else row[self.cursor_column]
+
+    def row(self) -> list[Any] | None:
+        """The values under the cursor's line, as they are shown; None where there are none."""
+        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        return None if row is None else [row[place] for place in self._places]
 
     def move_to(self, row: int) -> None:
         """Put the cursor on a row and bring it into view."""
@@ -169,7 +206,8 @@ class VirtualTable(ScrollView, can_focus=True):
         self.post_message(self.Moved(self, self.cursor_row))
 
     def rows_arrived(self) -> None:
-        """Paint again: rows that were on their way are here."""
+        """Paint again: rows that were on their way are here, or more of what they hold."""
+        self._drawn.clear()
         self.refresh()
         self.post_message(self.Moved(self, self.cursor_row))
 
@@ -211,7 +249,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         if y == 0:
-            return self._with_more(self._cut_out(self._heading()))
+            return self._cut_out(self._heading())
         index = self.scroll_offset.y + y - 1
         drawn = self._drawn.get(index) if index != self.cursor_row else None
         return self._line(index) if drawn is None else drawn
@@ -222,7 +260,7 @@ class VirtualTable(ScrollView, can_focus=True):
         return strip.crop_extend(left, left + self.size.width, self._base)
 
     def _heading(self) -> Strip:
-        segments, start, right = [], 0, self.scroll_offset.x + self._room
+        segments = []
         for index, column in enumerate(self.columns):
             mark = ""
             if self.arrow and self.arrow[0] == column.name:
@@ -230,23 +268,9 @@ class VirtualTable(ScrollView, can_focus=True):
             style = self._base + Style(
                 bold=True, underline=index == self.cursor_column and self.has_focus
             )
-            text = fit(mark + column.title if column.right else column.title + mark, column)
-            end = start + column.width + 2
-            is_cut = end > right + 1
-            title = at_edge(column.title, column, right - start) if is_cut else f" {text} "
-            segments.append(Segment(title, style))
-            if is_cut:
-                break
-            start = end
+            text = _fit(mark + column.title if column.right else column.title + mark, column)
+            segments.append(Segment(f" {text} ", style))
         return Strip(segments)
-
-    def _with_more(self, heading: Strip) -> Strip:
-        """The heading with a mark at an edge that columns lie beyond."""
-        left, width = self.scroll_offset.x, self._room
-        before = [Segment("‹", self._base)] if left else []
-        behind = [Segment("›", self._base)] if self._across - 1 > left + width else []
-        inside = heading.crop(len(before), width - len(behind))
-        return Strip([*before, *inside, *behind]).adjust_cell_length(self.size.width, self._base)
 
     def _line(self, index: int) -> Strip:
         if self.source is None or not 0 <= index < self.n_rows:
@@ -274,21 +298,17 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def _cells(self, row: Sequence[Any] | None) -> list[str]:
         """A row up to the right edge of the view; what is left of the view is not written out."""
-        left, right = self.scroll_offset.x, self.scroll_offset.x + self._room
+        left, right = self.scroll_offset.x, self.scroll_offset.x + self.size.width
         cells, start = [], 0
-        for number, column in enumerate(self.columns):
+        for column, place in zip(self.columns, self._places, strict=True):
             if start >= right:
                 break
             end = start + column.width + 2
             if end <= left:
                 cells.append(" " * (column.width + 2))
             else:
-                shown = "…" if row is None else column.show(row[number])
-                if end > right + 1:
-                    cells.append(at_edge(shown, column, right - start))
-                    break
-                cell = f" {fit(shown, column)} "
-                cells.append(cell if cell.isascii() else cut(cell, start < left, right - start))
+                cell = f" {_fit('…' if row is None else column.show(row[place]), column)} "
+                cells.append(cell if cell.isascii() else _cut(cell, start < left, right - start))
             start = end
         return cells
 
@@ -309,26 +329,16 @@ class VirtualTable(ScrollView, can_focus=True):
         end = start + self.column.width + 2
         if start < self.scroll_offset.x:
             self.scroll_to(x=start, animate=False)
-        elif end - 1 > self.scroll_offset.x + self._room:
-            self.scroll_to(x=self._first_start(start, end), animate=False)
+        elif end > self.scroll_offset.x + self.size.width:
+            self.scroll_to(x=end - self.size.width, animate=False)
         self.refresh()
-
-    def _first_start(self, start: int, end: int) -> int:
-        """Where the view begins for a column to be seen whole: at the beginning of another, so that
-        none is cut on the left."""
-        at = 0
-        for column in self.columns:
-            if end - 1 - at <= self._room:
-                break
-            at += column.width + 2
-        return min(at, start)
 
     def action_choose(self) -> None:
         if self.n_rows:
             self.post_message(self.Chosen(self, self.cursor_row))
 
     def action_copy(self, whole_row: bool) -> None:
-        row = self.source.row(self.cursor_row) if self.source and self.n_rows else None
+        row = self.row()
         if row is None:
             return
         chosen = row if whole_row else [row[self.cursor_column]]
@@ -364,3 +374,21 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def on_blur(self) -> None:
         self.refresh()
+
+
+def _fit(text: str, column: TableColumn) -> str:
+    """Exactly the column's width in cells; what is cut off ends in an ellipsis."""
+    text = visible(text)
+    cells = len(text) if text.isascii() else cell_len(text)
+    if cells > column.width:
+        return set_cell_size(text, column.width - 1) + "…"
+    space = " " * (column.width - cells)
+    return space + text if column.right else text + space
+
+
+def _cut(cell: str, is_cut_left: bool, width: int) -> str:
+    """A cell at an edge of the view. Joined emoji have no place where they can be cut: on the left
+    an ellipsis stands for all of it, so that the cells after it stay in their columns."""
+    if is_cut_left and not _JOINERS.isdisjoint(cell):
+        return "…".rjust(cell_len(cell))
+    return set_cell_size(cell, width) if cell_len(cell) > width else cell

@@ -9,19 +9,5 @@ WITH pieces AS (
 SELECT
     p.vocab_id,
     p.token,
-    CASE
-        WHEN regexp_full_match(p.token, '\s*[\r\n]+\s*') THEN 'line breaks'
-        WHEN regexp_full_match(p.token, '\s+') THEN 'white space'
-        WHEN regexp_full_match(p.token, '\s*\p{Nd}+') THEN 'digits'
-        WHEN regexp_full_match(p.token, '\s*[(\[{<]+') THEN 'opening brackets'
-        WHEN regexp_full_match(p.token, '\s*[)\]}>]+') THEN 'closing brackets'
-        WHEN regexp_full_match(p.token, '\s*["''`“”‘’«»„]+') THEN 'quotation marks'
-        WHEN regexp_full_match(p.token, '\s*[.!?…]+') THEN 'ends of sentences'
-        WHEN regexp_full_match(p.token, '\s*[\p{P}\p{S}]+') THEN 'punctuation and symbols'
-        WHEN regexp_full_match(p.token, '\s*\p{Lu}{2,}') THEN 'capitals'
-        WHEN regexp_full_match(p.token, '\s+\p{Lu}.*') THEN 'words with a capital'
-        WHEN regexp_full_match(p.token, '\s+\p{L}.*') THEN 'beginnings of words'
-        WHEN regexp_full_match(p.token, '\p{L}.*') THEN 'insides of words'
-        ELSE 'other tokens'
-    END AS class
+    token_class(p.token) AS class
 FROM pieces AS p;
