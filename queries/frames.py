@@ -22,10 +22,13 @@ class FeatureColumns:
 
 @dataclass(frozen=True)
 class Led:
-    """Features that the words of a filter lead to: word, sae_id, feature_id."""
+    """What the words of a filter lead to, and the columns that may hold it."""
 
-    of: FeatureColumns
     found: pl.DataFrame
+    """word, sae_id, number"""
+    columns: tuple[str, ...]
+    of_sae: bool = False
+    """Whether the column `sae_id` has to agree."""
 
 
 def filtered(
@@ -35,15 +38,15 @@ def filtered(
     titles: dict[str, str],
     led: Led | None = None,
 ) -> pl.DataFrame:
-    """The rows a filter leaves, in their order; `titles` are further names of columns, `led` are
-    features that its words lead to.
+    """The rows a filter leaves, in their order; `titles` are further names of columns, `led` is
+    what its words lead to.
 
     Raises:
         QueryError: the filter cannot be read.
     """
     numbered = {name: f"column {place}" for place, name in enumerate(rows.columns)}
     kinds = {name: _kind(kind) for name, kind in rows.schema.items()}
-    meant = _meant(led.of, numbered) if led else ""
+    meant = _meant(led, numbered) if led else ""
     condition = parse_filter(text, kinds, titles, numbered, meant)
     con = reader.cursor()  # to DuckDB names that differ in case are one, so it is given numbers
     if led:
@@ -56,13 +59,11 @@ def filtered(
     return rows[[row for (row,) in found]]
 
 
-def _meant(features: FeatureColumns, numbered: dict[str, str]) -> str:
-    """SQL that holds for rows with a feature that a word leads to."""
-    own = f'm.sae_id = "{numbered["sae_id"]}" AND ' if features.sae is None else ""
-    places = ", ".join(f'"{numbered[column]}"' for column in features.columns)
-    return (
-        f"EXISTS (FROM meant_by_words AS m WHERE m.word = WORD AND {own}m.feature_id IN ({places}))"
-    )
+def _meant(led: Led, numbered: dict[str, str]) -> str:
+    """SQL that holds for rows that a word leads to."""
+    own = f'm.sae_id = "{numbered["sae_id"]}" AND ' if led.of_sae else ""
+    places = ", ".join(f'"{numbered[column]}"' for column in led.columns)
+    return f"EXISTS (FROM meant_by_words AS m WHERE m.word = WORD AND {own}m.number IN ({places}))"
 
 
 def _kind(kind: pl.DataType) -> str:

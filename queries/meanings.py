@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from energylens.db.store import Reader
+from energylens.queries.contexts import search_texts
 from energylens.queries.display import visible_token
 from energylens.queries.explanations import feature_meanings, search_features
 from energylens.queries.filters import bare_words
-from energylens.queries.frames import FeatureColumns
+from energylens.queries.frames import FeatureColumns, Led
 
 MEANING = "stands_for"
 """The column of rows of anybody's SQL that tells what the feature of a row stands for."""
@@ -77,6 +78,25 @@ def meant_by(reader: Reader, run: str, sae: str | None, filter_text: str) -> pl.
         for word in bare_words(filter_text)
     ]
     return pl.concat(found) if found else NOTHING
+
+
+def led_by(
+    reader: Reader, filter_text: str, of: FeatureColumns | None, texts_of: str | None
+) -> Led | None:
+    """What the words of a filter lead to in a list: features where it has columns of them, else
+    the texts of a run that hold them."""
+    if of is not None:
+        found = meant_by(reader, of.run, of.sae, filter_text).rename({"feature_id": "number"})
+        return Led(found, of.columns, of.sae is None)
+    if texts_of is None:
+        return None
+    held = [
+        search_texts(reader, texts_of, word, _MOST).select(
+            pl.lit(word).alias("word"), pl.col("text_id").cast(pl.Int64).alias("number")
+        )
+        for word in bare_words(filter_text)
+    ]
+    return Led(pl.concat(held), ("text_id",)) if held else None
 
 
 def features_in(

@@ -127,7 +127,7 @@ def _write(screen: Screen, way: Way, path: Path) -> None:
 
 def _row_ways(screen: Screen) -> list[Way]:
     """The rows of the table in focus, in every format."""
-    table = _shown_table(screen)
+    table = shown_table(screen)
     if table is None or table.source is None or not table.n_rows:
         return []
     source, n_rows = table.source, table.n_rows
@@ -144,7 +144,7 @@ def _row_ways(screen: Screen) -> list[Way]:
     ]  # fmt: skip
 
 
-def _shown_table(screen: Screen) -> VirtualTable | None:
+def shown_table(screen: Screen) -> VirtualTable | None:
     """The table in focus, or else the first one that is shown."""
     if isinstance(screen.focused, VirtualTable):
         return screen.focused

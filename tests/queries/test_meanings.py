@@ -8,11 +8,12 @@ import pytest
 
 from energylens.db.store import Store
 from energylens.errors import QueryError
+from energylens.queries.contexts import search_texts, search_tokens
 from energylens.queries.display import visible_token
 from energylens.queries.explanations import feature_meanings, search_features
 from energylens.queries.filters import bare_words
-from energylens.queries.frames import FeatureColumns, Led, filtered
-from energylens.queries.meanings import LEAST_SCORE, meant_by, told, with_meanings
+from energylens.queries.frames import FeatureColumns, filtered
+from energylens.queries.meanings import LEAST_SCORE, led_by, meant_by, told, with_meanings
 from energylens.queries.ranked import MATCH, FeatureList
 from energylens.queries.routing import anchor_tokens, routing_paths
 
@@ -86,7 +87,7 @@ def test_a_word_leads_to_the_features_that_search_finds(rich: Store, rich_run: s
         assert left == 48 - len(sure)
     fifty = pl.DataFrame({"partner_id": range(48), "feature_id": [0] * 48})
     of = FeatureColumns(rich_run, "one", ("partner_id",))
-    found = filtered(rich, fifty, "cat", {}, Led(of, meant_by(rich, rich_run, "one", "cat")))
+    found = filtered(rich, fifty, "cat", {}, led_by(rich, "cat", of, None))
     assert set(found["partner_id"]) == set(led.filter(word="cat")["feature_id"])
     assert filtered(rich, fifty, "cat", {}).is_empty(), "the words stand in no column"
 
@@ -155,3 +156,26 @@ def test_anchors_and_paths_tell_tokens_and_their_classes(rich: Store, rich_run: 
         own = kept[row["first_layer"], tuple(row["choices"])]
         assert row["tokens"] == sorted(own, key=lambda token: (-own[token], token))[:5]
         assert row["classes"] == sorted({class_of(token) for token in row["tokens"]})
+
+
+def test_words_lead_to_the_texts_and_tokens_that_hold_them(rich: Store, rich_run: str) -> None:
+    texts = dict(frame(rich, "SELECT text_id, lower(text) FROM texts").iter_rows())
+    counts = {number: text.count("cat") for number, text in texts.items() if "cat" in text}
+    assert 1 < len(counts) < len(texts)
+    found = search_texts(rich, rich_run, " CAT", k=1000)
+    assert dict(found.select("text_id", "n_times").iter_rows()) == counts
+    assert found["n_times"].is_sorted(descending=True)
+    assert all("cat" in snippet.lower() for snippet in found["snippet"])
+    listed = pl.DataFrame({"text_id": list(texts), "x": 0})
+    left = filtered(rich, listed, "cat", {}, led_by(rich, "cat", None, rich_run))
+    assert set(left["text_id"]) == set(counts)
+    left = filtered(rich, listed, "-cat", {}, led_by(rich, "-cat", None, rich_run))
+    assert set(left["text_id"]) == set(texts) - set(counts)
+    tokens = Counter(frame(rich, "SELECT token FROM tokens")["token"])
+    named = search_tokens(rich, rich_run, "A", k=1000)
+    assert dict(named.select("token", "n").iter_rows()) == {
+        token: n for token, n in tokens.items() if "a" in token.lower()
+    }
+    for nothing in ("", "  "):
+        assert search_texts(rich, rich_run, nothing).is_empty()
+        assert search_tokens(rich, rich_run, nothing).is_empty()

@@ -1,7 +1,9 @@
 """Pickers that letters make shorter, and `:`, which finds anything."""
 
+import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +11,11 @@ from textual.widgets import Input, OptionList
 
 from energylens.db.store import Store
 from energylens.queries.catalog import named_queries
+from energylens.queries.display import number
 from energylens.queries.explanations import search_features
 from energylens.tui.finding import quoted
 from energylens.tui.fuzzy import Entry, places_of, ranked
+from energylens.tui.modals.describe import described
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.features import FeaturesScreen
 from energylens.tui.screens.sql import SqlScreen
@@ -201,3 +205,67 @@ async def test_the_palette_finds_by_words_too(drive: Open, rich_path: Path) -> N
         await d.type("even numbers")
         await d.until("feature: 3")
         await d.press("escape", "escape")
+
+
+@SIZES
+async def test_help_is_found_by_letters_and_counted(drive: Open, size: str) -> None:
+    async with drive(size) as d:
+        await d.press("2", "question_mark")
+        (line,) = [line for line in d.lines if " keys · / finds one" in line]
+        n_all = int(line.split(" of ")[1].split()[0])
+        await d.press("slash")
+        await d.type("star")
+        (line,) = [line for line in d.lines if " keys · / finds one" in line]
+        found, of = (int(part.split()[0 if n else -1]) for n, part in enumerate(line.split(" of ")))
+        assert 0 < found < of == n_all and "Star it" in d.text
+        await d.press("escape")
+        assert f"{n_all} of {n_all} keys" in d.text
+        await d.press("escape")
+        assert isinstance(d.app.screen, FeaturesScreen)
+
+
+@SIZES
+async def test_a_column_is_described_in_one_key(
+    drive: Open, rich: Store, rich_path: Path, size: str
+) -> None:
+    values = (
+        rich.cursor()
+        .execute(
+            "SELECT count(density), quantile_cont(density, 0.5), max(density), "
+            "count(DISTINCT density) FROM features WHERE sae_id = 'one'"
+        )
+        .fetchall()[0]
+    )
+    async with drive(size, rich_path) as d:
+        choices = d.app.workspace.choices
+        d.app.workspace.select(next(c for c in choices if c.sae.sae_id == "one"))
+        await d.press("2")
+        await d.on_column("list", "density")
+        await d.press("I")
+        said = dict(re.findall(r"│ +(values|NULL|distinct|50%|most)  (\S+)", d.text))
+        assert (said["values"], said["NULL"]) == (str(values[0]), "0")
+        assert said["distinct"] == str(values[3])
+        if size != "60x15":
+            assert (said["50%"], said["most"]) == (number(values[1]), number(values[2]))
+        await d.press("I")
+        assert isinstance(d.app.screen, FeaturesScreen)
+
+
+def test_columns_of_any_kind_are_described() -> None:
+    assert dict(described(pl.Series(["a", None, "a"]))) == {
+        "values": "2",
+        "NULL": "1",
+        "distinct": "1",
+    }
+    odd = pl.Series([1.0, float("nan"), float("inf"), None, 3.0])
+    told = dict(described(odd))
+    assert (told["values"], told["NULL"], told["not finite"]) == ("4", "1", "2")
+    assert (told["least"], told["50%"], told["most"], told["mean"]) == (
+        number(1.0),
+        number(2.0),
+        number(3.0),
+        number(2.0),
+    )
+    assert dict(described(pl.Series([None, None], dtype=pl.Float64)))["values"] == "0"
+    lists = pl.Series([[1], [2, 3]])
+    assert dict(described(lists))["values"] == "2"

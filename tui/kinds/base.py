@@ -2,15 +2,17 @@
 
 from typing import ClassVar
 
+import polars as pl
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from energylens.queries.display import counted
-from energylens.tui.export import ViewFigure, Way, export, figure_ways
+from energylens.tui.export import ViewFigure, Way, export, figure_ways, shown_table
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
+from energylens.tui.modals.describe import DescribeModal
 from energylens.tui.modals.frequency import FrequencyModal, frequencies
 from energylens.tui.places import Open, Place
 from energylens.tui.recompute import offer
@@ -35,6 +37,7 @@ class LensScreen(Screen[None]):
         Binding(
             "R", "read_again", "Read again", show=False, id="app.read_again", tooltip="The store"
         ),
+        Binding("I", "describe", "Describe", show=False, id="table.describe", tooltip="The column"),
         Binding("J", "side(1)", "Panel down", show=False, id="app.panel_down"),
         Binding("K", "side(-1)", "Panel up", show=False, id="app.panel_up"),
     ]
@@ -121,6 +124,20 @@ class LensScreen(Screen[None]):
             self.app.push_screen(FrequencyModal(column.title, rows))
 
         self.workspace.tasks.ask(self, "frequency", count, show)
+
+    def action_describe(self) -> None:
+        """Tell how the values of the column under the cursor spread."""
+        table = shown_table(self)
+        if table is None or table.source is None or not table.n_rows:
+            self.cannot("There is no list here with a column to describe.")
+            return
+        source, column = table.source, table.column
+        names = [c.name for c in table.all_columns]
+
+        def show(values: pl.Series) -> None:
+            self.app.push_screen(DescribeModal(column.title or column.name, values))
+
+        self.workspace.tasks.ask(self, "describe", lambda _: source.frame(names)[column.name], show)
 
     def step_back(self) -> bool:
         """One step back within the screen; False where there is none left."""

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 
 from energylens.db.store import Session
 from energylens.errors import EnergyLensError
-from energylens.queries.frames import FeatureColumns, Led, filtered
-from energylens.queries.meanings import meant_by
+from energylens.queries.frames import FeatureColumns, filtered
+from energylens.queries.meanings import led_by
 from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.filter_bar import FilterBar
@@ -174,6 +174,7 @@ class ListingScreen(LackingScreen):
             self._filter = text
             return
         whole, of = self._whole[table.id or ""], self.features_of(table)
+        texts_of = self.here.run if self.here and "text_id" in whole.columns else None
         titles = {column.title: column.name for column in table.all_columns}
 
         def show(rows: pl.DataFrame) -> None:
@@ -186,7 +187,7 @@ class ListingScreen(LackingScreen):
             self.query_one(FilterBar).say(str(error))
 
         def question(session: Session) -> pl.DataFrame:
-            led = Led(of, meant_by(session, of.run, of.sae, text)) if of else None
+            led = led_by(session, text, of, texts_of)
             return filtered(session, whole, text, titles, led)
 
         self.workspace.tasks.ask(self, "filter", question, show, refused)

@@ -38,6 +38,18 @@ def frequencies(values: pl.Series) -> list[tuple[str, int]]:
     return [*rows, ("·", missing)] if missing else rows
 
 
+def bars_of(rows: list[tuple[str, int]]) -> list[str]:
+    """A line for each of the commonest, with a bar."""
+    top = max((n for _, n in rows), default=1)
+    width = max((len(label) for label, _ in rows[:_MOST]), default=1)
+    lines = [
+        f"{label[:30]:>{min(width, 30)}} {'█' * round(n / top * _BAR):<{_BAR}} {n:,}"
+        for label, n in rows[:_MOST]
+    ]
+    rest = len(rows) - _MOST
+    return [*lines, f"and {rest:,} more values"] if rest > 0 else lines
+
+
 class FrequencyModal(ModalScreen[None]):
     """Bars; any of esc, enter and q closes it."""
 
@@ -50,16 +62,7 @@ class FrequencyModal(ModalScreen[None]):
         self._title, self._rows = title, rows
 
     def compose(self) -> ComposeResult:
-        total = sum(n for _, n in self._rows)
-        top = max((n for _, n in self._rows), default=1)
-        width = max((len(label) for label, _ in self._rows[:_MOST]), default=1)
-        lines = [
-            f"{label[:30]:>{min(width, 30)}} {'█' * round(n / top * _BAR):<{_BAR}} {n:,}"
-            for label, n in self._rows[:_MOST]
-        ]
-        rest = len(self._rows) - _MOST
-        if rest > 0:
-            lines.append(f"and {rest:,} more values")
+        total, lines = sum(n for _, n in self._rows), bars_of(self._rows)
         with Vertical(classes="dialog"):
             title = f"{visible(self._title)}: {total:,} rows"
             yield Static(title, classes="dialog-title", markup=False)

@@ -59,9 +59,9 @@ class PromptScreen(MarkingScreen, ListingScreen):
 A text through the model and SAEs of the run in view. **t** types or changes it, **o** compares it
 token by token with another one (the column *other* is the other text's energy at the same place),
 **tab** goes to the features of the token under the cursor, **enter** opens one, **x** stops it,
-**w** stores the text as a run. **/** filters the list in focus, features by words too; `*`, **n**
-and **=** star, note and compare the one under the cursor. *next, by layer* is what each layer's
-lens would say next, from the embedding up.
+**w** stores the text as a run. **/** filters the list in focus, features by words too, **s** and
+**S** sort it; `*`, **n** and **=** star, note and compare the one under the cursor. *next, by
+layer* is what each layer's lens would say next, from the embedding up.
 """
 
     def __init__(self, place: Prompt) -> None:
