@@ -148,6 +148,7 @@ class LensApp(App[None]):
         client = WorkerClient(place.command)
         jobs = Jobs(client, place.store or str(store.path.resolve()))
         self.workspace = Workspace(store, jobs, wanted.rater)
+        self.workspace.columns = dict(wanted.columns)
         self.theme = wanted.theme
         self.set_keymap(wanted.keys)
         self._guard = OnlyText()

@@ -4,14 +4,18 @@ theme = "nord"            # any of Textual's themes
 animation = false         # off by itself over ssh
 rater = "ada"             # whose ratings of features yours are; else the name you logged in with
 
+[columns]                 # of lists, in their order, hidden ones with a -; O chooses them
+"features.list" = ["feature_id", "label", "-note"]
+
 [keys]                    # a binding's id = its keys; `energylens keys` lists them
 "features.filter" = "slash,ctrl+f"
 """
 
 import difflib
+import json
 import stat
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +23,10 @@ from typing import Any
 from platformdirs import user_config_path
 
 from energylens.errors import UsageError
+from energylens.queries.writing import whole_file
 
 FILE = "settings.toml"
-_KNOWN = ("theme", "animation", "rater", "keys")
+_KNOWN = ("theme", "animation", "rater", "columns", "keys")
 _MOST_BYTES = 1 << 20
 
 
@@ -36,6 +41,8 @@ class Settings:
     """Who rates features here; None is whoever is logged in."""
     keys: dict[str, str] = field(default_factory=dict)
     """Keys by the id of a binding."""
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    """Columns of a list by its name, in their order, hidden ones with a - before them."""
 
 
 def settings_path() -> Path:
@@ -73,7 +80,61 @@ def read_settings(
                     f"'{path}' gives '{name}' the key '{key}', which there is not; keys are called "
                     "like f10, ctrl+q, slash, shift+tab, with commas between several"
                 )
-    return Settings(theme, animation, rater, keys)
+    return Settings(theme, animation, rater, keys, _columns(path, raw))
+
+
+def keep_columns(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
+    """Write the table [columns] of the file in place of the one there; all else stays as it is.
+
+    Raises:
+        UsageError: the file cannot be read, or its table cannot be told from the rest.
+        StoreError: the file cannot be written.
+    """
+    before = _read_toml(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    told = "".join(
+        f"{_quoted(name)} = [{', '.join(map(_quoted, listed))}]\n"
+        for name, listed in columns.items()
+    )
+    kept = _without_table(text, "columns").rstrip()
+    new = f"{kept}\n\n[columns]\n{told}".lstrip()
+    rest = {name: value for name, value in before.items() if name != "columns"}
+    try:
+        is_same = tomllib.loads(new) == {**rest, "columns": {n: [*c] for n, c in columns.items()}}
+    except tomllib.TOMLDecodeError:
+        is_same = False
+    if not is_same:
+        raise UsageError(f"'{path}' is not written: its [columns] cannot be told from the rest")
+    with whole_file(path) as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(new, encoding="utf-8")
+
+
+def _columns(path: Path, raw: dict[str, Any]) -> dict[str, list[str]]:
+    columns = raw.get("columns", {})
+    is_read = isinstance(columns, dict) and all(
+        isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+        for listed in columns.values()
+    )
+    if not is_read:
+        said = '[columns] takes lines like "features.list" = ["feature_id", "-note"]'
+        raise UsageError(f"'{path}': {said}")
+    return columns
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _without_table(text: str, name: str) -> str:
+    """The lines of a TOML file that are not of one of its tables."""
+    kept, is_inside = [], False
+    for line in text.splitlines():
+        if line.lstrip().startswith("["):
+            is_inside = line.split("#")[0].strip() == f"[{name}]"
+        if not is_inside:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

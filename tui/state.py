@@ -57,6 +57,8 @@ class Workspace:
 
     def __init__(self, store: Store, jobs: Jobs, rater: str | None = None) -> None:
         self.store, self.tasks, self.jobs = store, Tasks(store), jobs
+        self.columns: dict[str, list[str]] = {}
+        """Columns of lists, as the settings hold them."""
         self.rater = rater
         """Who rates features, as the settings say; None where they do not."""
         self.place = self._first()

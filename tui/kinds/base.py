@@ -12,10 +12,12 @@ from energylens.tui.export import ViewFigure, Way, export, figure_ways, shown_ta
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
+from energylens.tui.modals.columns import Columns, ColumnsModal, as_told, from_told
 from energylens.tui.modals.describe import DescribeModal
 from energylens.tui.modals.frequency import FrequencyModal, frequencies
 from energylens.tui.places import Open, Place
 from energylens.tui.recompute import offer
+from energylens.tui.settings import keep_columns, settings_path
 from energylens.tui.state import RunPlace, Selection, Workspace, workspace_of
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.virtual_table import VirtualTable
@@ -38,6 +40,9 @@ class LensScreen(Screen[None]):
             "R", "read_again", "Read again", show=False, id="app.read_again", tooltip="The store"
         ),
         Binding("I", "describe", "Describe", show=False, id="table.describe", tooltip="The column"),
+        Binding(
+            "O", "columns", "Columns", show=False, id="table.columns", tooltip="Choose columns"
+        ),
         Binding("J", "side(1)", "Panel down", show=False, id="app.panel_down"),
         Binding("K", "side(-1)", "Panel up", show=False, id="app.panel_up"),
     ]
@@ -138,6 +143,40 @@ class LensScreen(Screen[None]):
             self.app.push_screen(DescribeModal(column.title or column.name, values))
 
         self.workspace.tasks.ask(self, "describe", lambda _: source.frame(names)[column.name], show)
+
+    def on_mount(self) -> None:
+        """Show the columns that the settings ask for."""
+        for table in self.query(VirtualTable):
+            told = self.workspace.columns.get(self._list_name(table))
+            if told:
+                wanted = from_told(told)
+                table.arrange_columns(wanted.shown, wanted.hidden)
+
+    def _list_name(self, table: VirtualTable) -> str:
+        return f"{type(self).__name__.removesuffix('Screen').lower()}.{table.id}"
+
+    def action_columns(self) -> None:
+        """Choose the columns of the list in focus, and their order."""
+        table = shown_table(self)
+        if table is None or not table.all_columns:
+            self.cannot("There is no list here whose columns could be chosen.")
+            return
+        listed, name, workspace = table, self._list_name(table), self.workspace
+        titles = {one.name: one.title or one.name for one in listed.all_columns}
+        shown = tuple(one.name for one in listed.columns)
+        now = Columns(shown, tuple(one for one in titles if one not in shown))
+
+        def chosen(wanted: Columns | None) -> None:
+            if wanted is None:
+                return
+            listed.arrange_columns(wanted.shown, wanted.hidden)
+            workspace.columns[name] = as_told(wanted)
+            kept = dict(workspace.columns)
+            workspace.tasks.ask(
+                self, "columns", lambda _: keep_columns(settings_path(), kept), lambda _: None
+            )
+
+        self.app.push_screen(ColumnsModal(now, titles, listed.column.name), chosen)
 
     def step_back(self) -> bool:
         """One step back within the screen; False where there is none left."""
