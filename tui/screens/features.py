@@ -81,11 +81,12 @@ Every feature of one SAE. **s** sorts by the column under the cursor, **S** the 
 **n** notes something about it (both stay in the store), **=** marks it, and again on another holds
 the two side by side.
 
-**/** finds and filters: `import max_activation > 5 category:math -is_dense=yes`. A word finds features
-by what they are said to stand for, the tokens they are strong on or promote, and their category, the
-surest first. Terms stand side by side and must all hold; `:` means contains, `~` matches a regular
-expression, `-` means not. Column names may be cut short while they are clear: `star=yes`,
-`note:bracket`. **label** is what is said of a feature, else *on* and the tokens it is strongest on.
+**/** finds and filters: `import max_activation > 5 category:math -is_dense=yes`. A word finds
+features by what they are said to stand for, the tokens they are strong on or promote, and their
+category, the surest first. Terms stand side by side and must all hold; `:` means contains, `~`
+matches a regular expression, `-` means not. Column names may be cut short while they are clear:
+`star=yes`, `note:bracket`. *label* is what is said of a feature, else *on* and the tokens it is
+strongest on.
 """
 
     def compose(self) -> ComposeResult:
