@@ -51,9 +51,11 @@ class InterventionRequest:
 
 @dataclass(frozen=True)
 class AttributionRequest:
-    """Which features of one SAE matter for one prediction, or for another feature."""
+    """Which features of one SAE matter for one prediction, or for another feature; in a text, or
+    in a context of the run."""
 
     text: str
+    """Empty where `context_id` is given."""
     sae_id: str
     position: int = -1
     """The token whose prediction is explained; negative counts from the end."""
@@ -64,6 +66,8 @@ class AttributionRequest:
     other_feature_id: int | None = None
     top: int = 20
     """Features that are ablated one by one."""
+    context_id: int | None = None
+    """A context of the run, in place of a text."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +305,10 @@ class AttributionResult:
 
     metric: str
     """What was explained, in words."""
+    tokens: list[str]
+    """Of the context."""
+    position: int
+    """The token it was explained at."""
     value: float
     without_features: float
     """The metric with every feature of the SAE removed and its error kept."""

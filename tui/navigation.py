@@ -14,6 +14,7 @@ from energylens.tui.places import (
     Lab,
     Landscape,
     OneHead,
+    Attribution,
     Origins,
     Place,
     Prompt,
@@ -25,6 +26,7 @@ from energylens.tui.places import (
     TwoSaes,
     WholeText,
 )
+from energylens.tui.screens.attribution import AttributionScreen
 from energylens.tui.screens.attention import AttentionScreen
 from energylens.tui.screens.compare_features import CompareFeaturesScreen
 from energylens.tui.screens.compare_runs import CompareRunsScreen
@@ -97,3 +99,5 @@ def _screen_of(place: Pushed) -> Screen[None]:
             return AttentionScreen(place)
         case Origins():
             return OriginsScreen(place)
+        case Attribution():
+            return AttributionScreen(place)

@@ -134,6 +134,17 @@ class Origins:
 
 
 @dataclass(frozen=True)
+class Attribution:
+    """The features of an SAE behind what is predicted after a token, of a text or of a context of
+    the run: one of the two is given."""
+
+    selection: Selection
+    pos: int
+    text: str = ""
+    context_id: int | None = None
+
+
+@dataclass(frozen=True)
 class FilteredFeatures:
     """The features of the SAE in view that a filter leaves."""
 
@@ -162,6 +173,7 @@ Pushed = (
     | OneHead
     | Attention
     | Origins
+    | Attribution
 )
 """Places shown over the one they are opened from."""
 Place = Pushed | FilteredFeatures | Query

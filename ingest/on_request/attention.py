@@ -55,7 +55,7 @@ def context_ids(reopened: Reopened, context_id: int | None, text: str | None) ->
         UsageError: both or none are given, or there is no such context, or the text does not fit.
     """
     if (context_id is None) == (text is None):
-        raise UsageError("attention is of one context: give context_id or text")
+        raise UsageError("this is about one context: give context_id or text")
     if text is not None:
         return reopened.context(text).ids
     run = reopened.run

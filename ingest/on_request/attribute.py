@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from energylens.errors import UsageError
-from energylens.ingest.corpus import Context
+from energylens.ingest.on_request.attention import context_ids
 from energylens.ingest.on_request.reopen import Reopened, token_id
 from energylens.ingest.progress import Progress
 from energylens.lens.attribution import (
@@ -15,7 +15,7 @@ from energylens.lens.attribution import (
     agreement,
     curve,
 )
-from energylens.lens.energy import NO_NEXT
+from energylens.lens.models import run_hooks
 from energylens.protocol import (
     AttributionRequest,
     AttributionResult,
@@ -35,12 +35,12 @@ def attribute(
         UsageError: the text does not fit a context, or what is to be explained is not there.
     """
     sae = reopened.sae(asked.sae_id)
-    context = reopened.context(asked.text)
-    position = _position(asked.position, len(context.ids))
-    metric, words = _metric(reopened, asked, context, position)
-    one = Attributor(reopened.model, sae, torch.tensor(context.ids), metric)
+    ids = context_ids(reopened, asked.context_id, asked.text or None)
+    position = _position(asked.position, len(ids))
+    metric, words = _metric(reopened, asked, ids, position)
+    one = Attributor(reopened.model, sae, torch.tensor(ids), metric)
     codes, slope = one.gradients()
-    counted = _counted(reopened, context)
+    counted = _counted(reopened, ids)
     gradient = (codes * slope * counted[:, None]).sum(0)
     active = (codes * counted[:, None]).count_nonzero(0)
     direct = one.direct()
@@ -55,6 +55,8 @@ def attribute(
     faithful, complete = curve(one, order, sizes)
     return AttributionResult(
         metric=words,
+        tokens=[reopened.label(i) for i in ids],
+        position=position,
         value=whole,
         without_features=one.keeping(()),
         features=[
@@ -80,7 +82,7 @@ def _position(asked: int, n: int) -> int:
 
 
 def _metric(
-    reopened: Reopened, asked: AttributionRequest, context: Context, position: int
+    reopened: Reopened, asked: AttributionRequest, ids: list[int], position: int
 ) -> tuple[Metric, str]:
     if (asked.other_sae_id is None) != (asked.other_feature_id is None):
         raise UsageError("a feature to explain is named by its SAE and its number, both")
@@ -93,26 +95,26 @@ def _metric(
             )
         words = f"feature {asked.other_feature_id} of {other.sae_id} at position {position}"
         return FeatureMetric(other, asked.other_feature_id, position), words
-    vocab_id = _target(reopened, asked, context, position)
+    vocab_id = _target(reopened, asked, ids, position)
     words = f"logit of {reopened.label(vocab_id)!r} after position {position}, less the mean logit"
     return Prediction(position, vocab_id), words
 
 
-def _target(reopened: Reopened, asked: AttributionRequest, context: Context, position: int) -> int:
+def _target(reopened: Reopened, asked: AttributionRequest, ids: list[int], position: int) -> int:
     if asked.token is not None:
         return token_id(reopened, asked.token)
-    following = context.next_ids[position]
-    if following != NO_NEXT:
-        return following
-    measured = reopened.measure([context])
-    return int(reopened.log_p(measured)[position].argmax())
+    if position + 1 < len(ids):
+        return ids[position + 1]
+    batch = torch.tensor([ids])
+    logits, _ = run_hooks(reopened.model, batch, torch.ones_like(batch), ())
+    assert logits is not None, "the pass was not stopped early"
+    return int(logits[0, position].argmax())
 
 
-def _counted(reopened: Reopened, context: Context) -> Tensor:
+def _counted(reopened: Reopened, ids: list[int]) -> Tensor:
     """1 at the tokens an ablation acts on: all but BOS."""
-    ids = torch.tensor(context.ids)
     bos_id = reopened.model.bos_id
-    return torch.ones(len(ids)) if bos_id is None else (ids != bos_id).float()
+    return torch.tensor([0.0 if one == bos_id else 1.0 for one in ids])
 
 
 def _agreements(

@@ -196,12 +196,30 @@ def test_attribution_orders_features_and_says_how_measures_agree(reopened: Reope
     assert found.agreement["gradient, ablation"] is not None
     assert found.curve.faithfulness[-1] == pytest.approx(1.0, abs=1e-3)
     assert found.curve.completeness[-1] == pytest.approx(0.0, abs=1e-2)
+    assert found.position == len(found.tokens) - 2
     late = attribute(
         reopened,
         replace(asked, other_sae_id="mlp", other_feature_id=0, position=-1),
         Progress(),
     )
     assert "feature 0 of mlp" in late.metric and late.features[0].direct is None
+
+
+def test_a_context_of_the_run_is_attributed_as_its_text_is(reopened: Reopened) -> None:
+    whole = "SELECT c.context_id, t.text FROM contexts AS c JOIN texts AS t USING (run_id, text_id) "
+    one = rows(reopened.store, f"{whole} WHERE t.n_tokens > 3 AND part = 0 ORDER BY t.n_tokens LIMIT 1")
+    context_id, text = one.row(0)
+    asked = AttributionRequest("", "resid", position=2, top=3, context_id=context_id)
+    stored = attribute(reopened, asked, Progress())
+    typed = attribute(reopened, replace(asked, text=text, context_id=None), Progress())
+    assert stored.tokens == typed.tokens and stored.metric == typed.metric
+    assert [f.feature_id for f in stored.features] == [f.feature_id for f in typed.features]
+    last = replace(asked, position=len(stored.tokens) - 1)
+    likeliest = prompt(reopened, PromptRequest(text)).reading.tokens[-1]
+    assert repr(likeliest.continuations[-1]) in attribute(reopened, last, Progress()).metric
+    for odd in (replace(asked, text=text), replace(asked, context_id=None)):
+        with pytest.raises(UsageError, match="give context_id or text"):
+            attribute(reopened, odd, Progress())
 
 
 def test_steering_begins_with_the_unsteered_text(reopened: Reopened) -> None:
