@@ -7,6 +7,7 @@ from textual.screen import Screen
 
 from energylens.tui.places import (
     Attention,
+    Attribution,
     FeatureInList,
     FeatureTexts,
     FilteredFeatures,
@@ -14,7 +15,6 @@ from energylens.tui.places import (
     Lab,
     Landscape,
     OneHead,
-    Attribution,
     Origins,
     Place,
     Prompt,
@@ -26,8 +26,8 @@ from energylens.tui.places import (
     TwoSaes,
     WholeText,
 )
-from energylens.tui.screens.attribution import AttributionScreen
 from energylens.tui.screens.attention import AttentionScreen
+from energylens.tui.screens.attribution import AttributionScreen
 from energylens.tui.screens.compare_features import CompareFeaturesScreen
 from energylens.tui.screens.compare_runs import CompareRunsScreen
 from energylens.tui.screens.compare_saes import CompareSaesScreen

@@ -28,6 +28,7 @@ VIEWS = {
     "SQL": ("8",),
     "Jobs": ("9",),
     "Prompt": ("p", "escape"),
+    "Attribution": ("2", "enter", "down", "A"),
     "Heads": ("0",),
     "A head": ("0", "enter"),
 }

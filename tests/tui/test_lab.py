@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from energylens.queries.catalog import open_catalog
+from energylens.queries.display import number, visible_token
 from energylens.tui.jobs import Job
+from energylens.tui.screens.attribution import AttributionScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.lab import LabScreen
 from energylens.tui.screens.prompt import PromptScreen
@@ -125,3 +128,50 @@ async def test_what_is_missing_is_computed_and_taken_in(drive: Open, path: Path)
 
 def test_differences_carry_their_sign() -> None:
     assert [signed(x) for x in (None, 0.0, 0.004, 1.234, -0.5)] == ["·", "0", "0", "+1.23", "-0.50"]
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_a_prediction_is_attributed_to_features(drive: Open, path: Path, size: str) -> None:
+    async with drive(size, path) as driver:
+        await driver.press("p")
+        await driver.press(*"the", "space", *"cat", "f5")
+        await worked(driver)
+        await driver.press("down", "A")
+        assert isinstance(driver.app.screen, AttributionScreen)
+        await worked(driver)
+        assert "less the mean logit" in driver.text and "agree by" in driver.text
+        rows = driver.app.screen.frame("behind")
+        sizes = rows["gradient"].abs().to_list()
+        assert sizes == sorted(sizes, reverse=True) and len(sizes) > 1
+        shown = rows.row(0, named=True)
+        line = next(line for line in driver.lines if line.split()[:1] == [str(shown["feature_id"])])
+        assert line.split()[1:3] == [number(shown["gradient"]), number(shown["ablation"])]
+        await driver.press("enter")
+        assert isinstance(driver.app.screen, FeatureScreen)
+        assert f"{shown['feature_id']}" in driver.text
+        await driver.press("escape", "t")
+        await driver.type("th")
+        await driver.press("enter")
+        await worked(driver)
+        assert "logit of 'th'" in driver.text
+        await driver.press("t", "backspace", "backspace")
+        await driver.type("the")
+        await driver.press("enter")
+        await worked(driver)
+        assert "is not one token of this model" in driver.lines[-2]
+
+
+@pytest.mark.parametrize("keys", [("2", "enter", "down"), ("7", "enter"), ("7", "t")])
+async def test_a_token_of_the_corpus_is_attributed_in_its_context(
+    drive: Open, path: Path, keys: tuple[str, ...]
+) -> None:
+    async with drive("large", path) as driver:
+        await driver.press(*keys, "right", "A")
+        assert isinstance(driver.app.screen, AttributionScreen), keys
+        await worked(driver)
+        place = driver.app.screen._place
+        assert place.context_id is not None and "active features" in driver.lines[-2]
+        with open_catalog(path) as store:
+            tokens = "SELECT token FROM tokens WHERE context_id = ? AND pos = ?"
+            asked = store.cursor().execute(tokens, [place.context_id, place.pos]).fetchone()
+        assert asked is not None and f"▸{visible_token(asked[0])}◂" in driver.text

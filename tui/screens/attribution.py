@@ -1,4 +1,4 @@
-"""Attribution: the features of an SAE behind a prediction, by gradient and by what ablation does."""
+"""Attribution: the features of an SAE behind a prediction, by gradient and by ablation."""
 
 from typing import ClassVar
 
@@ -55,8 +55,9 @@ token's logit less the mean logit. *gradient* is gradient times activation, summ
 the largest gradient; *direct* is what the feature writes towards the logit at the token itself,
 without later blocks. Where gradient and ablation differ, ablation is what happens.
 
-**enter** opens a feature, **t** explains another token in place of the one that follows, **c** takes
-another SAE, **x** stops it. `*`, **n** and **=** star, note and compare the feature in the row.
+**enter** opens a feature, **t** explains another token in place of the one that follows, **c**
+takes another SAE, **x** stops it. **/** filters the list, features by words too, **s** and **S**
+sort it; `*`, **n** and **=** star, note and compare the feature in the row.
 """
 
     def __init__(self, place: Attribution) -> None:
@@ -175,8 +176,8 @@ def _told(found: AttributionResult) -> str:
     ]
     lines = [
         f"{before}▸{tokens[-1]}◂",
-        f"{found.metric}: {number(found.value)}; {number(found.without_features)} without the SAE's "
-        "features",
+        f"{found.metric}: {number(found.value)}; without the SAE's features "
+        f"{number(found.without_features)}",
         f"gradient and ablation agree by {number(by)} (Spearman)"
         + (f"; kept alone, the first {', '.join(shares)}" if shares else ""),
     ]

@@ -19,11 +19,12 @@ from energylens.queries.contexts import (
 from energylens.queries.display import number, visible_token
 from energylens.tui.export import Way, page_way
 from energylens.tui.feature_facts import Shown, facts, more_facts, read, said_of
+from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.kinds.rating import RatingScreen
 from energylens.tui.notices import copy
-from energylens.tui.places import FeatureInList, FeatureTexts, Lab, Origins
-from energylens.tui.state import FeaturePlace, RunPlace
+from energylens.tui.places import Attribution, FeatureInList, FeatureTexts, Lab, Origins
+from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.histogram import Histogram
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
@@ -38,7 +39,7 @@ _OF_ATTENTION = (".attn.hook_z", ".hook_attn_out")
 """Hooks whose values are sums over heads and tokens."""
 
 
-class FeatureScreen(RatingScreen, MaskingScreen):
+class FeatureScreen(AttributingScreen, RatingScreen, MaskingScreen):
     """Facts on one side, contexts on the other; on a narrow screen below each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -72,12 +73,13 @@ gives the exact value under the cursor. **page down** and **page up** scroll, **
 the facts beside. **space** shows the whole context, **m** more contexts, **i** samples from all
 strengths, **M** counts masked tokens (special, first ones, sinks) too.
 
-**t** lists every text by category, **a** runs the context without the feature, **w** shows which
-tokens made it fire under the cursor, where its SAE reads what attention puts out; `*` stars it,
-**n** notes something, **b** rates it by the rubric of Towards Monosemanticity in four digits, which
-the facts show in its order: confidence, consistency, completeness, specificity. **=**
-marks it to hold another one beside it, **e** writes its page as HTML, **y** copies its Neuronpedia
-link, **Y** opens it. **[** and **]** go to the features before and after in the list it came from.
+**t** lists every text by category, **a** runs the context without the feature, **A** shows the
+features behind what follows the token under the cursor, **w** which tokens made it fire there,
+where its SAE reads what attention puts out; `*` stars it, **n** notes something, **b** rates it by
+the rubric of Towards Monosemanticity in four digits, which the facts show in its order: confidence,
+consistency, completeness, specificity. **=** marks it to hold another one beside it, **e** writes
+its page as HTML, **y** copies its Neuronpedia link, **Y** opens it. **[** and **]** go to the
+features before and after in the list it came from.
 """
 
     def __init__(self, place: FeatureInList) -> None:
@@ -245,6 +247,14 @@ link, **Y** opens it. **[** and **]** go to the features before and after in the
             self.notify("no context to run: p types a text", markup=False)
             return
         self.open_place(Lab(FeaturePlace(self._selection, self._feature_id), chosen.plain))
+
+    def prediction_in_view(self) -> Attribution | None:
+        texts = list(self.query(TokenText))
+        chosen = next((text for text in texts if text.has_focus), None)
+        return self.after(None if chosen is None else chosen.token.token_index)
+
+    def sae_here(self) -> Selection:
+        return self._selection
 
     def action_origins(self) -> None:
         """Show which tokens made the feature fire at the one under the cursor."""

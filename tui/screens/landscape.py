@@ -14,9 +14,10 @@ from energylens.db.store import Session
 from energylens.queries.display import number, visible_token
 from energylens.queries.energies import energy_trajectory, settling_layers
 from energylens.tui.export import ViewFigure
+from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.lacks import Lack, why_nothing
-from energylens.tui.places import Landscape, WholeText
+from energylens.tui.places import Attribution, Landscape, WholeText
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
@@ -28,7 +29,7 @@ MOST_TOKENS = 400
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-class LandscapeScreen(LackingScreen):
+class LandscapeScreen(AttributingScreen, LackingScreen):
     """A heatmap, and under it the way of the cursor's token through the layers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,8 +41,8 @@ class LandscapeScreen(LackingScreen):
 A column for each token, a row for each layer of the lens, dark low and light high, with the energy
 (surprisal of the next token, nats) in each cell. The lines under it follow the token under the
 cursor through the layers, and say where its likeliest next token settles. **n** goes to the next of
-the ten hardest tokens, **t** shows the text with the features active at each token, **esc** goes
-back to the list.
+the ten hardest tokens, **t** shows the text with the features active at each token, **A** the
+features behind what follows the one under the cursor; **esc** goes back to the list.
 """
 
     def __init__(self, place: Landscape) -> None:
@@ -126,6 +127,11 @@ back to the list.
     def action_tokens(self) -> None:
         """Show the text with the features active at its tokens."""
         self.open_place(WholeText(self._run, self._text_id))
+
+    def prediction_in_view(self) -> Attribution | None:
+        if self._tokens.is_empty():
+            return None
+        return self.after(int(self._tokens["token_index"][self.query_one(Heatmap).cursor[1]]))
 
     def action_hardest(self) -> None:
         """Go to the next of the hardest tokens of the text, and round again."""

@@ -15,10 +15,11 @@ from energylens.queries.display import number, visible_token
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.tui.jobs import Job
+from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.ask_text import AskText
-from energylens.tui.places import Prompt, one_feature
+from energylens.tui.places import Attribution, Prompt, one_feature
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import label, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -44,7 +45,7 @@ _ROWS = {"pos": pl.Int64, "sae_id": pl.String, "feature_id": pl.Int64, "activati
 _TOP = 8
 
 
-class PromptScreen(MarkingScreen, ListingScreen):
+class PromptScreen(AttributingScreen, MarkingScreen, ListingScreen):
     """Tokens on one side; the features active at the one under the cursor on the other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,9 +60,10 @@ class PromptScreen(MarkingScreen, ListingScreen):
 A text through the model and SAEs of the run in view. **t** types or changes it, **o** compares it
 token by token with another one (the column *other* is the other text's energy at the same place),
 **tab** goes to the features of the token under the cursor, **enter** opens one, **x** stops it,
-**w** stores the text as a run. **/** filters the list in focus, features by words too, **s** and
-**S** sort it; `*`, **n** and **=** star, note and compare the one under the cursor. *next, by
-layer* is what each layer's lens would say next, from the embedding up.
+**w** stores the text as a run, **A** shows the features behind what follows the token. **/**
+filters the list in focus, features by words too, **s** and **S** sort it; `*`, **n** and **=**
+star, note and compare the one under the cursor. *next, by layer* is what each layer's lens would
+say next, from the embedding up.
 """
 
     def __init__(self, place: Prompt) -> None:
@@ -198,6 +200,13 @@ layer* is what each layer's lens would say next, from the embedding up.
         place = self._place_at(event.row)
         if place is not None:
             self.open_place(one_feature(place))
+
+    def prediction_in_view(self) -> Attribution | None:
+        selection, rows = self.sae_here(), self.frame("prompt-tokens")
+        row = self.query_one("#prompt-tokens", VirtualTable).cursor_row
+        if selection is None or row >= len(rows):
+            return None
+        return Attribution(selection, int(rows["pos"][row]), self._text)
 
     def action_text(self) -> None:
         """Type or change the text."""

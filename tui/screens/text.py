@@ -15,8 +15,9 @@ from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.queries.shading import ShadedToken, shaded_tokens
 from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.places import Prompt, WholeText
+from energylens.tui.places import Attribution, Prompt, WholeText
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import label, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -38,7 +39,7 @@ MOST_CONTEXTS = 12
 MOST_FEATURES = 60
 
 
-class TextScreen(MarkingScreen, AnalysisScreen):
+class TextScreen(AttributingScreen, MarkingScreen, AnalysisScreen):
     """Tokens on one side; on the other the features of the token under the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,7 +58,7 @@ stand the features active there, strongest first. **tab** goes to that list: **f
 text by the feature under the cursor, **+** by it too (each by its share of its own highest in the
 text), **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
 focus again, to be changed. **/** filters, **s** and **S** sort the list. **v** writes digits beside
-the shades.
+the shades, **A** shows the features behind what follows the token under the cursor.
 """
 
     def __init__(self, place: WholeText) -> None:
@@ -160,6 +161,10 @@ the shades.
 
     def features_of(self, table: VirtualTable) -> FeatureColumns | None:
         return FeatureColumns(self._run, None)
+
+    def prediction_in_view(self) -> Attribution | None:
+        parts = list(self.query(TokenText))
+        return self.after(parts[self._part].token.token_index if self._part < len(parts) else None)
 
     def feature_in_view(self) -> FeaturePlace | None:
         return self._place_at(self.query_one("#text-features", VirtualTable).cursor_row)
