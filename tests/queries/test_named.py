@@ -92,7 +92,9 @@ def test_each_query_runs_is_documented_and_has_its_function(rich: Store, name: s
     assert named + masks == [p.name for p in query.parameters]
     for p in query.parameters:
         default = False if p.name in masks else parameters[p.name].default
-        written = {None: "NULL", True: "true", False: "false"}.get(default, str(default))
+        written = "NULL" if default is None else str(default)
+        if isinstance(default, bool):
+            written = written.lower()
         if isinstance(default, str):
             written = f"'{default}'"
         assert p.default == (None if default is inspect.Parameter.empty else written), p.name

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from energylens.db.explanations import Explanation
+from energylens.db.patterns import TOKEN_CLASS
 from energylens.ingest.index.statements import statement
 from tests.nulls.memory import Memory
 from tests.nulls.worlds import world
@@ -114,6 +115,7 @@ def test_every_token_has_a_class() -> None:
         "Über": "insides of words", " 한": "beginnings of words",
     }  # fmt: skip
     with duckdb.connect() as con:
+        con.execute(TOKEN_CLASS)
         con.execute("CREATE TABLE tokens (run_id VARCHAR, vocab_id INTEGER, token VARCHAR)")
         con.executemany(
             "INSERT INTO tokens VALUES ('r', ?, ?)", [list(row) for row in enumerate(pieces)]
