@@ -185,6 +185,7 @@ async def test_tabs_keep_their_text_and_rows_and_outlive_the_program(drive: Open
         assert editor.text == "" and "2" in d.lines[1]
         await d.type("SELECT 7 AS seven")
         await d.press("f5")
+        assert "[2] SELECT 7 AS seven" in d.lines[1]
         editor.write("SELECT 7 AS seven -- later")
         await d.press("alt+left")
         assert "FROM texts GROUP BY ALL" in editor.text

@@ -170,7 +170,7 @@ def _told(found: AttributionResult) -> str:
     by = found.agreement.get("gradient, ablation")
     curve = found.curve
     shares = [
-        f"{n} features give {number(100 * share)} %"
+        f"{n} features give {100 * share:.0f} %"
         for n, share in zip(curve.n_features, curve.faithfulness, strict=True)
         if n in (5, 20, 100)
     ]

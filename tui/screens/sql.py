@@ -173,13 +173,7 @@ and only within the store.
         tab = self._tabs.open
         self.editor.write(tab.text)
         self.query_one("#sql-error").display = False
-        titles = [
-            f"[{n}] {visible(one.title)}" if one is tab else f" {n}  {visible(one.title)}"
-            for n, one in enumerate(self._tabs.tabs, 1)
-        ]
-        bar = self.query_one("#sql-tabs", Static)
-        bar.display = len(titles) > 1
-        bar.update("  ".join(titles))
+        self._show_titles()
         state = self._results.get(tab)
         if state is not None:
             self.restore(self.rows, state)
@@ -188,6 +182,16 @@ and only within the store.
         else:
             self.show_rows(self.rows, pl.DataFrame(), _NO_ROWS)
             self.say("SQL", "reading only", f"at most {LIMIT:,} rows")
+
+    def _show_titles(self) -> None:
+        here = self._tabs.current
+        titles = [
+            f"[{n + 1}] {visible(tab.title)}" if n == here else f" {n + 1}  {visible(tab.title)}"
+            for n, tab in enumerate(self._tabs.tabs)
+        ]
+        bar = self.query_one("#sql-tabs", Static)
+        bar.display = len(titles) > 1
+        bar.update("  ".join(titles))
 
     def action_new_tab(self) -> None:
         """Open an empty tab."""
@@ -258,6 +262,7 @@ and only within the store.
         self._walked = 0
         self._asked = whole, span
         self._tabs = self._tabs.put(SqlTab(whole, text))
+        self._show_titles()
         remember(text)
         self._ask(text)
 
