@@ -59,16 +59,6 @@ _LONGEST_TOAST = 240
 """Characters of an error that is told in passing; a longer one is to be read and copied."""
 
 _NO_RUN = "This store holds no run yet. Make one in a shell: energylens ingest"
-_NOTHING_HERE = [
-    Binding(key, f"nothing_here('{what}')", show=False)
-    for key, what in (
-        ("slash", "no list here to filter"),
-        ("g", "no list of features here to go along"),
-        ("n", "no feature here to note something about"),
-        ("b", "no feature here to rate"),
-    )
-]
-"""Keys that letters follow, on screens that have nothing for them; no keys of their own."""
 _LOOK_AFTER = 1.0
 """Seconds between two looks whether the terminal is still there."""
 
@@ -128,7 +118,6 @@ class LensApp(App[None]):
             tooltip="Views and all else, from where letters are text",
         ),
         Binding("colon", "jump", "Jump", show=False, id="app.jump", tooltip="Go anywhere by name"),
-        *_NOTHING_HERE,
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
     ]
 
@@ -220,9 +209,23 @@ class LensApp(App[None]):
         place = self.workspace.place
         self.push_screen(ChooseRun(states, place.run if place else None), chosen)
 
-    def action_nothing_here(self, what: str) -> None:
-        """Say that a key has nothing to act on here: letters that follow it are no keys."""
-        self.push_screen(Cannot(f"There is {what}. ? tells the keys of this screen."))
+    def key_slash(self) -> None:
+        """This and the next ones: keys that letters follow, on screens that have nothing for them.
+        They say so in a dialog, so that the letters are no keys."""
+        self._nothing_here("no list here to filter")
+
+    def key_g(self) -> None:
+        self._nothing_here("no list of features here to go along")
+
+    def key_n(self) -> None:
+        self._nothing_here("no feature here to note something about")
+
+    def key_b(self) -> None:
+        self._nothing_here("no feature here to rate")
+
+    def _nothing_here(self, what: str) -> None:
+        if not isinstance(self.screen, ModalScreen):
+            self.push_screen(Cannot(f"There is {what}. ? tells the keys of this screen."))
 
     def action_heads(self) -> None:
         """Show the attention heads of the run in view."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import polars as pl
 from rich.console import Group
@@ -232,8 +233,6 @@ def more_facts(shown: Shown) -> Group:
     """What it reads and writes, what it goes with, and its EFAS."""
     lists = (
         ("strong on", _strongest(shown.strongest)),
-        ("promotes", _tokens(shown.promoted, "top")),
-        ("suppresses", _tokens(shown.promoted, "bottom")),
         ("similar", _related(shown.similar, "neighbour_id", "cosine")),
         ("with", _related(shown.partners, "partner_id", "phi")),
         ("layers", _evolution(shown.evolution) if len(shown.evolution) > 1 else ""),
@@ -252,7 +251,40 @@ def more_facts(shown: Shown) -> Group:
         text.append(f"{number(row['within']):>7}  t {t:>6}  q {q}\n")
     text.append("\nmean activation by category\n", "dim")
     text.append(_category_bars(shown.categories))
-    return Group(_beside([(name, Text(said)) for name, said in lists if said]), text)
+    return Group(
+        _beside([(name, Text(said)) for name, said in lists if said]),
+        logit_table(shown.promoted),
+        text,
+    )
+
+
+def logit_table(promoted: pl.DataFrame) -> Table | Text:
+    """The tokens it promotes and suppresses most side by side: what one unit of activation adds to
+    the logit of each, with a bar as long."""
+    if promoted.is_empty():
+        return Text("promoted and suppressed tokens: not computed", "dim")
+    top = max(abs(weight) for weight in promoted["logit_weight"].to_list()) or 1.0
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for _ in range(2):
+        table.add_column(width=10, no_wrap=True, overflow="ellipsis")
+        table.add_column(justify="right", width=6, no_wrap=True)
+        table.add_column(width=5, style="dim")
+    table.add_row(Text("promotes", "dim"), "", "", Text("suppresses", "dim"), "", "")
+    sides = [
+        promoted.filter(pl.col("direction") == direction).select("token", "logit_weight").rows()
+        for direction in ("top", "bottom")
+    ]
+    for pair in zip_longest(*sides):
+        cells = [cell for entry in pair for cell in _logit(entry, top)]
+        table.add_row(*cells)
+    return table
+
+
+def _logit(entry: tuple[str, float] | None, top: float) -> tuple[Text, str, str]:
+    if entry is None:
+        return Text(""), "", ""
+    token, weight = entry
+    return Text(visible_token(token)), number(weight), "█" * max(1, round(abs(weight) / top * 5))
 
 
 def _strongest(tokens: list[str]) -> str:
@@ -263,11 +295,6 @@ def _strongest(tokens: list[str]) -> str:
         f"{visible_token(token)} {n}{total if place == 0 else ''}"
         for place, (token, n) in enumerate(counted)
     )
-
-
-def _tokens(promoted: pl.DataFrame, direction: str) -> str:
-    own = promoted.filter(pl.col("direction") == direction)["token"].to_list()
-    return "  ".join(visible_token(token) for token in own[:6]) or "not computed"
 
 
 def _related(rows: pl.DataFrame, name: str, value: str) -> str:

@@ -237,7 +237,7 @@ def _no_sae(held: Holdings, path: Path, what: str) -> Lack:
         remedy = Remedy(_shell("recompute", path, held.info.run_id, "--sae", "SAE"))
     else:
         remedy = _ingest(held, path, "--sae SAE")
-    return Lack(f"This run was made without an SAE, which {what} take.", remedy)
+    return Lack(f"This run was made without an SAE; {what} take one.", remedy)
 
 
 def _no_energy(held: Holdings, path: Path) -> Lack:

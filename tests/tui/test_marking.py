@@ -134,7 +134,8 @@ async def test_all_strengths_and_masked_tokens(drive: Open, store, run_id, size)
         place = d.app.screen.feature_in_view()
         assert place is not None
         feature_id = place.feature_id
-        found = activation_samples(store, run_id, "mlp", feature_id)
+        k = (5 if size == "small" else 45 // 4) // 5 + 1
+        found = activation_samples(store, run_id, "mlp", feature_id, k=k)
         drawn = list(d.app.screen.query(TokenText))
         assert len(drawn) == len(found)
         assert size == "small" or "from all strengths" in d.lines[-2]

@@ -276,6 +276,13 @@ async def test_letters_behind_a_key_that_opens_nothing_are_no_keys(
         assert type(d.app.screen) is before
 
 
+async def test_letters_behind_a_filter_of_nothing_are_no_keys(drive: Open, many: Path) -> None:
+    async with drive("small", many) as d:
+        await d.press("colon", *"run nosae", "enter", "5")
+        await d.press_ahead("slash", *"q2")
+        assert isinstance(d.app.screen, Cannot)
+
+
 async def test_an_empty_store_says_so_in_every_view(drive: Open, tmp_path: Path) -> None:
     create_store(tmp_path / "empty.lens")
     async with drive("small", tmp_path / "empty.lens") as d:

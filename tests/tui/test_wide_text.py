@@ -10,10 +10,11 @@ from textual.app import App, ComposeResult
 from energylens.queries.display import visible
 from energylens.queries.shading import ShadedToken
 from energylens.tui.sources import FrameRows
+from energylens.tui.widgets.cells import fit
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.token_text import TokenText
-from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable, _fit
+from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 WORDS = (
     "日本語", "한국어", "مرحبا", "שלום", "👩‍👩‍👧‍👦", "🇩🇪", "é", "क्षि", "\u202eabc",
@@ -24,7 +25,7 @@ WORDS = (
 
 @given(st.text(), st.integers(2, 30), st.booleans())
 def test_a_cell_is_as_wide_as_its_column(text: str, width: int, right: bool) -> None:
-    shown = _fit(visible(text), TableColumn("x", "x", width, right=right))
+    shown = fit(visible(text), TableColumn("x", "x", width, right=right))
     assert cell_len(shown) == width
 
 

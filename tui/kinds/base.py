@@ -19,9 +19,12 @@ from energylens.tui.places import Open, Place
 from energylens.tui.recompute import offer
 from energylens.tui.settings import keep_columns, settings_path
 from energylens.tui.state import RunPlace, Selection, Workspace, workspace_of
+from energylens.tui.widgets.panes import show_next_alone, widen_side
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 
+WIDE = 120
+"""Columns from which panes stand side by side."""
 PEEK_AFTER = 0.1
 """Seconds the cursor rests before what is under it is looked up: held keys stay cheap."""
 
@@ -31,7 +34,7 @@ class LensScreen(Screen[None]):
 
     FIGURES: ClassVar[dict[str, str]] = {}
     """Figures of a report that show what the screen is about: their names, and what they show."""
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - Textual's own type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
         Binding("r", "recompute", "Recompute", show=False, id="app.recompute"),
@@ -43,6 +46,9 @@ class LensScreen(Screen[None]):
         Binding(
             "O", "columns", "Columns", show=False, id="table.columns", tooltip="Choose columns"
         ),
+        Binding("z", "zoom", "Pane", id="app.zoom", tooltip="One pane alone, the next, all"),
+        Binding("greater_than_sign", "widen(1)", "Wider", show=False, id="app.wider"),
+        Binding("less_than_sign", "widen(-1)", "Narrower", show=False, id="app.narrower"),
         Binding("J", "side(1)", "Panel down", show=False, id="app.panel_down"),
         Binding("K", "side(-1)", "Panel up", show=False, id="app.panel_up"),
     ]
@@ -76,6 +82,25 @@ class LensScreen(Screen[None]):
         """Scroll the panel beside what is in focus."""
         for panel in self.query(".side"):
             panel.scroll_relative(y=by * max(1, panel.size.height // 2), animate=False)
+
+    def action_zoom(self) -> None:
+        """Show one pane alone, then the next, then all."""
+        pane = show_next_alone(self)
+        if pane is not None and pane.can_focus:
+            pane.focus()
+        self.call_after_refresh(self.panes_changed)
+
+    def action_widen(self, by: int) -> None:
+        """Give the pane beside more room, or less."""
+        widen_side(self, by)
+        self.call_after_refresh(self.panes_changed)
+
+    def on_resize(self) -> None:
+        """Draw to the new width, once it is laid out."""
+        self.call_after_refresh(self.panes_changed)
+
+    def panes_changed(self) -> None:
+        """Draw what is drawn to the width of a pane once more."""
 
     def action_recompute(self) -> None:
         """Offer what can be computed for the run in view."""

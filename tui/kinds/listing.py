@@ -149,6 +149,7 @@ class ListingScreen(LackingScreen):
         """Filter the table in focus, letter by letter."""
         table = self._table_in_focus()
         if table is None:
+            self.cannot("There is no list here to filter.")
             return
         if self._filtered is not table:
             self._show_all()

@@ -1,12 +1,14 @@
 """Co-activation: pairs, partners followed from feature to feature, and clusters."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 
 from energylens.db.store import Session
 from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
@@ -15,7 +17,9 @@ from energylens.queries.meanings import with_meanings
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.listing import TableState
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, Wanted, why_nothing
+from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -86,7 +90,7 @@ class _Place:
     """The table when it was left."""
 
 
-class CoactivationScreen(MarkingScreen, AnalysisScreen):
+class CoactivationScreen(MarkingScreen, PreviewScreen, AnalysisScreen):
     """One table; going in makes the path longer, esc shortens it."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -113,7 +117,9 @@ pairs). Jaccard is won by dense features, lift by rare ones.
 
     def compose(self) -> ComposeResult:
         yield ViewBar("coactivation")
-        yield VirtualTable(_PAIRS, id="together")
+        with Horizontal(classes="beside"):
+            yield VirtualTable(_PAIRS, id="together")
+            yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -175,7 +181,7 @@ pairs). Jaccard is won by dense features, lift by rare ones.
     def _arrived(self, place: _Place, shown: _Shown) -> None:
         rows = shown.rows
         columns = {"pairs": _PAIRS, "clusters": _CLUSTERS, "partners": _PARTNERS}[place.kind]
-        self.show_lack(shown.lack, self.table)
+        self.show_lack(shown.lack, self.table, self.query_one(Preview))
         self.show_rows(self.table, rows, columns)
         if "is_on_path" in rows.columns and len(rows):
             new = (~rows["is_on_path"]).arg_max()
@@ -220,6 +226,10 @@ pairs). Jaccard is won by dense features, lift by rare ones.
             return int(found["members"][0])
         on_partner = self.table.column.name.startswith("partner_")
         return int(found["partner_id" if on_partner or "feature_id" not in found else "feature_id"])
+
+    def look(self, table: VirtualTable) -> Look | None:
+        place = self.feature_in_view()
+        return None if place is None else partial(feature_preview, place=place)
 
     def step_back(self) -> bool:
         """One step back along the path."""

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Static
 
 from energylens.db.store import Session
@@ -31,8 +32,9 @@ from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.scatter import ScatterModal, drawn
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, label, numeric, probability, text, whole
-from energylens.tui.widgets.histogram import bars
+from energylens.tui.widgets.histogram import bars, fit_bins
 from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.panes import room_in
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
@@ -121,6 +123,8 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
 
     def on_mount(self) -> None:
         self._variant = "lens"
+        self._rest: Timer | None = None
+        self._drawn = pl.DataFrame()
 
     def open(self, place: RunPlace) -> None:
         self.query_one("#ranking").focus()
@@ -160,12 +164,24 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
             f"rms t {number(row['rms_t'])}",
         )
         self.query_one("#efas-layers", Static).update(_layers(found.layers, self._variant))
-        self.query_one("#efas-histogram", Static).update(_histogram(found.histogram))
+        self._drawn = found.histogram
+        self._draw_histogram()
+
+    def _draw_histogram(self) -> None:
+        width = room_in(self.query_one("#efas-about"))
+        self.query_one("#efas-histogram", Static).update(_histogram(self._drawn, width))
 
     @on(VirtualTable.Moved)
     def _moved(self) -> None:
         if self.query_one("#efas-about").display:
-            self.set_timer(PEEK_AFTER, self._peek)
+            if self._rest is not None:
+                self._rest.stop()
+            self.workspace.tasks.cancel(self, "feature")
+            self._rest = self.set_timer(PEEK_AFTER, self._peek)
+
+    def panes_changed(self) -> None:
+        self._draw_histogram()
+        self._peek()
 
     def _peek(self) -> None:
         place = self.feature_in_view()
@@ -236,17 +252,17 @@ def _layers(rows: pl.DataFrame, variant: str) -> Text:
     return shown
 
 
-def _histogram(rows: pl.DataFrame) -> Text:
-    if rows.is_empty() or not rows["n"].sum():
+def _histogram(rows: pl.DataFrame, width: int) -> Text:
+    if width < 1 or rows.is_empty() or not rows["n"].sum():
         return Text("")
     shown = Text()
     shown.append("\nwithin, of the tested features\n", "bold")
     low, high = number(rows["low"][0]), number(rows["high"][-1])
-    scale = low + " " * max(1, 2 * len(rows) - len(low) - len(high)) + high
-    shown.append("\n".join([*bars(rows["n"].to_list(), 3), scale]))
+    scale = low + " " * max(1, width - len(low) - len(high)) + high
+    shown.append("\n".join([*bars(fit_bins(rows["n"].to_list(), width), 3, width), scale]))
     if rows["n_null"][0] is not None:
         shown.append("\nthe same with labels drawn from the lens\n", "dim")
-        shown.append("\n".join(bars(rows["n_null"].to_list(), 2)), "dim")
+        shown.append("\n".join(bars(fit_bins(rows["n_null"].to_list(), width), 2, width)), "dim")
     return shown
 
 

@@ -6,6 +6,7 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 
 from energylens.db.store import Session
 from energylens.queries.energies import (
@@ -18,9 +19,11 @@ from energylens.queries.energies import (
 from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.masking import MaskingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, Wanted, why_nothing
 from energylens.tui.modals.choose import Choose
 from energylens.tui.places import Landscape, WholeText
+from energylens.tui.previews import text_preview
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, numeric, text, token, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -59,7 +62,7 @@ _TOKENS = (
 )
 
 
-class EnergyScreen(MaskingScreen, AnalysisScreen):
+class EnergyScreen(MaskingScreen, PreviewScreen, AnalysisScreen):
     """One table of three; entering a text or a token draws the text's landscape."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -84,7 +87,9 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")
-        yield VirtualTable(_TEXTS, id="texts")
+        with Horizontal(classes="beside"):
+            yield VirtualTable(_TEXTS, id="texts")
+            yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -115,6 +120,7 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def _listed(self, kind: Shown, rows: pl.DataFrame, lack: Lack | None) -> None:
         self.show_lack(lack, self.query_one("#texts"))
+        self.query_one(Preview).set_class(lack is not None or kind == "layers", "-lacking")
         columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(kind) or _layer_columns(rows)
         self.show_rows(self.query_one("#texts", VirtualTable), rows, columns)
         n = len(rows)
@@ -149,6 +155,12 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             return None
         at = int(rows["token_index"][row]) if "token_index" in rows.columns else None
         return place.run, int(rows["text_id"][row]), at
+
+    def look(self, table: VirtualTable) -> Look | None:
+        place = self._place(table.cursor_row)
+        if place is None:
+            return None
+        return lambda session, _: text_preview(session, *place)
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:

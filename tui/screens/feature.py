@@ -3,6 +3,7 @@
 from typing import ClassVar, get_args
 
 import polars as pl
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,6 +21,7 @@ from energylens.queries.display import number, visible_token
 from energylens.tui.export import Way, page_way
 from energylens.tui.feature_facts import Shown, facts, more_facts, read, said_of
 from energylens.tui.kinds.attributing import AttributingScreen
+from energylens.tui.kinds.base import WIDE
 from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.kinds.rating import RatingScreen
 from energylens.tui.notices import copy
@@ -33,7 +35,13 @@ from energylens.tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
 MORE_CONTEXTS = 15
-"""Contexts drawn at once, and how many `m` adds: each costs time to lay out."""
+"""Contexts drawn at once where they stand below each other, and how many `m` adds."""
+_LINES_A_CONTEXT = 4
+"""About as many lines a context takes: so many are drawn beside the facts as fill the height."""
+_BESIDE_TEXT = 6
+"""Cells that a text's border and the bar beside take."""
+N_VALUES = 4
+"""Tokens of a context whose values are told."""
 N_INTERVALS = 5
 _OF_ATTENTION = (".attn.hook_z", ".hook_attn_out")
 """Hooks whose values are sums over heads and tokens."""
@@ -49,18 +57,16 @@ class FeatureScreen(AttributingScreen, RatingScreen, MaskingScreen):
         Binding("up,k", "context(-1)", "Context", show=False, id="feature.up"),
         Binding("pagedown", "page(1)", "Page", show=False, id="feature.page_down"),
         Binding("pageup", "page(-1)", "Page", show=False, id="feature.page_up"),
+        Binding("m", "more", "More", id="feature.more", tooltip="More contexts"),
+        Binding("i", "intervals", "Weaker", id="feature.intervals", tooltip="From all strengths"),
+        Binding("u", "energies", "Energy", id="feature.energies", tooltip="Of tokens"),
+        Binding("v", "digits", "Digits", id="feature.digits", tooltip="Digits too"),
         Binding("a", "lab", "Ablate", id="feature.lab", tooltip="Run a text without it"),
         Binding("t", "texts", "Texts", id="feature.texts", tooltip="Every text, by category"),
         Binding("b", "rate", "Rate", id="feature.rate", tooltip="By the rubric: four digits"),
         Binding(
             "w", "origins", "Why", show=False, id="feature.origins", tooltip="Tokens behind it"
         ),
-        Binding("m", "more", "More", show=False, id="feature.more", tooltip="More contexts"),
-        Binding(
-            "i", "intervals", "Intervals", show=False, id="feature.intervals", tooltip="Weaker ones"
-        ),
-        Binding("u", "energies", "Energy", show=False, id="feature.energies", tooltip="Of tokens"),
-        Binding("v", "digits", "Digits", show=False, id="feature.digits", tooltip="Digits too"),
         Binding("y", "copy_link", "Link", show=False, id="feature.link", tooltip="Neuronpedia"),
         Binding("Y", "open_link", "Open link", show=False, id="feature.open_link"),
     ]
@@ -70,8 +76,10 @@ Shades go from dark (weak) to light (the feature's strongest); **v** writes a di
 beside each, **u** shades by energy instead, and again writes energies under the tokens. **up** and
 **down** go from context to context, **left** and **right** from token to token: the status line
 gives the exact value under the cursor. **page down** and **page up** scroll, **J** and **K** scroll
-the facts beside. **space** shows the whole context, **m** more contexts, **i** samples from all
-strengths, **M** counts masked tokens (special, first ones, sinks) too.
+the facts beside. Over each context stand its most active tokens with their values. After the
+strongest contexts come weaker ones, one from each fifth of the feature's range; **i** shows more of
+those, **m** more contexts. **space** shows the whole context, **M** counts masked tokens (special,
+first ones, sinks) too.
 
 **t** lists every text by category, **a** runs the context without the feature, **A** shows the
 features behind what follows the token under the cursor, **w** which tokens made it fire there,
@@ -125,10 +133,16 @@ features before and after in the list it came from.
         feature_id = self._id_at(self._row)
         if feature_id is None:
             return
-        self._feature_id, self._n_contexts = feature_id, FIRST_CONTEXTS
+        self._feature_id, self._n_contexts = feature_id, self._n_first
         self._say_place()
         self._load_facts()
         self._load_contexts()
+
+    @property
+    def _n_first(self) -> int:
+        """Contexts that fill the screen."""
+        width, height = self.app.size
+        return max(FIRST_CONTEXTS, height // _LINES_A_CONTEXT) if width >= WIDE else FIRST_CONTEXTS
 
     def _load_facts(self) -> None:
         place, unmasked = self.feature_in_view(), self.workspace.unmasked
@@ -153,9 +167,15 @@ features before and after in the list it came from.
                 listed = contexts.head(n).with_row_index("rank")
             else:
                 listed = feature_contexts(session, run, sae, feature_id, n)
+            rows = listed.to_dicts()
+            if not with_intervals:
+                weaker = activation_samples(
+                    session, run, sae, feature_id, N_INTERVALS, 1, **unmasked.asked
+                )
+                rows += weaker.filter(pl.col("interval_id") < N_INTERVALS - 1).to_dicts()
             return [
                 (row, context_tokens(session, run, row["context_id"], sae, feature_id))
-                for row in listed.iter_rows(named=True)
+                for row in rows
             ]
 
         self.workspace.tasks.ask(self, "contexts", question, self._show_contexts)
@@ -171,7 +191,11 @@ features before and after in the list it came from.
         holder = self.query_one("#contexts", VerticalScroll)
         holder.remove_children()
         strongest = max((abs(row["activation"]) for row, _ in found), default=0.0)
-        texts = [context_text(row, tokens, strongest, _heading(row)) for row, tokens in found]
+        room = holder.size.width - _BESIDE_TEXT
+        texts = [
+            context_text(row, tokens, strongest, _heading(n, row, tokens, room))
+            for n, (row, tokens) in enumerate(found, 1)
+        ]
         for text in texts:
             text.with_digits, text.energies = self._with_digits, self._energies
         if not texts:
@@ -313,9 +337,16 @@ features before and after in the list it came from.
         return f"https://www.neuronpedia.org/{known}/{self._feature_id}"
 
 
-def _heading(row: dict) -> str:
-    place = f"{row['category'] or ''}  text {row['text_id']}"
-    heading = f"{row['rank'] + 1}  {number(row['activation'])}  {place}"
+def _heading(place: int, row: dict, tokens: pl.DataFrame, room: int) -> str:
+    """Where it is, and its most active tokens with their values, as many as there is room for."""
+    known = tokens.filter(pl.col("activation").is_not_null())
+    top = known.sort(pl.col("activation").abs(), descending=True).head(N_VALUES)
+    heading = f"{place}  {row['category'] or ''}  text {row['text_id']}"
+    for token, value in top.select("token", "activation").rows():
+        said = f"  {visible_token(token)} {number(value)}"
+        if cell_len(heading + said) > room:
+            break
+        heading += said
     if "interval_low" in row:
         low, high = number(row["interval_low"]), number(row["interval_high"])
         heading += f"  one of {row['n_tokens']:,} from {low} to {high}"

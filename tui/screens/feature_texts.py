@@ -3,10 +3,12 @@
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
+from textual.containers import Horizontal
 
 from energylens.queries.contexts import feature_text_means
-from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.places import WholeText
+from energylens.tui.previews import shaded_preview
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -25,7 +27,7 @@ _COLUMNS = (
 )
 
 
-class FeatureTextsScreen(ListingScreen):
+class FeatureTextsScreen(PreviewScreen):
     """A specialist is inspected here: is it strong in all of its category, and nowhere else?"""
 
     HELP = """# Texts of a feature
@@ -46,7 +48,9 @@ the feature.
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
-        yield VirtualTable(_COLUMNS, id="means")
+        with Horizontal(classes="beside"):
+            yield VirtualTable(_COLUMNS, id="means")
+            yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -67,6 +71,14 @@ the feature.
             f"Features > {self._place.feature_id} > texts",
             f"active in {len(active):,} of {len(rows):,}",
         )
+
+    def look(self, table: VirtualTable) -> Look | None:
+        rows, run = self.frame("means"), self._place.selection.run
+        if table.cursor_row >= len(rows):
+            return None
+        text_id = int(rows["text_id"][table.cursor_row])
+        shade = self._place.selection.sae.sae_id, self._place.feature_id
+        return lambda session, _: shaded_preview(session, run, text_id, shade)
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:

@@ -276,6 +276,9 @@ strongest on.
                 self._rest.stop()
             self._rest = self.set_timer(PEEK_AFTER, self._peek)
 
+    def panes_changed(self) -> None:
+        self._moved()
+
     def _peek(self) -> None:
         selection, row = self.workspace.selection, self._row(self.table.cursor_row)
         if selection is None or row is None:

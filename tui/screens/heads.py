@@ -6,15 +6,16 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 
 from energylens.db.store import Session
 from energylens.queries.display import number
 from energylens.queries.heads import MOST_HEADS, head_ranking
 from energylens.queries.scope import SCORES
-from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.places import Heads, OneHead
+from energylens.tui.previews import head_preview
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import numeric, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
@@ -41,7 +42,7 @@ _SHARES = 7
 """The first scores are shares of attention, or lie between -1 and 1; the others have no bound."""
 
 
-class HeadsScreen(ListingScreen):
+class HeadsScreen(PreviewScreen):
     """A row for each layer, a column for each head."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,6 +66,8 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         super().__init__()
         self._run, self._score = place.run, 0
         self._rows = pl.DataFrame()
+        self._at: tuple[int, int] | None = None
+        """The head under the cursor of the map."""
 
     @property
     def here(self) -> RunPlace:
@@ -75,9 +78,11 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
 
     def compose(self) -> ComposeResult:
         yield ViewBar("heads")
-        with Vertical(id="heads"):
-            yield Heatmap(label_width=6, cell_width=7, id="heads-map")
-            yield VirtualTable(_COLUMNS, id="heads-list")
+        with Horizontal(classes="beside"):
+            with Vertical(id="heads"):
+                yield Heatmap(label_width=6, cell_width=7, id="heads-map")
+                yield VirtualTable(_COLUMNS, id="heads-list")
+            yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -97,7 +102,9 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
 
     def _shown(self, rows: pl.DataFrame, lack: Lack | None) -> None:
         self._rows = rows
-        self.show_lack(lack, self.query_one(Heatmap), self.query_one(VirtualTable))
+        self.show_lack(
+            lack, self.query_one(Heatmap), self.query_one(VirtualTable), self.query_one(Preview)
+        )
         self.say()
         if lack is not None:
             return
@@ -124,6 +131,8 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         own = self._rows.filter((pl.col("layer") == layer) & (pl.col("head") == event.column))
         if own.is_empty():
             return
+        self._at = layer, event.column
+        self.look_soon(self.query_one(VirtualTable))
         row = own.row(0, named=True)
         beside = row.get(f"{score}_uniform")
         high = row.get(f"{score}_random_975")
@@ -148,6 +157,14 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         """Show another score, and round again."""
         self._score = (self._score + by) % len(SCORES)
         self._draw()
+
+    def look(self, table: VirtualTable) -> Look | None:
+        rows = self.frame(table.id or "")
+        if table.cursor_row >= len(rows):
+            return None
+        own = rows.select("layer", "head").row(table.cursor_row)
+        layer, head = own if table.has_focus else self._at or own
+        return lambda session, _: head_preview(session, self._run, layer, head)
 
     def step_back(self) -> bool:
         """Out of the list."""

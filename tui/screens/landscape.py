@@ -1,5 +1,6 @@
 """The energy landscape of one text: a column for each token, a row for each layer."""
 
+from functools import partial
 from typing import ClassVar
 
 import polars as pl
@@ -7,7 +8,8 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Static
 
 from energylens.db.store import Session
@@ -15,9 +17,11 @@ from energylens.queries.display import number, visible_token
 from energylens.queries.energies import energy_trajectory, settling_layers
 from energylens.tui.export import ViewFigure
 from energylens.tui.kinds.attributing import AttributingScreen
+from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.places import Attribution, Landscape, WholeText
+from energylens.tui.previews import text_preview
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
 from energylens.tui.widgets.key_bar import KeyBar
@@ -27,6 +31,8 @@ from energylens.tui.widgets.view_bar import ViewBar
 MOST_TOKENS = 400
 """Tokens of a text that are drawn; longer ones are cut, and the status line says so."""
 _BARS = "▁▂▃▄▅▆▇█"
+_BESIDE_BARS = 36
+"""Cells of a layer's name and figures."""
 
 
 class LandscapeScreen(AttributingScreen, LackingScreen):
@@ -52,6 +58,7 @@ features behind what follows the one under the cursor; **esc** goes back to the 
         self._tokens = pl.DataFrame()
         self._lens = pl.DataFrame()
         self._drawn = ""
+        self._rest: Timer | None = None
 
     @property
     def here(self) -> RunPlace:
@@ -69,6 +76,8 @@ features behind what follows the one under the cursor; **esc** goes back to the 
         with Vertical(id="energy"):
             yield Heatmap(label_width=7, cell_width=7, id="landscape")
             yield Static("", id="trajectory", markup=False)
+            with VerticalScroll(id="landscape-text", classes="pane", can_focus=False):
+                yield Static("", id="landscape-words", markup=False)
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -115,7 +124,11 @@ features behind what follows the one under the cursor; **esc** goes back to the 
     def _moved(self, event: Heatmap.Moved) -> None:
         token = self._tokens.row(event.column, named=True)
         own = self._lens.filter(pl.col("token_index") == token["token_index"]).sort("layer")
-        self.query_one("#trajectory", Static).update(_trajectory(token, own))
+        width = self.query_one("#trajectory", Static).content_size.width
+        self.query_one("#trajectory", Static).update(_trajectory(token, own, width))
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(PEEK_AFTER, partial(self._read, int(token["token_index"])))
         layer = own.sort("layer", descending=True).row(event.row, named=True)
         self.say(
             self._drawn,
@@ -123,6 +136,17 @@ features behind what follows the one under the cursor; **esc** goes back to the 
             f"layer {layer['layer']}: {number(layer['energy'])} nats",
             f"rank {layer['rank']}" if layer["rank"] is not None else "no next token",
         )
+
+    def _read(self, token_index: int) -> None:
+        """Show the text about the token, where there is room below."""
+        pane, run, text_id = self.query_one("#landscape-words", Static), self._run, self._text_id
+        if self.query_one("#landscape-text").size.height:
+            self.workspace.tasks.ask(
+                self,
+                "words",
+                lambda session: text_preview(session, run, text_id, token_index),
+                pane.update,
+            )
 
     def action_tokens(self) -> None:
         """Show the text with the features active at its tokens."""
@@ -159,8 +183,9 @@ def _cell(energy: float | None, top: float) -> HeatCell:
     return HeatCell(f"{energy:.1f}" if energy < 99.95 else f"{energy:.0f}", energy / top)
 
 
-def _trajectory(token: dict, own: pl.DataFrame) -> Text:
-    shown = Text()
+def _trajectory(token: dict, own: pl.DataFrame, width: int) -> Text:
+    """A bar for each layer, as long as there is room for."""
+    shown, longest = Text(no_wrap=True, overflow="ellipsis"), max(4, min(40, width - _BESIDE_BARS))
     shown.append(f"\n{visible_token(token['token'])}", "bold")
     shown.append(
         f"  next token {'right' if token['is_right'] else 'not'} on top; its likeliest settles at "
@@ -174,10 +199,11 @@ def _trajectory(token: dict, own: pl.DataFrame) -> Text:
     )
     for row in own.iter_rows(named=True):
         energy = row["energy"]
-        length = 0 if energy is None else min(int(energy / max(top, 1e-9) * 40 * 8), 40 * 8)
+        eighths = 8 * longest
+        length = 0 if energy is None else min(int(energy / max(top, 1e-9) * eighths), eighths)
         bar = "█" * (length // 8) + (_BARS[length % 8 - 1] if length % 8 else "")
         name = f"L{row['layer']}" if row["layer"] >= 0 else "embed"
         shown.append(f"{name:>6} {number(energy):>8}  ")
-        shown.append(f"{bar:<41}", "dim")
+        shown.append(f"{bar:<{longest + 1}}", "dim")
         shown.append(f" entropy {number(row['entropy'])}\n")
     return shown

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Static
 
 from energylens.db.store import Session
@@ -32,8 +33,10 @@ from energylens.queries.routing import (
     routing_paths,
 )
 from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.lacks import Lack, Wanted, why_no_health, why_nothing
-from energylens.tui.state import RunPlace
+from energylens.tui.previews import feature_preview
+from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import (
     MOST_ROWS,
     label,
@@ -154,6 +157,7 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
 
     def on_mount(self) -> None:
         self._shown: Shown = "choices"
+        self._rest: Timer | None = None
 
     def open(self, place: RunPlace) -> None:
         self.query_one("#routes").focus()
@@ -204,10 +208,37 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
         if place is None or row is None:
             return
         selection = place.selection
-        if "feature_id" in row:  # the rows tell what they are: others may be on their way
-            if selection is None:
-                return
+        if "feature_id" not in row:  # the rows tell what they are: others may be on their way
+            self._look(place, row)
+        elif selection is not None:
             self.open_feature(selection, self.frame("routes")["feature_id"].to_list(), event.row)
+
+    @on(VirtualTable.Moved)
+    def _moved(self, event: VirtualTable.Moved) -> None:
+        if not self.query_one("#routing-about").display:
+            return
+        if self._rest is not None:
+            self._rest.stop()
+        self.workspace.tasks.cancel(self, "tokens")
+        self._rest = self.set_timer(PEEK_AFTER, self._look_here)
+
+    def _look_here(self) -> None:
+        rows, row = self.frame("routes"), self.query_one("#routes", VirtualTable).cursor_row
+        if self.here is not None and row < len(rows):
+            self._look(self.here, rows.row(row, named=True))
+
+    def panes_changed(self) -> None:
+        self._look_here()
+
+    def _look(self, place: RunPlace, row: dict) -> None:
+        """Show the tokens of a choice or a path, or the feature of a row."""
+        selection = place.selection
+        if "feature_id" in row:
+            pane = self.query_one("#routing-tokens", Static)
+            if selection is not None:
+                of = FeaturePlace(selection, int(row["feature_id"]))
+                width = max(20, pane.size.width)
+                self.ask("tokens", lambda s: feature_preview(s, width, of), pane.update)
         elif "first_layer" in row:
             self.ask(
                 "tokens",
@@ -235,7 +266,8 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
         )
         title = f"layer {row['layer']}, anchor {row['choice_id']}"
         if own.is_empty():
-            self.say(f"{title} takes no token five times")
+            told = f"{title} takes no token five times"
+            self.query_one("#routing-tokens", Static).update(told)
             return
         tokens, shares = own["tokens"][0].to_list(), own["share_of_token"][0].to_list()
         self.query_one("#routing-tokens", Static).update(_taken(title, tokens, shares))

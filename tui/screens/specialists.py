@@ -1,12 +1,13 @@
 """Specialists: categories by SAEs as a heatmap, and the features behind each cell."""
 
+from functools import partial
 from typing import ClassVar
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
+from textual.containers import Container, Horizontal
 
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
@@ -16,7 +17,9 @@ from energylens.queries.meanings import with_meanings
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, why_nothing
+from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
@@ -56,7 +59,7 @@ _LAYERS = (
 _BAR = 8
 
 
-class SpecialistsScreen(MarkingScreen, AnalysisScreen):
+class SpecialistsScreen(MarkingScreen, PreviewScreen, AnalysisScreen):
     """A row for each category, a column for each SAE of the run."""
 
     FIGURES: ClassVar[dict[str, str]] = {
@@ -80,10 +83,12 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
 
     def compose(self) -> ComposeResult:
         yield ViewBar("specialists")
-        with Container(id="specialists"):
-            yield Heatmap(id="matrix")
-            yield VirtualTable(_COLUMNS, id="ranked")
-            yield VirtualTable(_LAYERS, id="layers")
+        with Horizontal(classes="beside"):
+            with Container(id="specialists"):
+                yield Heatmap(id="matrix")
+                yield VirtualTable(_COLUMNS, id="ranked")
+                yield VirtualTable(_LAYERS, id="layers")
+            yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -106,7 +111,7 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self.ask("layers", lambda session: layer_progression(session, place.run), self._layers)
 
     def _shown(self, rows: pl.DataFrame, lack: Lack | None) -> None:
-        self.show_lack(lack, self.query_one("#matrix"))
+        self.show_lack(lack, self.query_one("#matrix"), self.query_one(Preview))
         if lack is not None:
             self.query_one("#ranked").display = False
             self.say("no specialists")
@@ -157,6 +162,7 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         """From the ranked features to the layers, and back."""
         layers, ranked = self.query_one("#layers"), self.query_one("#ranked")
         layers.display, ranked.display = not layers.display, layers.display
+        self.query_one(Preview).set_class(layers.display, "-lacking")
         if ranked.has_focus or layers.has_focus:
             self._into()
 
@@ -175,6 +181,10 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         if self._at is None or row >= len(self.frame("ranked")):
             return None
         return FeaturePlace(self._at[0], int(self.frame("ranked")["feature_id"][row]))
+
+    def look(self, table: VirtualTable) -> Look | None:
+        place = self.feature_in_view() if table.id == "ranked" else None
+        return None if place is None else partial(feature_preview, place=place)
 
     def step_back(self) -> bool:
         """Out of the list."""

@@ -1,5 +1,7 @@
 """Text: one text of the run, token by token, with the features active at each."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import polars as pl
@@ -8,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 
+from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, text_contexts, token_features
 from energylens.queries.display import number, visible_token
@@ -30,9 +33,9 @@ _FEATURES = (
     whole("feature_id", "feature", 8),
     label(),
     numeric("activation", "activ.", 6),
+    text("sae", "SAE", 11),
     numeric("share_of_max", "of max", 6, 2),
     text("top_category", "category", 12),
-    text("sae_id", "SAE", 24),
 )
 MOST_CONTEXTS = 12
 """Contexts of a text that are drawn; the status line says when there are more."""
@@ -54,11 +57,12 @@ class TextScreen(AttributingScreen, MarkingScreen, AnalysisScreen):
     HELP = """# Text
 
 **left** and **right** go from token to token, **up** and **down** from part to part; beside them
-stand the features active there, strongest first. **tab** goes to that list: **f** shades the whole
-text by the feature under the cursor, **+** by it too (each by its share of its own highest in the
-text), **enter** opens it, `*`, **n** and **=** star, note and compare it. **p** runs the part in
-focus again, to be changed. **/** filters, **s** and **S** sort the list. **v** writes digits beside
-the shades, **A** shows the features behind what follows the token under the cursor.
+stand the features active there, strongest first, with the layer and the stream of their SAE.
+**tab** goes to that list: **f** shades the whole text by the feature under the cursor, **+** by it
+too (each by its share of its own highest in the text), **enter** opens it, `*`, **n** and **=**
+star, note and compare it. **p** runs the part in focus again, to be changed. **/** filters, **s**
+and **S** sort the list. **v** writes digits beside the shades, **A** shows
+the features behind what follows the token under the cursor.
 """
 
     def __init__(self, place: WholeText) -> None:
@@ -151,7 +155,9 @@ the shades, **A** shows the features behind what follows the token under the cur
         return f"activation {number(activation)}" if self._shades else ""
 
     def _listed(self, rows: pl.DataFrame) -> None:
-        self.show_rows(self.query_one("#text-features", VirtualTable), rows)
+        names = _short_names(self.workspace.store.run(self._run).info.saes)
+        named = rows.with_columns(sae=pl.col("sae_id").replace(names))
+        self.show_rows(self.query_one("#text-features", VirtualTable), named)
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
@@ -227,6 +233,13 @@ the shades, **A** shows the features behind what follows the token under the cur
         for drawn in self.query(TokenText):
             drawn.with_digits = not drawn.with_digits
             drawn.refresh(layout=True)
+
+
+def _short_names(saes: Sequence[SaeInfo]) -> dict[str, str]:
+    """The layer and the stream of each SAE, where no other one has the same; else its name."""
+    places = {sae.sae_id: f"{sae.layer} {sae.stream}" for sae in saes}
+    count = Counter(places.values())
+    return {name: place if count[place] == 1 else name for name, place in places.items()}
 
 
 def _said(shades: list[tuple[str, int]]) -> str:

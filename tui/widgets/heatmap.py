@@ -100,12 +100,18 @@ class Heatmap(ScrollView, can_focus=True):
         """Scroll to the cursor; headings and labels stay where they are."""
         (row, column), (x, y) = self.cursor, self.scroll_offset
         left, end = column * self._cell_width, (column + 1) * self._cell_width
-        room, rows = self.size.width - self._label_width, self.size.height - 1
+        room, rows = self._whole_cells, self.size.height - 1
         across = left if left < x else end - room if end > x + room else x
         down = row if row < y else row - rows + 1 if row >= y + rows else y
         if (across, down) != (x, y):
             # a grid that was just shown has no scroll bars yet, which would forbid it
             self.scroll_to(across, down, animate=False, force=True)
+
+    @property
+    def _whole_cells(self) -> int:
+        """Width of the whole cells there is room for: a number that is cut is another one."""
+        room = (self.size.width - self._label_width) // self._cell_width
+        return max(1, room) * self._cell_width
 
     def on_resize(self) -> None:
         self._bring_into_view()
@@ -116,13 +122,22 @@ class Heatmap(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         label, cells = self._heading() if y == 0 else self._line(y - 1 + self.scroll_offset.y)
-        left, room = self.scroll_offset.x, self.size.width - self._label_width
-        return Strip.join([Strip([label]), cells.crop_extend(left, left + room, self.rich_style)])
+        room = self._whole_cells
+        left = self.scroll_offset.x // self._cell_width * self._cell_width
+        shown = cells.crop_extend(left, left + room, self.rich_style)
+        is_more = y == 0 and left + room < self._cell_width * len(self._columns)
+        rest = self.size.width - self._label_width - room
+        end = Segment(
+            "›".rjust(rest) if is_more and rest > 0 else " " * max(0, rest), self.rich_style
+        )
+        strip = Strip.join([Strip([label]), shown, Strip([end])])
+        return strip.crop_extend(0, self.size.width, self.rich_style)
 
     def _heading(self) -> tuple[Segment, Strip]:
         base = self.rich_style + Style(bold=True)
         names = [Segment(_centred(name, self._cell_width), base) for name in self._columns]
-        return Segment(" " * self._label_width, base), Strip(names)
+        before = "‹" if self.scroll_offset.x >= self._cell_width else ""
+        return Segment(before.rjust(self._label_width), base), Strip(names)
 
     def _line(self, row: int) -> tuple[Segment, Strip]:
         base = self.rich_style

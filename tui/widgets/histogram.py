@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.text import Text
+from textual.geometry import Size
 from textual.widget import Widget
 
 from energylens.queries.display import number
@@ -11,7 +12,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 class Histogram(Widget):
-    """A histogram of `height` lines over a scale; the title says what is counted."""
+    """A histogram of `lines` lines over a scale, as wide as there is room."""
 
     DEFAULT_CSS = """
     Histogram { height: auto; padding: 0 1; }
@@ -28,24 +29,47 @@ class Histogram(Widget):
         self._counts, self._low, self._high = counts, low, high
         self.refresh(layout=True)
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return self._lines + 2 if self._counts else 1
+
     def render(self) -> Text:
         if not self._counts:
             return Text("no activation to draw", style="dim")
-        tall = bars(self._counts, self._lines)
-        width = 2 * len(self._counts)
-        low, high = number(self._low), number(self._high)
-        scale = low + " " * max(1, width - len(low) - len(high)) + high
-        return Text("\n".join([*tall, scale, f"{sum(self._counts):,} activations"]))
+        drawn = fitted(self._counts, self._low, self._high, self._lines, self.content_size.width)
+        return Text(drawn, no_wrap=True)
 
 
-def bars(counts: Sequence[int], lines: int) -> list[str]:
-    """Lines of a bar chart, top first; each bar is two cells wide, the highest fills all lines.
+def fitted(counts: Sequence[int], low: float, high: float, lines: int, width: int) -> str:
+    """A histogram that fills a width: bars over a scale, and how many are counted."""
+    if not counts:
+        return "no activation to draw"
+    across, said, end = max(1, width), number(low), number(high)
+    scale = said + " " * max(1, across - len(said) - len(end)) + end
+    drawn = bars(fit_bins(counts, across), lines, across)
+    return "\n".join([*drawn, scale, f"{sum(counts):,} activations"])
+
+
+def fit_bins(counts: Sequence[int], width: int) -> list[int]:
+    """The counts, in bins of several where bars of one cell are too wide for all."""
+    together = max(1, -(-len(counts) // width))
+    parts = range(0, len(counts), together)
+    return [sum(counts[first : first + together]) for first in parts]
+
+
+def bars(counts: Sequence[int], lines: int, across: int | None = None) -> list[str]:
+    """Lines of a bar chart, top first; the highest bar fills all lines. The bars fill `across`
+    cells, some of them wider by one; None is two cells for each.
 
     A count above zero always shows at least the lowest block.
     """
-    top = max(counts, default=0) or 1
+    top, n = max(counts, default=0) or 1, len(counts)
+    across = 2 * n if across is None else across
     heights = [0 if n == 0 else max(1, round(n / top * lines * 8)) for n in counts]
+    widths = [(place + 1) * across // n - place * across // n for place in range(n)]
     return [
-        "".join(_BLOCKS[max(0, min(8, h - 8 * level))] * 2 for h in heights)
+        "".join(
+            _BLOCKS[max(0, min(8, height - 8 * level))] * wide
+            for height, wide in zip(heights, widths, strict=True)
+        )
         for level in range(lines - 1, -1, -1)
     ]

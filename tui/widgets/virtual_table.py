@@ -4,12 +4,11 @@ Textual's own DataTable measures every cell before it paints, which takes half a
 dictionary of 131,072 features; this one asks its source for the rows on screen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -20,25 +19,11 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from energylens.queries.display import visible
 from energylens.tui.notices import copy
+from energylens.tui.widgets.cells import TableColumn, at_edge, cut, fit
 
-_JOINERS = frozenset("\u200d\ufe0f")
-"""What makes one character, and one width, of several."""
 PAGE = 256
 """Rows asked for at once."""
-
-
-@dataclass(frozen=True)
-class TableColumn:
-    """One column: its heading, its width in cells, and how a value reads."""
-
-    name: str
-    title: str
-    width: int
-    show: Callable[[Any], str] = str
-    right: bool = False
-    """Set against the right edge, as numbers are."""
 
 
 class RowSource(Protocol):
@@ -170,8 +155,19 @@ class VirtualTable(ScrollView, can_focus=True):
     def _measure(self) -> None:
         self._drawn.clear()
         self.cursor_column = min(self.cursor_column, len(self.columns) - 1)
-        width = sum(column.width + 2 for column in self.columns)
+        # room to scroll until the last column begins at the left edge
+        width = self._across + max((column.width for column in self.columns), default=0)
         self.virtual_size = Size(width, self.n_rows + 1)
+
+    @property
+    def _across(self) -> int:
+        """Cells of all columns."""
+        return sum(column.width + 2 for column in self.columns)
+
+    @property
+    def _room(self) -> int:
+        """Cells that columns may take: the bar beside them takes some of the widget."""
+        return self.scrollable_content_region.width
 
     @property
     def n_rows(self) -> int:
@@ -249,7 +245,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         if y == 0:
-            return self._cut_out(self._heading())
+            return self._with_more(self._cut_out(self._heading()))
         index = self.scroll_offset.y + y - 1
         drawn = self._drawn.get(index) if index != self.cursor_row else None
         return self._line(index) if drawn is None else drawn
@@ -260,7 +256,7 @@ class VirtualTable(ScrollView, can_focus=True):
         return strip.crop_extend(left, left + self.size.width, self._base)
 
     def _heading(self) -> Strip:
-        segments = []
+        segments, start, right = [], 0, self.scroll_offset.x + self._room
         for index, column in enumerate(self.columns):
             mark = ""
             if self.arrow and self.arrow[0] == column.name:
@@ -268,9 +264,23 @@ class VirtualTable(ScrollView, can_focus=True):
             style = self._base + Style(
                 bold=True, underline=index == self.cursor_column and self.has_focus
             )
-            text = _fit(mark + column.title if column.right else column.title + mark, column)
-            segments.append(Segment(f" {text} ", style))
+            text = fit(mark + column.title if column.right else column.title + mark, column)
+            end = start + column.width + 2
+            is_cut = end > right + 1
+            title = at_edge(column.title, column, right - start) if is_cut else f" {text} "
+            segments.append(Segment(title, style))
+            if is_cut:
+                break
+            start = end
         return Strip(segments)
+
+    def _with_more(self, heading: Strip) -> Strip:
+        """The heading with a mark at an edge that columns lie beyond."""
+        left, width = self.scroll_offset.x, self._room
+        before = [Segment("‹", self._base)] if left else []
+        behind = [Segment("›", self._base)] if self._across - 1 > left + width else []
+        inside = heading.crop(len(before), width - len(behind))
+        return Strip([*before, *inside, *behind]).adjust_cell_length(self.size.width, self._base)
 
     def _line(self, index: int) -> Strip:
         if self.source is None or not 0 <= index < self.n_rows:
@@ -298,7 +308,7 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def _cells(self, row: Sequence[Any] | None) -> list[str]:
         """A row up to the right edge of the view; what is left of the view is not written out."""
-        left, right = self.scroll_offset.x, self.scroll_offset.x + self.size.width
+        left, right = self.scroll_offset.x, self.scroll_offset.x + self._room
         cells, start = [], 0
         for column, place in zip(self.columns, self._places, strict=True):
             if start >= right:
@@ -307,8 +317,12 @@ class VirtualTable(ScrollView, can_focus=True):
             if end <= left:
                 cells.append(" " * (column.width + 2))
             else:
-                cell = f" {_fit('…' if row is None else column.show(row[place]), column)} "
-                cells.append(cell if cell.isascii() else _cut(cell, start < left, right - start))
+                shown = "…" if row is None else column.show(row[place])
+                if end > right + 1:
+                    cells.append(at_edge(shown, column, right - start))
+                    break
+                cell = f" {fit(shown, column)} "
+                cells.append(cell if cell.isascii() else cut(cell, start < left, right - start))
             start = end
         return cells
 
@@ -329,9 +343,18 @@ class VirtualTable(ScrollView, can_focus=True):
         end = start + self.column.width + 2
         if start < self.scroll_offset.x:
             self.scroll_to(x=start, animate=False)
-        elif end > self.scroll_offset.x + self.size.width:
-            self.scroll_to(x=end - self.size.width, animate=False)
+        elif end - 1 > self.scroll_offset.x + self._room:
+            self.scroll_to(x=self._first_start(start, end), animate=False)
         self.refresh()
+
+    def _first_start(self, start: int, end: int) -> int:
+        """The beginning of a column from which another one is seen whole."""
+        at = 0
+        for column in self.columns:
+            if end - 1 - at <= self._room:
+                break
+            at += column.width + 2
+        return min(at, start)
 
     def action_choose(self) -> None:
         if self.n_rows:
@@ -374,21 +397,3 @@ class VirtualTable(ScrollView, can_focus=True):
 
     def on_blur(self) -> None:
         self.refresh()
-
-
-def _fit(text: str, column: TableColumn) -> str:
-    """Exactly the column's width in cells; what is cut off ends in an ellipsis."""
-    text = visible(text)
-    cells = len(text) if text.isascii() else cell_len(text)
-    if cells > column.width:
-        return set_cell_size(text, column.width - 1) + "…"
-    space = " " * (column.width - cells)
-    return space + text if column.right else text + space
-
-
-def _cut(cell: str, is_cut_left: bool, width: int) -> str:
-    """A cell at an edge of the view. Joined emoji have no place where they can be cut: on the left
-    an ellipsis stands for all of it, so that the cells after it stay in their columns."""
-    if is_cut_left and not _JOINERS.isdisjoint(cell):
-        return "…".rjust(cell_len(cell))
-    return set_cell_size(cell, width) if cell_len(cell) > width else cell
