@@ -42,6 +42,8 @@ def without_other_hooks(
             config.use_cache = keeps
         for parent, name, component in swapped:
             parent._modules[name] = component
+            if hasattr(component, "_current_batch_size"):  # told of a pass that it did not see
+                component._current_batch_size = None
 
 
 def _holds(module: nn.Module, shown: set[int]) -> bool:

@@ -66,3 +66,7 @@ def test_several_hooks_and_an_error_leave_the_model_as_it_was(gpt2: LanguageMode
     assert components(gpt2) == before
     again = read_hooks(gpt2, IDS, hooks)
     assert all(torch.equal(again[hook], expected[hook]) for hook in hooks)
+    with torch.no_grad(), without_other_hooks(gpt2.bridge, hooks[1:2]):
+        read_hooks(gpt2, IDS, hooks[1:2])
+    with torch.no_grad():
+        assert gpt2.hf_model(IDS[:1]).logits.shape[0] == 1, "another number of contexts, directly"

@@ -17,7 +17,7 @@ PLAIN = {
     "k", "n_bins", "n_intervals", "min_texts", "min_z", "threshold", "pattern", "words", "is_high",
     "over_layers", "of_choices", "with_dense", "least_both", "most_q",
     "of_within", "with_first", "with_padding", "with_sinks",
-    "with_special",
+    "with_special", "of_features", "min_score",
 }  # fmt: skip
 """Parameters that name nothing of a store."""
 RIGHT = {

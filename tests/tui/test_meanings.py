@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from energylens.db.store import Store
@@ -10,6 +11,7 @@ from energylens.queries.display import visible_token
 from energylens.queries.explanations import search_features
 from energylens.queries.meanings import meanings
 from energylens.queries.routing import anchor_tokens
+from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Driver, Open
 
@@ -76,7 +78,9 @@ async def test_a_list_says_what_its_features_stand_for(
         rows = table(d, name).source
         assert rows is not None and rows.n_rows
         names = [c.name for c in table(d, name).all_columns]
-        frame = rows.frame(names)
+        screen = d.app.screen
+        listed = screen.frame(name) if isinstance(screen, ListingScreen) else pl.DataFrame()
+        frame = rows.frame(names) if listed.is_empty() else listed
         saes = frame["sae_id"].to_list() if "sae_id" in frame.columns else ["one"] * len(frame)
         seen = shown(d, name, meaning)
         assert len(seen) > 1

@@ -153,5 +153,5 @@ async def test_the_palette_and_the_keys_tell_of_it(drive: Open, path: Path) -> N
         await d.press("ctrl+p")
         await d.type("here: rate")
         await d.until("here: Rate")
-        await d.press("down", "enter")
+        await d.press("enter")
         assert "rated by ada" in flat(d)

@@ -18,9 +18,10 @@ PATIENCE = 60.0
 
 
 Steps = tuple[tuple[bytes, bytes], ...]
-FEATURES: Steps = ((b"fvu", b"2"), (b"density", b"\x11"))
+STAR = "★".encode()
+FEATURES: Steps = ((b"fvu", b"2"), (STAR, b"\x11"))
 """What is waited for, and what is then typed: to the table of features, and out."""
-CONTEXTS: Steps = ((b"fvu", b"2"), (b"density", b"\r"), (b" pos ", b"\x11"))
+CONTEXTS: Steps = ((b"fvu", b"2"), (STAR, b"\r"), (b" pos ", b"\x11"))
 """To the first feature's contexts: the status line tells the position once they are drawn."""
 
 

@@ -111,7 +111,9 @@ async def test_rows_and_the_screen_are_written_to_files(
         assert pl.read_parquet(tmp_path / "features-1.parquet").equals(rows, null_equal=True) or (
             len(pl.read_parquet(tmp_path / "features-1.parquet")) == 40
         )
-        await driver.press("e", "end", "enter", "enter")
+        await driver.press("e")
+        await driver.type("screen png")
+        await driver.press("enter", "enter")
         await driver.until("the screen written to")
         assert (tmp_path / "features-1.png").read_bytes().startswith(b"\x89PNG")
         await driver.press("e", "enter", "enter")
