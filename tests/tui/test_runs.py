@@ -192,7 +192,13 @@ def flat(d: Driver) -> str:
     return " ".join(" ".join(line.split()) for line in d.lines)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(run, marks=pytest.mark.slow) if run in ("plain", "dense", "kept") else run
+        for run in RUNS
+    ],
+)
 async def test_every_view_of_every_run_says_what_is_so(drive: Open, many: Path, run: str) -> None:
     facts = Facts(many / "runs" / run)
     async with drive("160x45", many) as d:
