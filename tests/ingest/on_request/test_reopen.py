@@ -206,9 +206,10 @@ def test_attribution_orders_features_and_says_how_measures_agree(reopened: Reope
 
 
 def test_a_context_of_the_run_is_attributed_as_its_text_is(reopened: Reopened) -> None:
-    shortest = """
+    shortest = f"""
     SELECT c.context_id, t.text FROM contexts AS c JOIN texts AS t USING (run_id, text_id)
-    WHERE t.n_tokens > 3 AND c.part = 0 ORDER BY t.n_tokens LIMIT 1
+    WHERE c.run_id = '{reopened.run.run_id}' AND t.n_tokens > 3 AND c.part = 0
+    ORDER BY t.n_tokens, c.context_id LIMIT 1
     """
     context_id, text = rows(reopened.store, shortest).row(0)
     asked = AttributionRequest("", "resid", position=2, top=3, context_id=context_id)
