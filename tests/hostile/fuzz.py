@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PIECE = 20_000
+PIECE = 60_000
 """Cases of the cheapest targets between two looks at the clock."""
 _INSTRUMENTED = (
     "energylens.db",
