@@ -16,6 +16,7 @@ from energylens.db.store import Reader, reread
 from energylens.errors import QueryError, RunawayError
 from energylens.queries.calls import check_calls
 from energylens.queries.display import size
+from energylens.queries.editing import PLACE
 from energylens.queries.reading import reading_statement
 from energylens.queries.values import fetch
 
@@ -25,7 +26,6 @@ _LOOK = 0.05
 """Seconds between two looks at a running query."""
 _ROOM = 1.5
 """Memory of the process may grow to this much of a query's, for rows are held once more."""
-_PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,12 @@ def _placed(con: duckdb.DuckDBPyConnection, text: str, error: duckdb.Error) -> d
     """The same error with the line it lies in, which DuckDB leaves out of some."""
     if not isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         return error
-    if _PLACE.search(str(error)):
+    if PLACE.search(str(error)):
         return error
     try:
         con.execute(f"EXPLAIN\n{text}")
     except type(error) as again:
-        return type(error)(_PLACE.sub(_a_line_up, str(again)))
+        return type(error)(PLACE.sub(_a_line_up, str(again)))
     except duckdb.Error:
         return error
     return error

@@ -4,7 +4,6 @@ that are stored."""
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from os.path import commonprefix
 from typing import Literal
 
 from energylens.db.store import Reader
@@ -62,13 +61,6 @@ class Completion:
     taken_back: int
     """Letters."""
     candidates: tuple[Candidate, ...]
-
-    @property
-    def agreed(self) -> str:
-        """As far as all candidates agree; empty where that is less than what is written."""
-        names = [candidate.text for candidate in self.candidates]
-        agreed = commonprefix([name.lower() for name in names])  # noqa: RUF071 - letters, no paths
-        return names[0][: len(agreed)] if names and len(agreed) >= self.taken_back else ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from energylens.errors import QueryError
 from energylens.queries.catalog import NamedQuery
 
 _LINE = 88
-_PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
+PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
+"""How DuckDB tells where an error lies: a line of the statement, and a mark under it."""
 _CUT = "..."
 """What DuckDB writes where it shows a part of a line."""
 
@@ -95,7 +96,7 @@ def _words(text: str) -> list[tuple[object, str]]:
 
 def place_of_error(message: str, statement: str) -> Place | None:
     """Where in its statement an error lies that DuckDB tells of; None where it tells no place."""
-    found = _PLACE.search(message)
+    found = PLACE.search(message)
     lines = statement.split("\n")
     if found is None or int(found[1]) > len(lines):
         return None

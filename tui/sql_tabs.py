@@ -7,6 +7,8 @@ from typing import Any
 
 from platformdirs import user_state_path
 
+from energylens.tui.statements import keep_if_possible
+
 FIRST = """SELECT category, count(*) AS texts, sum(n_tokens) AS tokens
 FROM texts GROUP BY ALL ORDER BY ALL"""
 MOST = 20
@@ -87,11 +89,4 @@ def _tab(raw: Any) -> SqlTab:
 
 def keep_tabs(tabs: SqlTabs) -> None:
     """Keep tabs for the next start; a directory that cannot be written keeps none."""
-    path = tabs_path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(tabs)), encoding="utf-8")
-        partial.replace(path)
-    except (OSError, UnicodeEncodeError):
-        return
+    keep_if_possible(tabs_path(), json.dumps(asdict(tabs)))

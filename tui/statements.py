@@ -48,11 +48,15 @@ def remember(statement: str) -> None:
     if not text or known[:1] == [text]:
         return
     kept = [text, *(old for old in known if old != text)][:MOST]
-    path = history_path()
+    keep_if_possible(history_path(), "".join(f"{json.dumps(s)}\n" for s in reversed(kept)))
+
+
+def keep_if_possible(path: Path, text: str) -> None:
+    """Replace a file with a text; a directory that cannot be written keeps what it has."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(f"{json.dumps(s)}\n" for s in reversed(kept)), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError:
         return
