@@ -11,7 +11,7 @@ import torch
 import energylens.ingest.corpus
 import energylens.ingest.on_request.causality as causality
 import energylens.ingest.run
-from energylens.cli.train import lm
+from energylens.cli.train import lm, mesanet
 from energylens.cli.train_saes import sae
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.merge import merge_stores
@@ -30,6 +30,7 @@ from energylens.ingest.on_request.explain import carry_out, tasks_to_write
 from energylens.ingest.on_request.heads import measure_heads
 from energylens.ingest.on_request.prompt import prompt
 from energylens.ingest.on_request.reopen import reopen
+from energylens.ingest.on_request.routing_effects import measure_routing
 from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
 from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
@@ -37,7 +38,8 @@ from energylens.protocol import PromptRequest
 from energylens.queries.catalog import call, open_catalog, write_catalog
 from energylens.queries.pages.feature_pages import most_active, write_feature_folder
 from energylens.queries.writing import SUFFIXES, write_file
-from tests.conftest import N_CTX, make_gpt2, make_sae, make_tokenizer
+from energylens.report.build import write_report
+from tests.conftest import N_CTX, make_gpt2, make_mesanet, make_sae, make_tokenizer
 
 HOOK = "blocks.1.hook_resid_post"
 
@@ -81,9 +83,9 @@ def build_stage(folder: Path, started: Callable[..., int], ended: Callable[[int]
     energylens.ingest.corpus.SHARD_TOKENS = energylens.ingest.run.BLOCK_TOKENS = 12
     causality.sample = _sampled
     (folder / "disk").mkdir(parents=True, exist_ok=True)
-    model = make_gpt2()
-    model.save_pretrained(folder / "model")
-    make_tokenizer().save_pretrained(folder / "model")
+    for name, model in (("model", make_gpt2()), ("mesanet", make_mesanet())):
+        model.save_pretrained(folder / name)
+        make_tokenizer().save_pretrained(folder / name)
     for name, d_sae in (("sae", 32), ("other", 40)):
         make_sae("standard", HOOK, d_sae=d_sae).save_model(folder / name)
     (folder / "texts").mkdir(exist_ok=True)
@@ -144,6 +146,17 @@ def _kept(stage: Stage, store: Path) -> None:
     add_vectors(store, "r", "activations", HOOK, Progress())
 
 
+def _routed(stage: Stage, store: Path) -> None:
+    config = IngestConfig(
+        model=str(stage.folder / "mesanet"),
+        texts=str(stage.folder / "texts"),
+        n_ctx=N_CTX,
+        run_id="r",
+    )
+    ingest(prepare(store, load(config)), Part(), Progress())
+    index_of(store)
+
+
 _WHOLE: dict[str, Callable[[Stage, Path], None]] = {
     "whole": lambda stage, store: _ingest(stage, store, Part()),
     "odd": lambda stage, store: _ingest(stage, store, Part(0, 2)),
@@ -151,6 +164,7 @@ _WHOLE: dict[str, Callable[[Stage, Path], None]] = {
     "indexed": _indexed,
     "kept": _kept,
     "headed": _headed,
+    "routed": _routed,
 }
 """Stores to begin from, by name."""
 
@@ -199,6 +213,12 @@ def _pages(stage: Stage) -> None:
             write_feature_folder(opened, run, run.saes[0], features, stage.store, lambda *_: None)
 
 
+def _report(stage: Stage) -> None:
+    with open_catalog(stage.folder / "indexed.lens") as opened:
+        if not stage.store.exists():
+            write_report(opened, opened.run("r").info, 3, stage.store, lambda _: None)
+
+
 def _headvis(stage: Stage) -> None:
     if not stage.store.exists():
         export_headvis(stage.folder / "headed.lens", "r", stage.store, Progress())
@@ -212,6 +232,20 @@ def _train(stage: Stage) -> None:
         vocab_size=300,
         d_model=32,
         n_layers=1,
+        n_ctx=8,
+    )
+
+
+def _train_mesanet(stage: Stage) -> None:
+    mesanet(
+        stage.store,
+        str(stage.folder / "long.txt"),
+        n_tokens=64,
+        vocab_size=300,
+        d_model=24,
+        n_layers=2,
+        n_heads=2,
+        n_anchors=3,
         n_ctx=8,
     )
 
@@ -264,6 +298,7 @@ COMMANDS: dict[str, Command] = {
         lambda stage: measure_heads(stage.store, "r", 2, Progress()),
         "indexed",
     ),
+    "routing": Command(lambda stage: measure_routing(stage.store, "r", 3, 0, Progress()), "routed"),
     "prompt": Command(
         lambda stage: prompt(reopen(stage.store, "r"), PromptRequest("The cat sat.", keep=True)),
         "whole",
@@ -273,9 +308,11 @@ COMMANDS: dict[str, Command] = {
     "notes": Command(_note, "whole"),
     "ratings": Command(_rate, "whole"),
     "train": Command(_train, is_store=False),
+    "train a MesaNet": Command(_train_mesanet, is_store=False),
     "train an SAE": Command(_train_sae, is_store=False),
     "export": Command(_export, is_store=False),
     "export headvis": Command(_headvis, is_store=False),
     "page": Command(_pages, is_store=False),
+    "report": Command(_report, is_store=False),
 }
 """By name."""
