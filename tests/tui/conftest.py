@@ -1,5 +1,6 @@
 """Run the app under Pilot and read its screen as a person would."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +15,18 @@ from textual.keys import _character_to_key, key_to_character
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
+from energylens.db.explanations import Explanation, write_explanations
+from energylens.db.layout import StoreLayout
 from energylens.db.store import confine
+from energylens.ingest.index.build import build_indexes
+from energylens.ingest.plan import IngestConfig
+from energylens.ingest.progress import Progress
 from energylens.queries.catalog import open_catalog
 from energylens.tui.app import LensApp
 from energylens.tui.settings import Settings
 from energylens.tui.start import Told, look_up
 from energylens.tui.widgets.virtual_table import VirtualTable
+from tests.conftest import make_gpt2, make_mixtral, make_sae, make_store
 
 SIZES = {"small": (80, 24), "large": (160, 45)}
 
@@ -138,6 +145,40 @@ def parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stylesheet, "_parse_rules", kept)
         yield
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[..., Path]) -> Path:
+    """A store of runs that each lack something: an SAE, the index, energies, lens energies,
+    categories, routers; one has all, with explanations, and one more of vectors and gradients."""
+    root = tmp_path_factory.mktemp("many")
+    make_sae("standard", "blocks.1.hook_resid_post", d_sae=48).save_model(root / "saes" / "one")
+    for name in ("kinds", "plain"):
+        with (root / f"{name}.jsonl").open("w") as lines:
+            for number in range(20):
+                text = {"text": " ".join(["the cat sat on a mat"] * (1 + number % 3)) + str(number)}
+                category = {"category": "ab"[number % 2]} if name == "kinds" else {}
+                lines.write(json.dumps(text | category) + "\n")
+    mixture, sae = str(save_model(make_mixtral())), (str(root / "saes"),)
+    kinds, path = str(root / "kinds.jsonl"), root / "many.lens"
+    for config in (
+        IngestConfig(mixture, kinds, sae, run_id="full"),
+        IngestConfig(mixture, kinds, run_id="nosae"),
+        IngestConfig(mixture, kinds, sae, run_id="noindex"),
+        IngestConfig(mixture, kinds, sae, energies="none", run_id="silent"),
+        IngestConfig(mixture, kinds, energies="output", run_id="output"),
+        IngestConfig(mixture, str(root / "plain.jsonl"), sae, run_id="plain"),
+        IngestConfig(str(save_model(make_gpt2())), kinds, sae, run_id="dense"),
+        IngestConfig(
+            mixture, kinds, sae, keep=("activations", "gradients"), efas=("own",), run_id="kept"
+        ),
+    ):
+        make_store(path, config, with_index=False)
+        if config.run_id != "noindex":
+            build_indexes(path, Progress(), config.run_id, n_flips=0)
+    said = [Explanation("full", "one", 3, "even numbers")]
+    write_explanations(StoreLayout(path).run("full"), "one", said)
+    return path
 
 
 @pytest.fixture
