@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on
@@ -18,11 +17,10 @@ from textual.screen import ModalScreen, Screen
 from textual.theme import BUILTIN_THEMES
 from textual.widgets import Input, TextArea
 
-from energylens.db.limits import Limits
-from energylens.db.store import Store, confine
-from energylens.errors import QueryError
-from energylens.queries.catalog import open_catalog
+from energylens.db.store import Store
+from energylens.errors import UsageError
 from energylens.queries.display import visible_lines
+from energylens.tui.address import Told
 from energylens.tui.commands import LensCommands
 from energylens.tui.finding import at_once, goals, look
 from energylens.tui.follow import follow
@@ -50,7 +48,7 @@ from energylens.tui.screens.routing import RoutingScreen
 from energylens.tui.screens.specialists import SpecialistsScreen
 from energylens.tui.screens.sql import SqlScreen
 from energylens.tui.settings import Settings, read_settings, settings_path
-from energylens.tui.start import Start, Told, begin, look_up
+from energylens.tui.start import Start, begin, look_up
 from energylens.tui.state import Workspace
 from energylens.tui.turns import Turns, Typed
 from energylens.tui.worker import WorkerClient
@@ -269,7 +267,7 @@ class LensApp(App[None]):
             while isinstance(self.screen, ModalScreen):  # what it was asked from
                 await self.pop_screen()
             await follow(self, jump)
-        except QueryError as error:
+        except UsageError as error:
             self.notify(str(error), severity="warning", markup=False, timeout=10)
 
     def action_help(self) -> None:
@@ -308,22 +306,13 @@ def _has_terminal() -> bool:
     return sys.__stdin__ is not None and sys.__stdin__.isatty()
 
 
-def run_tui(
-    path: Path,
-    worker: WorkerPlace | None = None,
-    limits: Limits | None = None,
-    told: Told | None = None,
-) -> None:
-    """Open a store, where one is told to, and explore it until the user leaves; `limits` are of the
-    SQL console.
+def run_tui(store: Store, worker: WorkerPlace | None = None, told: Told | None = None) -> None:
+    """Explore a store, from where one is told to, until the user leaves.
 
     Raises:
-        StoreError: there is no such store, or it cannot be read.
         UsageError: the settings, or what is told, cannot be read, or name what there is not.
     """
     themes = sorted(BUILTIN_THEMES)
     settings = read_settings(settings_path(), themes, bindings_by_id(), is_key)
-    with open_catalog(path, limits) as store:
-        confine(store)
-        start = None if told is None else look_up(told, store)
-        LensApp(store, worker, settings, start).run()
+    start = None if told is None else look_up(told, store)
+    LensApp(store, worker, settings, start).run()

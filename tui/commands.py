@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.types import IgnoreReturnCallbackType
 
 from energylens.db.store import Session
-from energylens.errors import EnergyLensError, QueryError
+from energylens.errors import EnergyLensError, UsageError
 from energylens.queries.display import visible
 from energylens.tui.finding import Goal, by_words, goals
 from energylens.tui.follow import follow
@@ -62,7 +62,7 @@ class LensCommands(Provider):
     async def _go(self, jump: Jump) -> None:
         try:
             await follow(cast("App[None]", self.app), jump)
-        except QueryError as error:
+        except UsageError as error:
             self.app.notify(str(error), severity="warning", markup=False, timeout=10)
 
     def _commands(self) -> Iterator[tuple[str, str, IgnoreReturnCallbackType]]:

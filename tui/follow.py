@@ -1,11 +1,15 @@
 """Goes where the jump line leads."""
 
+from pathlib import Path
+
 from textual.app import App
 
-from energylens.errors import QueryError
+from energylens.errors import QueryError, UsageError
+from energylens.tui.address import read_line
 from energylens.tui.jump import Jump
 from energylens.tui.navigation import go_to, show_run
 from energylens.tui.places import FilteredFeatures, Query, WholeText, one_feature
+from energylens.tui.start import begin, look_up
 from energylens.tui.state import FeaturePlace, Selection, Workspace, workspace_of
 
 
@@ -13,7 +17,7 @@ async def follow(app: App[None], jump: Jump) -> None:
     """Open the place.
 
     Raises:
-        QueryError: there is no such place in this store.
+        UsageError: there is no such place in this store.
     """
     workspace = workspace_of(app)
     if jump.selection is not None:
@@ -28,12 +32,23 @@ async def follow(app: App[None], jump: Jump) -> None:
         await show_run(app, _run_named(workspace, jump.name))
     elif jump.kind == "query":
         await go_to(app, Query(jump.name))
+    elif jump.kind == "address":
+        await _open_again(app, jump.name)
     elif jump.kind == "filter":
         await go_to(app, FilteredFeatures(jump.name))
     elif jump.kind == "feature":
         await go_to(app, one_feature(_feature(_in_view(workspace), jump.number)))
     else:
         await go_to(app, WholeText(_run_in_view(workspace), jump.number))
+
+
+async def _open_again(app: App[None], line: str) -> None:
+    """Go where the words of a command line lead, if they are about this store."""
+    path, told = read_line(line)
+    own = workspace_of(app).store
+    if path is not None and Path(path).name != own.path.resolve().name:
+        raise UsageError(f"the line opens '{path}'; this is '{own.path}'")
+    await begin(app, look_up(told, own))
 
 
 def _feature(selection: Selection, number: int) -> FeaturePlace:

@@ -7,12 +7,14 @@ sae blocks.2                     another SAE, by a part of its name
 run gpt2                         another run, by a part of its name
 starred, notes, labels           features with a star, with a note, with an explanation
 prompt, heads, compute ...       what their keys do
+--view efas --filter "q<.05"     what the command line takes, or a whole line that @ copied
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from energylens.errors import QueryError
+from energylens.tui.address import is_address
 from energylens.tui.state import Selection
 from energylens.tui.widgets.view_bar import VIEWS
 
@@ -33,9 +35,10 @@ _NUMBERED = ("feature", "features", "text", "texts")
 class Jump:
     """Where to go."""
 
-    kind: Literal["view", "feature", "text", "sae", "run", "query", "filter", "action"]
+    kind: Literal["view", "feature", "text", "sae", "run", "query", "filter", "action", "address"]
     name: str = ""
-    """The view's mode, words of the SAE's or run's name, the query, the filter, or the action."""
+    """The view's mode, words of the SAE's or run's name, the query, the filter, the action, or the
+    whole line of an address."""
     number: int = -1
     """The feature or the text."""
     selection: Selection | None = None
@@ -48,6 +51,8 @@ def parse_jump(line: str) -> Jump:
     Raises:
         QueryError: the line cannot be read; the message says what can be.
     """
+    if is_address(line):
+        return Jump("address", line.strip())
     words = line.strip().lower().split(maxsplit=1)
     if not words:
         raise QueryError(f"type where to go: {_known()}")

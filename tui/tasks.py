@@ -52,13 +52,9 @@ class Tasks:
             try:
                 found = reread(session, lambda: question(session))
             except BaseException as error:  # a panic of Polars is no Exception
-                self._tell(asker, session, failed or notify(asker), _of_ours(error))
+                self._tell(asker, key, session, failed or notify(asker), _of_ours(error))
             else:
-                self._tell(asker, session, answer, found)
-            finally:
-                with self._lock:
-                    if self._running.get(key) is session:
-                        del self._running[key]
+                self._tell(asker, key, session, answer, found)
 
         asker.run_worker(work, thread=True, group=topic, exit_on_error=False)
 
@@ -80,10 +76,28 @@ class Tasks:
             session.interrupt()
 
     def _tell(
-        self, asker: MessagePump, session: Session, callback: Callable[[Any], None], value: Any
+        self,
+        asker: MessagePump,
+        key: tuple[int, str],
+        session: Session,
+        callback: Callable[[Any], None],
+        value: Any,
     ) -> None:
-        if not session.is_interrupted and not self._closed and asker.is_running:
-            asker.call_later(callback, value)
+        """Have the asker hear the answer, unless a newer question is asked before it does."""
+
+        def hear() -> Any:
+            return callback(value) if self._done(key, session) else None
+
+        is_wanted = not session.is_interrupted and not self._closed and asker.is_running
+        if not (is_wanted and asker.call_later(hear)):
+            self._done(key, session)
+
+    def _done(self, key: tuple[int, str], session: Session) -> bool:
+        """Forget a question; whether its answer is still wanted."""
+        with self._lock:
+            if self._running.get(key) is session:
+                del self._running[key]
+            return not session.is_interrupted
 
 
 def _of_ours(error: BaseException) -> EnergyLensError:

@@ -22,6 +22,7 @@ from energylens.cli import (
     report,
     routing,
     saes,
+    screens,
     signals,
     sql,
     stores,
@@ -112,7 +113,7 @@ app.command()(ingest.index)
 app.command()(stores.info)
 app.command()(stores.verify)
 app.command()(stores.merge)
-app.command()(programs.tui)
+app.command()(screens.tui)
 app.command()(programs.keys)
 app.command()(sql.sql)
 app.command()(sql.queries)

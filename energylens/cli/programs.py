@@ -1,17 +1,13 @@
-"""`energylens demo`, `energylens tui`, `energylens worker` and `energylens doctor`."""
+"""`energylens demo`, `energylens keys`, `energylens worker` and `energylens doctor`."""
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
-from energylens.cli.serve import is_in_browser, serve
-from energylens.cli.sql import MemoryOption, TimeoutOption, given_limits
+from energylens.cli.screens import explore, has_terminal
 from energylens.errors import UsageError, install_command
 
 DEMO_MODEL = "builtin:mesanet"
@@ -51,85 +47,12 @@ def demo(
     )
     run_id = run_ingest(store, config, "1/1", as_json=False)
     index(store)
-    if no_tui or not _has_terminal():
+    if no_tui or not has_terminal():
         from energylens.cli.findings import print_findings
 
         print_findings(store, run_id)
     else:
-        tui(store, None, None, in_browser=False, port=8000)
-
-
-def tui(
-    store: StoreArgument,
-    worker: Annotated[
-        str | None,
-        typer.Option(help="Command that starts the worker, as in 'ssh box energylens worker'."),
-    ] = None,
-    worker_store: Annotated[
-        str | None, typer.Option(help="The store's path on the worker's machine, if another.")
-    ] = None,
-    in_browser: Annotated[
-        bool, typer.Option("--serve", help="In a browser on this machine, not in the terminal.")
-    ] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where --serve is reached.")] = 8000,
-    timeout: TimeoutOption = 300,
-    memory: MemoryOption = "50%",
-    run: Annotated[str | None, typer.Option(help="The run to open, or its beginning.")] = None,
-    sae: Annotated[str | None, typer.Option(help="The SAE to look at.")] = None,
-    view: Annotated[
-        str | None, typer.Option(help="The view to open: specialists, efas, ..., or its key.")
-    ] = None,
-    feature: Annotated[
-        str | None,
-        typer.Option(metavar="[SAE:]NUMBER", help="The feature whose page to open, over the view."),
-    ] = None,
-    filter_: Annotated[
-        str | None, typer.Option("--filter", help="What / would take, as in 'q<.05'.")
-    ] = None,
-    statement: Annotated[
-        Path | None, typer.Option("--sql", help="A file with a statement to run in the SQL view.")
-    ] = None,
-) -> None:
-    """Explore a store by keyboard; `--worker` computes what is asked for on another machine."""
-    if in_browser:
-        given = (
-            *(("--worker", worker), ("--worker-store", worker_store)),
-            *(("--timeout", f"{timeout:g}"), ("--memory", memory)),
-            *(("--run", run), ("--sae", sae), ("--view", view), ("--feature", feature)),
-            *(("--filter", filter_), ("--sql", statement and str(statement.resolve()))),
-        )
-        serve(store, port, [part for name, value in given if value for part in (name, value)])
-        return
-    if not is_in_browser():
-        _need_terminal()
-    from energylens.tui.app import WorkerPlace, run_tui
-    from energylens.tui.start import Told
-
-    own = WorkerPlace()
-    command = own.command if worker is None else tuple(shlex.split(worker))
-    text = None if statement is None else _statement(statement)
-    told = Told(run, sae, view, feature, filter_, text)
-    run_tui(store, WorkerPlace(command, worker_store), given_limits(timeout, memory), told)
-
-
-def _statement(file: Path) -> str:
-    """The SQL of a file."""
-    if not file.is_file():
-        raise UsageError(f"--sql takes a file with a statement; there is no file '{file}'")
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read '{file}' as text: {error}") from error
-
-
-def _need_terminal() -> None:
-    if os.environ.get("TERM") == "dumb":
-        raise UsageError(
-            "TERM=dumb has no screen; use energylens info, query and sql, "
-            "or set TERM to what your terminal is"
-        )
-    if not _has_terminal():
-        raise UsageError("the TUI needs a terminal; use energylens info, query and sql instead")
+        explore(store)
 
 
 def keys() -> None:
@@ -155,11 +78,6 @@ def worker() -> None:
     with open(0, "rb", closefd=False) as requests:
         Worker(requests, answers).serve()
     os._exit(0)  # the reading thread may wait on stdin for ever
-
-
-def _has_terminal() -> bool:
-    """Keys come from stdin; Textual draws on stderr."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def doctor() -> None:

@@ -22,9 +22,10 @@ from energylens.ingest.index.build import build_indexes
 from energylens.ingest.plan import IngestConfig
 from energylens.ingest.progress import Progress
 from energylens.queries.catalog import open_catalog
-from energylens.tui.app import LensApp
+from energylens.tui.address import Told
+from energylens.tui.app import LensApp, WorkerPlace
 from energylens.tui.settings import Settings
-from energylens.tui.start import Told, look_up
+from energylens.tui.start import look_up
 from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.conftest import make_gpt2, make_mixtral, make_sae, make_store
 
@@ -191,11 +192,12 @@ def drive(store_path: Path) -> Open:
         path: Path = store_path,
         settings: Settings | None = None,
         told: Told | None = None,
+        worker: WorkerPlace | None = None,
     ) -> AsyncIterator[Driver]:
         with open_catalog(path) as store:
             confine(store)
             start = None if told is None else look_up(told, store)
-            app = LensApp(store, settings=settings, start=start)
+            app = LensApp(store, worker, settings, start)
             app.animation_level = "none"  # what is read is where things come to rest
             async with app.run_test(
                 size=SIZES.get(size) or _size(size), notifications=True

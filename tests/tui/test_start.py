@@ -6,12 +6,14 @@ import pytest
 
 from energylens.db.store import Store
 from energylens.errors import EnergyLensError, UsageError
+from energylens.tui.address import Told
+from energylens.tui.places import FeatureInList
 from energylens.tui.screens.efas import EfasScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.features import FeaturesScreen
 from energylens.tui.screens.specialists import SpecialistsScreen
 from energylens.tui.screens.sql import SqlScreen
-from energylens.tui.start import Start, Told, look_up
+from energylens.tui.start import Start, look_up
 from energylens.tui.widgets.sql_editor import SqlEditor
 from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Open
@@ -64,7 +66,8 @@ async def test_a_filter_that_cannot_be_read_is_told_there(drive: Open) -> None:
 def test_what_is_left_out_is_the_stores_own(rich: Store) -> None:
     assert look_up(Told(), rich) == Start()
     found = look_up(Told(feature="5"), rich)
-    assert found.place is not None and found.place.sae is not None and found.feature == 5
+    assert found.place is not None and found.place.sae is not None
+    assert isinstance(found.opens, FeatureInList) and found.opens.id_at(0) == 5
     assert found.place == look_up(Told(run=rich.runs[0].info.run_id), rich).place
 
 

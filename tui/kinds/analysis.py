@@ -5,6 +5,7 @@ from typing import Any
 
 from energylens.db.store import Session
 from energylens.queries.frames import FeatureColumns
+from energylens.tui.address import Told
 from energylens.tui.kinds.base import SaeScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import FeatureInList
@@ -24,6 +25,15 @@ class AnalysisScreen(ListingScreen, SaeScreen):
 
     def open(self, place: RunPlace) -> None:
         """Show a run and an SAE of it; each screen's own."""
+
+    def take(self, told: Told) -> None:
+        self.turn_to(told)
+        self.forget_rows()
+        self.again()
+        super().take(told)
+
+    def turn_to(self, told: Told) -> None:
+        """Show next what words say of this screen alone."""
 
     def again(self) -> None:
         """Ask once more for what is in view."""

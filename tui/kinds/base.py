@@ -1,5 +1,7 @@
 """What every screen has: the workspace, a width class, and a way back."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -8,7 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from energylens.queries.display import counted
+from energylens.tui.address import Told, line_of
 from energylens.tui.export import ViewFigure, Way, export, figure_ways, shown_table
+from energylens.tui.modals.address import AddressModal
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
@@ -34,6 +38,8 @@ class LensScreen(Screen[None]):
 
     FIGURES: ClassVar[dict[str, str]] = {}
     """Figures of a report that show what the screen is about: their names, and what they show."""
+    HAS_LIST: ClassVar[bool] = False
+    """Whether words of a list are for this screen, and not for the view it stands on."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - Textual's own type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="app.back", tooltip="One level back"),
@@ -49,6 +55,15 @@ class LensScreen(Screen[None]):
         Binding("z", "zoom", "Pane", id="app.zoom", tooltip="One pane alone, the next, all"),
         Binding("greater_than_sign", "widen(1)", "Wider", show=False, id="app.wider"),
         Binding("less_than_sign", "widen(-1)", "Narrower", show=False, id="app.narrower"),
+        Binding(
+            "at",
+            "address",
+            "Address",
+            show=False,
+            key_display="@",
+            id="app.address",
+            tooltip="Copy the command that opens this",
+        ),
         Binding("J", "side(1)", "Panel down", show=False, id="app.panel_down"),
         Binding("K", "side(-1)", "Panel up", show=False, id="app.panel_up"),
     ]
@@ -67,6 +82,34 @@ class LensScreen(Screen[None]):
         """How that reads on the status line."""
         place = self.here
         return [] if place is None else [place.run, place.sae.sae_id if place.sae else "no SAE"]
+
+    def address(self) -> Told:
+        """What is seen here, in words that `take` takes; the view beneath is the app's."""
+        place = self.here
+        if place is None:
+            return Told()
+        return Told(run=place.run, sae=place.sae.sae_id if place.sae else None)
+
+    def take(self, told: Told) -> None:
+        """Show what words say of this screen, which has just been opened."""
+
+    def one_of(self, known: Sequence[str], wanted: str | None) -> str:
+        """What words ask for of what can be shown: the first where they ask for nothing, or for
+        what there is not, which is told."""
+        if wanted is None or wanted in known:
+            return wanted or known[0]
+        self.notify(f"--show takes {', '.join(known)}; not '{wanted}'", severity="warning")
+        return known[0]
+
+    def action_address(self) -> None:
+        """Copy the command line that opens what is seen, and show it."""
+        beneath = self.app.screen_stack[0]
+        told = replace(self.address(), view=self.app.current_mode)
+        if beneath is not self and isinstance(beneath, LensScreen) and not self.HAS_LIST:
+            told = told.over(beneath.address().of_list)
+        line = line_of(self.workspace.store.path.resolve(), told)
+        self.app.copy_to_clipboard(line)
+        self.app.push_screen(AddressModal(line))
 
     def say(self, *parts: str) -> None:
         """Fill the status line."""

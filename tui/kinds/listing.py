@@ -1,7 +1,7 @@
 """Screens with tables of frames in memory: each can be filtered, and sorted by any column."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import polars as pl
@@ -12,6 +12,7 @@ from energylens.db.store import Session
 from energylens.errors import EnergyLensError
 from energylens.queries.frames import FeatureColumns, filtered
 from energylens.queries.meanings import led_by
+from energylens.tui.address import Told
 from energylens.tui.kinds.lacking import LackingScreen
 from energylens.tui.sources import FrameRows
 from energylens.tui.widgets.filter_bar import FilterBar
@@ -44,8 +45,14 @@ class ListingScreen(LackingScreen):
         Binding("slash", "filter", "Filter", show=False, id="table.filter", tooltip="The list"),
     ]
 
+    HAS_LIST = True
+
     def __init__(self) -> None:
         super().__init__()
+        self._told: Told | None = None
+        """What is to be done once the list has rows."""
+        self._row_then: int | None = None
+        """Where the cursor goes once the filter has left what it leaves."""
         self._whole: dict[str, pl.DataFrame] = {}
         self._frames: dict[str, pl.DataFrame] = {}
         self._filtered: VirtualTable | None = None
@@ -76,6 +83,67 @@ class ListingScreen(LackingScreen):
         self._put(table, rows, tuple(columns) if columns is not None else table.all_columns)
         if table is self._filtered:  # the filter was typed before the first rows came
             self._apply(self._filter)
+        if self._told is not None and len(rows) and table is self._told_table(self._told):
+            told, self._told = self._told, None
+            self.call_later(self._begin, told)
+
+    def address(self) -> Told:
+        table = self._filtered or self._table_in_focus()
+        if table is None:
+            return super().address()
+        focus = self._filtered or self.focused
+        panes = [one for one in self.query("VirtualTable, Heatmap") if one.display]
+        is_one_of_several = focus in panes and len(panes) > 1
+        arrow = table.arrow
+        return replace(
+            super().address(),
+            filter=self._filter.strip() or None,
+            sort=f"{'-' if arrow[1] else ''}{arrow[0]}" if arrow else None,
+            row=table.cursor_row + 1 if table.cursor_row > 0 else None,
+            pane=focus.id if focus is not None and is_one_of_several else None,
+        )
+
+    def take(self, told: Told) -> None:
+        super().take(told)
+        table = self._told_table(told)
+        if told.of_list == Told() or table is None:
+            return
+        self._focus_pane(told)
+        if (table.id or "") in self._whole:
+            self.call_later(self._begin, told)
+        else:
+            self._told = told
+
+    def forget_rows(self) -> None:
+        """Take what is shown for what is not there any more."""
+        self._whole.clear()
+        self._frames.clear()
+
+    def _told_table(self, told: Told) -> VirtualTable | None:
+        """The list that words are about."""
+        tables = [table for table in self.query(VirtualTable) if table.display]
+        return next((table for table in tables if table.id == told.pane), next(iter(tables), None))
+
+    async def _begin(self, told: Told) -> None:
+        """Sort, filter and move to a row, as words say."""
+        table = self._told_table(told)
+        if table is None:
+            return
+        if told.sort is not None:
+            self._sort(table, told.sort.removeprefix("-"), told.sort.startswith("-"))
+        row = None if told.row is None else max(0, told.row - 1)
+        if told.filter is not None:
+            self._row_then = row
+            table.focus()
+            await self.filter_by(told.filter)
+        elif row is not None:
+            table.move_to(row)
+        self._focus_pane(told)
+
+    def _focus_pane(self, told: Told) -> None:
+        for pane in self.query("VirtualTable, Heatmap"):
+            if pane.id == told.pane:
+                pane.focus()
 
     def features_of(self, table: VirtualTable) -> FeatureColumns | None:
         """Which columns of a table hold features, that the words of a filter may lead to."""
@@ -183,6 +251,9 @@ class ListingScreen(LackingScreen):
                 self._filter = text
                 self._put(table, rows, table.all_columns)
                 self._say_left(table)
+                row, self._row_then = self._row_then, None
+                if row is not None:
+                    table.move_to(row)
 
         def refused(error: EnergyLensError) -> None:
             self.query_one(FilterBar).say(str(error))

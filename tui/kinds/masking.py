@@ -1,10 +1,12 @@
 """Screens whose figures may count masked tokens."""
 
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
 from energylens.queries.masks import MaskCounts, Unmasked, mask_counts
+from energylens.tui.address import Told
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.masks import MasksModal
 
@@ -15,6 +17,10 @@ class MaskingScreen(LensScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("M", "masks", "Masks", show=False, id="app.masks", tooltip="Masked tokens too"),
     ]
+
+    def address(self) -> Told:
+        lifted = [name for name, is_lifted in asdict(self.workspace.unmasked).items() if is_lifted]
+        return replace(super().address(), unmask=",".join(lifted) or None)
 
     def masks_changed(self) -> None:
         """Show everything again with `workspace.unmasked`."""

@@ -1,5 +1,7 @@
 """All attention of one head in one context, computed by the worker: a heatmap under the tokens."""
 
+from dataclasses import replace
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -7,6 +9,7 @@ from textual.containers import Vertical
 from energylens.errors import EnergyLensError
 from energylens.protocol import AttentionRequest, AttentionResult
 from energylens.queries.display import number, visible_token
+from energylens.tui.address import Told
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.places import Attention
 from energylens.tui.state import RunPlace
@@ -41,6 +44,14 @@ numbers are shares of absolute weights.
 
     def names(self) -> list[str]:
         return [self._place.of.run]
+
+    def address(self) -> Told:
+        of, n_ctx = self._place.of, self.workspace.store.run(self._place.of.run).info.n_ctx
+        at = self._place.destination, self._place.source
+        row, column = at if self._found is None else self.query_one(Heatmap).cursor
+        first = self._place.context_id * n_ctx
+        told = replace(super().address(), page="attention", head=f"{of.layer}.{of.head}")
+        return replace(told, token=first + row, other_token=first + column)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("heads")

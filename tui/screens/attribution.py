@@ -1,5 +1,6 @@
 """Attribution: the features of an SAE behind a prediction, by gradient and by ablation."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -14,6 +15,7 @@ from energylens.protocol import AttributionRequest, AttributionResult
 from energylens.queries.display import number, visible_lines, visible_token
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
+from energylens.tui.address import Told
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
@@ -69,6 +71,18 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
     @property
     def here(self) -> RunPlace:
         return RunPlace(self._selection.run, self._selection.sae)
+
+    def address(self) -> Told:
+        place, n_ctx = self._place, self.workspace.store.run(self.here.run).info.n_ctx
+        first = 0 if place.context_id is None else place.context_id * n_ctx
+        told = replace(super().address(), page="attribution", token=first + place.pos)
+        return replace(told, prompt=place.text or None, show=self._token)
+
+    def take(self, told: Told) -> None:
+        if told.show is not None:
+            self._token = told.show
+            self._run()
+        super().take(told)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")

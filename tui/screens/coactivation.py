@@ -14,6 +14,7 @@ from energylens.db.store import Session
 from energylens.queries.coactivation import coactivation_partners, coactive_clusters, coactive_pairs
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
+from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.listing import TableState
 from energylens.tui.kinds.marking import MarkingScreen
@@ -127,6 +128,8 @@ pairs). Jaccard is won by dense features, lift by rare ones.
         self._unit = "token"
         self._path = [_Place("pairs")]
         self._with_all = False
+        self._steps: list[int] = []
+        """Features to go along at once."""
 
     @property
     def table(self) -> VirtualTable:
@@ -135,7 +138,27 @@ pairs). Jaccard is won by dense features, lift by rare ones.
     def open(self, place: RunPlace) -> None:
         self.table.focus()
         self._path = [_Place(self._path[0].kind)]
+        self._path += [_Place("partners", feature) for feature in self._steps]
+        self._steps = []
         self._load()
+
+    def address(self) -> Told:
+        words = ["clusters"] if self._path[0].kind == "clusters" else []
+        words += ["all"] if self._with_all else []
+        words += ["texts"] if self._unit == "text" else []
+        words += [str(place.feature_id) for place in self._path if place.feature_id is not None]
+        # a list of partners begins at the first new one
+        row = self.table.cursor_row + 1 if len(self._path) > 1 else super().address().row
+        return replace(super().address(), show=",".join(words) or None, row=row)
+
+    def turn_to(self, told: Told) -> None:
+        words = (told.show or "").split(",")
+        self._path = [_Place("clusters" if "clusters" in words else "pairs")]
+        self._with_all, self._unit = "all" in words, "text" if "texts" in words else "token"
+        self._steps = [int(word) for word in words if word.isdecimal()]
+        for word in words:
+            if word and not word.isdecimal():
+                self.one_of(("clusters", "all", "texts", "features with commas between"), word)
 
     def _load(self) -> None:
         here, place, unit = self.here, self._path[-1], self._unit

@@ -23,6 +23,7 @@ from energylens.queries.features import (
     similar_features,
 )
 from energylens.queries.notes import note_of
+from energylens.tui.address import Told
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.places import TwoFeatures
 from energylens.tui.sources import string_rows
@@ -70,6 +71,14 @@ their counts there give. **tab** goes to the contexts, **left** and **right** fr
     def names(self) -> list[str]:
         places = [place.selection for place in self._places]
         return list(dict.fromkeys([*(p.run for p in places), *(p.sae.sae_id for p in places)]))
+
+    def address(self) -> Told:
+        (own, one), (run, other) = (
+            (place.selection.run, f"{place.selection.sae.sae_id}:{place.feature_id}")
+            for place in self._places
+        )
+        return Told(run=own, feature=one, other_run=run if run != own else None,
+                    other_feature=other)  # fmt: skip
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")

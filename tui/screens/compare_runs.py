@@ -1,5 +1,6 @@
 """Two runs held against each other: energies, SAEs, features and specialists, with tests."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -7,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from energylens.queries.compare import Comparison, compare_runs
+from energylens.tui.address import Told
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import TwoRuns
 from energylens.tui.widgets.columns import columns_of
@@ -41,6 +43,16 @@ text by text; else the texts of either are two samples. q is Benjamini-Hochberg 
 
     def names(self) -> list[str]:
         return list(self._runs)
+
+    def address(self) -> Told:
+        run, other = self._runs
+        shown = None if self._part == _PARTS[0] else self._part
+        return replace(super().address(), run=run, sae=None, other_run=other, show=shown)
+
+    def take(self, told: Told) -> None:
+        self._part = self.one_of(_PARTS, told.show)
+        self._draw()
+        super().take(told)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")

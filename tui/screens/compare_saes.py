@@ -1,6 +1,6 @@
 """Two SAEs side by side: their figures, and the features of one that the other has too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 from textual import on
@@ -12,6 +12,7 @@ from energylens.queries.coactivation import matched_features
 from energylens.queries.display import number
 from energylens.queries.efas import efas_by_layer
 from energylens.queries.specialists import layer_progression
+from energylens.tui.address import Told
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import TwoFeatures, TwoSaes
 from energylens.tui.sources import string_rows
@@ -66,6 +67,12 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
 
     def names(self) -> list[str]:
         return list(dict.fromkeys(side.run for side in self._sides))
+
+    def address(self) -> Told:
+        one, other = self._sides
+        told = replace(super().address(), run=one.run, sae=one.sae.sae_id)
+        run = other.run if other.run != one.run else None
+        return replace(told, other_run=run, other_sae=other.sae.sae_id)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("overview")

@@ -1,6 +1,6 @@
 """EFAS: the features of an SAE ranked by how they go with the negative energy gradient."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import polars as pl
@@ -23,6 +23,7 @@ from energylens.queries.efas import (
 )
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
+from energylens.tui.address import Told
 from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.base import PEEK_AFTER
@@ -224,6 +225,12 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
         selection = self.workspace.selection
         if selection is not None:
             self.open_feature(selection, self.frame("ranking")["feature_id"].to_list(), event.row)
+
+    def address(self) -> Told:
+        return replace(super().address(), show=None if self._variant == "lens" else self._variant)
+
+    def turn_to(self, told: Told) -> None:
+        self._variant = self.one_of([name for name, _ in VARIANTS], told.show)
 
     def action_variant(self) -> None:
         """Ask for another gradient."""

@@ -1,6 +1,7 @@
 """Energy: the hardest texts and tokens of a run, and what each layer makes of each category."""
 
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal, cast
 
 import polars as pl
 from textual import on
@@ -16,6 +17,7 @@ from energylens.queries.energies import (
     settling_summary,
     text_behaviour,
 )
+from energylens.tui.address import Told
 from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.masking import MaskingScreen
@@ -139,6 +141,14 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             self.workspace.unmasked.title if kind != "tokens" else "",
             "enter draws, t shows features" if kind != "layers" else "",
         )
+
+    def address(self) -> Told:
+        shown = None if self._shown == "texts" else self._shown
+        return replace(super().address(), show=shown, category=self._category)
+
+    def turn_to(self, told: Told) -> None:
+        self._category = told.category
+        self._shown = cast("Shown", self.one_of(_ORDER, told.show))
 
     def action_turn(self) -> None:
         """From the texts to the hardest tokens, to the layers, and back."""

@@ -1,5 +1,6 @@
 """Feature: what one feature is, and where it is active, token by token."""
 
+from dataclasses import replace
 from typing import ClassVar, get_args
 
 import polars as pl
@@ -18,6 +19,7 @@ from energylens.queries.contexts import (
     top_activations,
 )
 from energylens.queries.display import number, visible_token
+from energylens.tui.address import Told
 from energylens.tui.export import Way, page_way
 from energylens.tui.feature_facts import Shown, facts, more_facts, read, said_of
 from energylens.tui.kinds.attributing import AttributingScreen
@@ -30,11 +32,13 @@ from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.histogram import Histogram
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
-from energylens.tui.widgets.token_text import Energies, TokenText, context_text, go_along
+from energylens.tui.widgets.token_text import Energies, Texts, TokenText, context_text, go_along
 from energylens.tui.widgets.view_bar import ViewBar
 
 FIRST_CONTEXTS = 5
 MORE_CONTEXTS = 15
+MOST_CONTEXTS = 100
+"""Contexts that a token is looked for in."""
 """Contexts drawn at once where they stand below each other, and how many `m` adds."""
 _LINES_A_CONTEXT = 4
 """About as many lines a context takes: so many are drawn beside the facts as fill the height."""
@@ -110,7 +114,7 @@ features before and after in the list it came from.
                 yield Static("", id="facts", markup=False)
                 yield Histogram(lines=3, id="histogram")
                 yield Static("", classes="more-facts", markup=False)
-            yield VerticalScroll(id="contexts", can_focus=False)
+            yield Texts(id="contexts")
             yield Static("", classes="more-facts", markup=False)
         yield StatusBar(id="status")
         yield KeyBar()
@@ -187,8 +191,39 @@ features before and after in the list it came from.
         for place in self.query(".more-facts").results(Static):
             place.update(more_facts(shown))
 
+    def address(self) -> Told:
+        text = next((text for text in self.query(TokenText) if text.has_focus), None)
+        return replace(
+            super().address(),
+            feature=f"{self._selection.sae.sae_id}:{self._feature_id}",
+            token=text.token.token_index if text is not None else None,
+        )
+
+    def take(self, told: Told) -> None:
+        self._token = told.token
+        texts = list(self.query(TokenText))
+        if texts:
+            self.call_after_refresh(self._go_to_token, texts)
+
+    _token: int | None = None
+    """The token that words ask for."""
+
+    def _go_to_token(self, texts: list[TokenText]) -> None:
+        """Focus the context with the token that is wanted; where none has it, draw more of them."""
+        token = self._token
+        there = [text for text in texts if token in [t.token_index for t in text.tokens]]
+        if token is None or not there:
+            texts[0].focus(scroll_visible=False)
+            if token is not None and self._n_contexts <= len(texts) < MOST_CONTEXTS:
+                self.action_more()
+            return
+        self._token = None
+        there[0].go_to(token)
+        there[0].focus(scroll_visible=False)
+        self.call_after_refresh(there[0].scroll_visible, animate=False)
+
     def _show_contexts(self, found: list[tuple[dict, pl.DataFrame]]) -> None:
-        holder = self.query_one("#contexts", VerticalScroll)
+        holder = self.query_one("#contexts", Texts)
         holder.remove_children()
         strongest = max((abs(row["activation"]) for row, _ in found), default=0.0)
         room = holder.size.width - _BESIDE_TEXT
@@ -202,7 +237,7 @@ features before and after in the list it came from.
             holder.mount(Static("No context: the feature is silent here.", markup=False))
             return
         holder.mount_all(texts)
-        self.call_after_refresh(texts[0].focus, scroll_visible=False)
+        self.call_after_refresh(self._go_to_token, texts)
 
     def _say_place(self) -> None:
         self.say(

@@ -1,11 +1,14 @@
 """Every text of the run with one feature's activation in it, by category."""
 
+from dataclasses import replace
+
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from energylens.queries.contexts import feature_text_means
+from energylens.tui.address import Told
 from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.places import WholeText
 from energylens.tui.previews import shaded_preview
@@ -45,6 +48,10 @@ the feature.
     @property
     def here(self) -> RunPlace:
         return RunPlace(self._place.selection.run, self._place.selection.sae)
+
+    def address(self) -> Told:
+        feature = f"{self._place.selection.sae.sae_id}:{self._place.feature_id}"
+        return replace(super().address(), page="texts", feature=feature)
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")

@@ -1,5 +1,6 @@
 """Features: the whole dictionary of one SAE, filtered, sorted and gone through."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual import on
@@ -15,6 +16,7 @@ from energylens.queries.display import number, visible
 from energylens.queries.features import feature
 from energylens.queries.meanings import meant_by
 from energylens.queries.ranked import FEATURE_COLUMNS, MATCH, FeatureList, Sort
+from energylens.tui.address import Told
 from energylens.tui.feature_facts import facts, histogram_of
 from energylens.tui.kinds.base import PEEK_AFTER, SaeScreen
 from energylens.tui.kinds.lacking import LackingScreen
@@ -120,6 +122,23 @@ strongest on.
     def table(self) -> VirtualTable:
         return self.query_one("#list", VirtualTable)
 
+    HAS_LIST = True
+
+    def address(self) -> Told:
+        sort, row = self._chosen_sort, self.table.cursor_row
+        return replace(
+            super().address(),
+            filter=self._filter.strip() or None,
+            sort=f"{'-' if sort.descending else ''}{sort.column}" if sort else None,
+            row=row + 1 if row > 0 else None,
+        )
+
+    def take(self, told: Told) -> None:
+        super().take(told)
+        if told.sort is not None:
+            self._chosen_sort = Sort(told.sort.removeprefix("-"), told.sort.startswith("-"))
+        self._arrange(told.filter or "", to_row=told.row)
+
     def _open(self) -> None:
         """Show the SAE in view from the top."""
         selection = self.workspace.selection
@@ -154,7 +173,10 @@ strongest on.
         self._arrange(stay_with=self.feature_in_view())
 
     def _arrange(
-        self, filter_text: str | None = None, stay_with: FeaturePlace | None = None
+        self,
+        filter_text: str | None = None,
+        stay_with: FeaturePlace | None = None,
+        to_row: int | None = None,
     ) -> None:
         listed = self._listed
         wanted = self._filter if filter_text is None else filter_text
@@ -171,6 +193,8 @@ strongest on.
             self._arranged(listed, *found)
             if stay_with is not None:
                 self._find(listed, stay_with.feature_id)
+            elif to_row is not None:
+                self.table.move_to(to_row - 1)
 
         self.workspace.tasks.ask(self, "arrange", question, done, self._refused)
 

@@ -1,5 +1,6 @@
 """One head: its scores, its skip-trigrams, where it looks, and which heads it works with."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -19,6 +20,7 @@ from energylens.queries.heads import (
     head_skip_trigrams,
     head_tokens,
 )
+from energylens.tui.address import Told
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.places import Attention, OneHead
 from energylens.tui.state import RunPlace
@@ -83,6 +85,9 @@ attention times the norm of what the source's value writes. **tab** goes from on
 
     def names(self) -> list[str]:
         return [self._place.run]
+
+    def address(self) -> Told:
+        return replace(super().address(), head=f"{self._place.layer}.{self._place.head}")
 
     def compose(self) -> ComposeResult:
         yield ViewBar("heads")

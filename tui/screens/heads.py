@@ -1,5 +1,6 @@
 """Heads: layer by head as a heatmap of one score, and every head in a list under it."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -12,6 +13,7 @@ from energylens.db.store import Session
 from energylens.queries.display import number
 from energylens.queries.heads import MOST_HEADS, head_ranking
 from energylens.queries.scope import SCORES
+from energylens.tui.address import Told
 from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.lacks import Lack, why_nothing
 from energylens.tui.places import Heads, OneHead
@@ -76,6 +78,20 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
     def names(self) -> list[str]:
         return [self._run]
 
+    def address(self) -> Told:
+        head = None if self._at is None else f"{self._at[0]}.{self._at[1]}"
+        shown = SCORES[self._score] if self._score else None
+        return replace(super().address(), page="heads", head=head, show=shown)
+
+    def take(self, told: Told) -> None:
+        self._score = SCORES.index(self.one_of(SCORES, told.show))
+        self._head = told.head
+        self._draw()
+        super().take(told)
+
+    _head: str | None = None
+    """The head that words ask for."""
+
     def compose(self) -> ComposeResult:
         yield ViewBar("heads")
         with Horizontal(classes="beside"):
@@ -121,6 +137,10 @@ and **/** filters. Of a MesaNet these are mesa heads, an analogue: see docs/circ
         heads = range(max(head for _, head in found) + 1)
         self._layers = sorted({layer for layer, _ in found})
         cells = [[_cell(found.get((i, j)), top) for j in heads] for i in self._layers]
+        if self._head is not None:
+            layer, _, head = self._head.partition(".")
+            self.query_one(Heatmap).cursor = self._layers.index(int(layer)), int(head)
+            self._head = None
         self.query_one(Heatmap).show(
             [f"L{layer}" for layer in self._layers], [f"H{head}" for head in heads], cells
         )

@@ -1,5 +1,6 @@
 """Lab: a text run with a feature changed, beside the clean text, and with controls."""
 
+from dataclasses import replace
 from textwrap import shorten
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from textual.widgets import Static
 from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, FeatureShift, InterventionRequest, InterventionResult
 from energylens.queries.display import number, visible, visible_lines, visible_token
+from energylens.tui.address import Told, number_in
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
@@ -75,6 +77,17 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
     @property
     def here(self) -> RunPlace:
         return RunPlace(self._selection.run, self._selection.sae)
+
+    def address(self) -> Told:
+        feature = f"{self._selection.sae.sae_id}:{self._feature_id}"
+        shown = None if self._ablates else f"{self._strength:+g}"
+        told = replace(super().address(), page="lab", feature=feature, show=shown)
+        return replace(told, prompt=self._text)
+
+    def take(self, told: Told) -> None:
+        if told.show is not None:
+            self._ablates, self._strength = False, number_in(told.show, self._strength)
+            self._run()
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")

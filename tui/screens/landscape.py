@@ -1,5 +1,6 @@
 """The energy landscape of one text: a column for each token, a row for each layer."""
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from textual.widgets import Static
 from energylens.db.store import Session
 from energylens.queries.display import number, visible_token
 from energylens.queries.energies import energy_trajectory, settling_layers
+from energylens.tui.address import Told
 from energylens.tui.export import ViewFigure
 from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.base import PEEK_AFTER
@@ -67,6 +69,18 @@ features behind what follows the one under the cursor; **esc** goes back to the 
     def names(self) -> list[str]:
         return [self._run]
 
+    def address(self) -> Told:
+        row, column = self.query_one(Heatmap).cursor
+        token = None if self._tokens.is_empty() else int(self._tokens["token_index"][column])
+        told = replace(super().address(), page="landscape", text=self._text_id, token=token)
+        return replace(told, row=row + 1 if row > 0 else None)
+
+    def take(self, told: Told) -> None:
+        self._layer = (told.row or 1) - 1
+
+    _layer = 0
+    """Row under the cursor at first."""
+
     def figures(self) -> list[ViewFigure]:
         title = f"energy of text {self._text_id} by token and layer"
         return [ViewFigure("energy_landscape", title, self._run, self._text_id)]
@@ -114,11 +128,11 @@ features behind what follows the one under the cursor; **esc** goes back to the 
         cut = f"{len(ids)} of {n_all:,} tokens" if n_all > len(ids) else f"{n_all} tokens"
         self._drawn = f"text {self._text_id}, {cut}"
         landscape = self.query_one(Heatmap)
-        landscape.cursor = (0, 0)
+        landscape.cursor = (self._layer, 0)
         landscape.show([f"L{layer}" if layer >= 0 else "embed" for layer in layers], labels, cells)
         if self._token_index in ids:
             # it can scroll as far only once it has been laid out
-            self.call_after_refresh(landscape.move_to, 0, ids.index(self._token_index))
+            self.call_after_refresh(landscape.move_to, self._layer, ids.index(self._token_index))
 
     @on(Heatmap.Moved)
     def _moved(self, event: Heatmap.Moved) -> None:

@@ -1,5 +1,7 @@
 """Origins: which tokens made a feature of an attention-output SAE fire, and through which heads."""
 
+from dataclasses import replace
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -7,6 +9,7 @@ from textual.containers import Vertical
 from energylens.errors import EnergyLensError
 from energylens.protocol import SourcesRequest, SourcesResult
 from energylens.queries.display import number, visible_token
+from energylens.tui.address import Told
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.places import Origins
 from energylens.tui.state import RunPlace
@@ -41,6 +44,26 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
     def here(self) -> RunPlace:
         selection = self._place.feature.selection
         return RunPlace(selection.run, selection.sae)
+
+    def address(self) -> Told:
+        place = self._place
+        first = place.context_id * self.workspace.store.run(self.here.run).info.n_ctx
+        told = replace(super().address(), page="origins", token=first + place.pos)
+        told = replace(
+            told, feature=f"{place.feature.selection.sae.sae_id}:{place.feature.feature_id}"
+        )
+        if self._found is None:
+            return told
+        row, column = self.query_one(Heatmap).cursor
+        return replace(told, row=row + 1, other_token=first + column)
+
+    def take(self, told: Told) -> None:
+        n_ctx = self.workspace.store.run(self.here.run).info.n_ctx
+        if told.row is not None and told.other_token is not None:
+            self._begins_at = told.row - 1, told.other_token % n_ctx
+
+    _begins_at: tuple[int, int] | None = None
+    """What the cursor is on at first; None is the token that gave most."""
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -79,7 +102,7 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
         heads = [_ALL, *(f"head {head}" for head in range(len(found.shares)))]
         best = max(range(len(together)), key=together.__getitem__)
         heatmap = self.query_one(Heatmap)
-        heatmap.cursor = (0, best)
+        heatmap.cursor = self._begins_at or (0, best)
         heatmap.show(heads, [visible_token(token) for token in found.tokens], cells)
 
     @on(Heatmap.Moved)

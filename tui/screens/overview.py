@@ -1,6 +1,7 @@
 """Overview: the store's runs and SAEs, what is computed, and what is missing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -14,6 +15,7 @@ from textual.widgets import Static
 from energylens.db.provenance import RunInfo
 from energylens.queries.display import counted, number, visible
 from energylens.queries.overview import RunSummary, run_summaries
+from energylens.tui.address import Told
 from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.choose import Choose
@@ -77,6 +79,13 @@ everywhere, reads the store again: what other programs have written since.
         self.query_one("#saes").focus()
         self.workspace.watch(self._list)
         self._list()
+
+    def address(self) -> Told:
+        row = self.query_one("#saes", VirtualTable).cursor_row
+        return replace(super().address(), row=row + 1 if row > 0 else None)
+
+    def take(self, told: Told) -> None:
+        self.query_one("#saes", VirtualTable).move_to((told.row or 1) - 1)
 
     def _list(self) -> None:
         """Show every SAE as the store has it now; the cursor stays."""

@@ -1,5 +1,6 @@
 """Prompt: a text of one's own, read as the run's texts were: energies, features, routing."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -14,6 +15,7 @@ from energylens.protocol import PromptRequest, PromptResult, Reading
 from energylens.queries.display import number, visible_token
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
+from energylens.tui.address import Told
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.listing import ListingScreen
@@ -81,6 +83,27 @@ say next, from the embedding up.
     def names(self) -> list[str]:
         return [self._run_id]
 
+    def address(self) -> Told:
+        told = replace(super().address(), page="prompt", prompt=self._text or None)
+        return replace(told, sae=None, show=self._other or None, token=self._at)
+
+    _token: int | None = None
+    """The place that words ask for."""
+
+    def take(self, told: Told) -> None:
+        self._token = told.token
+        if told.show:
+            self._other = told.show
+            self._run()
+        super().take(told)
+
+    @property
+    def _at(self) -> int | None:
+        """Place of the token under the cursor."""
+        rows = self.frame("prompt-tokens")
+        row = self.query_one("#prompt-tokens", VirtualTable).cursor_row
+        return int(rows["pos"][row]) if row < len(rows) else None
+
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         with Horizontal(id="prompt"):
@@ -135,7 +158,11 @@ say next, from the embedding up.
         self._features = pl.DataFrame()
         names = [column.name for column in _TOKENS]
         shown = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
-        self.show_rows(self.query_one("#prompt-tokens", VirtualTable), shown)
+        table, token = self.query_one("#prompt-tokens", VirtualTable), self._token
+        self._token = None
+        self.show_rows(table, shown)
+        if token is not None and str(token) in shown["pos"]:
+            table.move_to(shown["pos"].to_list().index(str(token)))
         self._read_features(found.reading)
         energies = [t.energy for t in found.reading.tokens if t.energy is not None]
         mean = number(sum(energies) / len(energies)) if energies else "·"

@@ -1,7 +1,7 @@
 """Routing: how routers spread their tokens, what their choices tell, and the paths tokens take."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, cast
 
 import polars as pl
 from rich.text import Text
@@ -32,6 +32,7 @@ from energylens.queries.routing import (
     routing_health,
     routing_paths,
 )
+from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.lacks import Lack, Wanted, why_no_health, why_nothing
@@ -273,6 +274,13 @@ routing` has measured that. **/** filters, **s** and **S** sort by the column un
         self.query_one("#routing-tokens", Static).update(_taken(title, tokens, shares))
         if not self.query_one("#routing-about").display:
             self.say(f"{title} takes", " ".join(visible_token(token) for token in tokens))
+
+    def address(self) -> Told:
+        shown = None if self._shown == "choices" else self._shown
+        return replace(super().address(), show=shown)
+
+    def turn_to(self, told: Told) -> None:
+        self._shown = cast("Shown", self.one_of(_ORDER, told.show))
 
     def action_turn(self) -> None:
         """Choices, paths, features, and round again."""

@@ -1,5 +1,6 @@
 """Specialists: categories by SAEs as a heatmap, and the features behind each cell."""
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from energylens.queries.display import number, show_probability
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
+from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
@@ -96,8 +98,10 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self._run, self._saes = place.run, self.workspace.store.run(place.run).info.saes
         self._categories: list[str] = []
         self._at: tuple[Selection, str] | None = None
-        self.query_one("#layers").display = False
-        self.query_one("#ranked").display = True
+        with_layers, self._begins_with_layers = self._begins_with_layers, False
+        self.query_one("#layers").display = with_layers
+        self.query_one("#ranked").display = not with_layers
+        self.query_one(Preview).set_class(with_layers, "-lacking")
         self.query_one("#matrix").focus()
         store = self.workspace.store
 
@@ -110,12 +114,35 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self.ask("matrix", question, lambda found: self._shown(*found))
         self.ask("layers", lambda session: layer_progression(session, place.run), self._layers)
 
+    _begins_with_layers = False
+    _category: str | None = None
+    _column: str | None = None
+    """Category and SAE of the cell that words ask for."""
+
+    def address(self) -> Told:
+        words = ["layers"] if self.query_one("#layers").display else []
+        if self._at is None:
+            return super().address()
+        (selection, category), seen = self._at, self.workspace.selection
+        words += [selection.sae.sae_id] if selection != seen else []
+        return replace(super().address(), category=category, show=",".join(words) or None)
+
+    def turn_to(self, told: Told) -> None:
+        words = told.show.split(",") if told.show else []
+        run = self.workspace.store.run(self.here.run).info if self.here else None
+        saes = [sae.sae_id for sae in run.saes] if run else []
+        self._category, self._begins_with_layers = told.category, "layers" in words
+        for word in words:
+            self.one_of(("layers", *saes), word)
+        self._column = next((word for word in words if word in saes), None)
+
     def _shown(self, rows: pl.DataFrame, lack: Lack | None) -> None:
         self.show_lack(lack, self.query_one("#matrix"), self.query_one(Preview))
         if lack is not None:
             self.query_one("#ranked").display = False
             self.say("no specialists")
             return
+        self.query_one(Preview).set_class(self.query_one("#layers").display, "-lacking")
         self._categories = sorted(rows["category"].unique())
         found = {(r["category"], r["sae_id"]): r for r in rows.iter_rows(named=True)}
         cells = [
@@ -124,8 +151,13 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         ]
         heatmap = self.query_one("#matrix", Heatmap)
         current = self.workspace.selection
-        column = self._saes.index(current.sae) if current and current.sae in self._saes else 0
-        heatmap.cursor = (heatmap.cursor[0], column)
+        ids = [sae.sae_id for sae in self._saes]
+        wanted = self._column or (current.sae.sae_id if current else "")
+        column = ids.index(wanted) if wanted in ids else 0
+        known = self._category in self._categories
+        row = self._categories.index(self._category or "") if known else heatmap.cursor[0]
+        self._category = self._column = None
+        heatmap.cursor = (row, column)
         heatmap.show(self._categories, [_short(sae) for sae in self._saes], cells)
 
     @on(Heatmap.Moved)

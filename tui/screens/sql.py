@@ -19,6 +19,7 @@ from energylens.queries.display import visible, visible_lines
 from energylens.queries.editing import Span, call_of, formatted, place_of_error
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import features_in, told_rows
+from energylens.tui.address import Told
 from energylens.tui.fuzzy import Entry
 from energylens.tui.kinds.listing import ListingScreen, TableState
 from energylens.tui.modals.ask_line import AskLine
@@ -162,6 +163,16 @@ and only within the store.
         self._tabs = self._tabs.added(SqlTab(statement))
         self._show_tab()
         self.action_run()
+
+    def address(self) -> Told:
+        return replace(super().address(), statement=self._tab.ran)
+
+    def take(self, told: Told) -> None:
+        if told.statement is not None:
+            self._stop()
+            self.forget_rows()
+            self.begin_with(told.statement)
+        super().take(told)
 
     def _leave(self) -> None:
         """Keep what stands in the tab in view and its rows."""

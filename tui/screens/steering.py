@@ -1,5 +1,6 @@
 """Steering: text generated with a feature added, several strengths beside the model's own text."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.text import Text
@@ -16,6 +17,7 @@ from energylens.protocol import (
     SteeringResult,
 )
 from energylens.queries.display import number, visible, visible_lines
+from energylens.tui.address import Told, number_in
 from energylens.tui.jobs import Job
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_text import AskText
@@ -61,6 +63,18 @@ steering too hard shows in both.
     @property
     def here(self) -> RunPlace:
         return RunPlace(self._selection.run, self._selection.sae)
+
+    def address(self) -> Told:
+        feature = f"{self._selection.sae.sae_id}:{self._feature_id}"
+        told = replace(super().address(), page="steering", feature=feature, prompt=self._prompt)
+        is_first = (self._scale, self._seed) == (1.0, 0)
+        return replace(told, show=None if is_first else f"{self._scale:g} {self._seed}")
+
+    def take(self, told: Told) -> None:
+        scale, _, seed = (told.show or "").partition(" ")
+        if scale:
+            self._scale, self._seed = number_in(scale, 1.0), int(number_in(seed, 0))
+            self._run()
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")

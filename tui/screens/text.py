@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
@@ -17,15 +18,17 @@ from energylens.queries.display import number, visible_token
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.queries.shading import ShadedToken, shaded_tokens
+from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.attributing import AttributingScreen
+from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.places import Attribution, Prompt, WholeText
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import label, numeric, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
-from energylens.tui.widgets.token_text import TokenText, go_along
+from energylens.tui.widgets.token_text import Texts, TokenText, go_along
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import VirtualTable
 
@@ -76,7 +79,7 @@ the features behind what follows the token under the cursor.
     def compose(self) -> ComposeResult:
         yield ViewBar("energy")
         with Horizontal(id="text"):
-            yield VerticalScroll(id="text-contexts", can_focus=False)
+            yield Texts(id="text-contexts")
             yield VirtualTable(_FEATURES, id="text-features")
         yield StatusBar(id="status")
         yield KeyBar()
@@ -92,6 +95,39 @@ the features behind what follows the token under the cursor.
 
     def names(self) -> list[str]:
         return [self._run]
+
+    def address(self) -> Told:
+        parts = list(self.query(TokenText))
+        token = parts[self._part].token.token_index if self._part < len(parts) else None
+        shades = " ".join(f"{sae}:{feature}" for sae, feature in self._shades)
+        told = replace(super().address(), text=self._text_id, token=token, show=shades or None)
+        # the list is of the token under the cursor, which is what is in focus else
+        is_in_list = self.query_one("#text-features").has_focus
+        return replace(told, pane="text-features" if is_in_list or told.filter else None)
+
+    def take(self, told: Told) -> None:
+        for shade in (told.show or "").split():
+            sae, _, feature = shade.rpartition(":")
+            if feature.isdecimal() and self.workspace.sae_of(self._run, sae) is not None:
+                self._shades.append((sae, int(feature)))
+        self._begins = told
+        self.again()
+
+    _begins = Told()
+    """What words ask for; it holds until the tokens are drawn."""
+
+    def _go_to_token(self, parts: list[TokenText]) -> None:
+        """Put the cursor on the token that words ask for, and then go along its features."""
+        told, self._begins = self._begins, Told()
+        for place, part in enumerate(parts):
+            if told.token in [token.token_index for token in part.tokens]:
+                self._part = place
+                part.go_to(told.token)
+        parts[min(self._part, len(parts) - 1)].focus()
+        if told.of_list != Told():
+            self.workspace.tasks.cancel(self, "features")
+            self.forget_rows()
+            ListingScreen.take(self, told)
 
     def open(self, place: RunPlace) -> None:
         """Draw the text again."""
@@ -109,7 +145,7 @@ the features behind what follows the token under the cursor.
         self.ask("tokens", question, lambda found: self._draw(*found))
 
     def _draw(self, n_contexts: int, contexts: list[pl.DataFrame]) -> None:
-        holder = self.query_one("#text-contexts", VerticalScroll)
+        holder = self.query_one("#text-contexts", Texts)
         before = list(self.query(TokenText))
         holder.remove_children()
         tokens = [shaded_tokens(frame) for frame in contexts]
@@ -124,7 +160,7 @@ the features behind what follows the token under the cursor.
         holder.mount_all(drawn)
         in_list = bool(before) and self.query_one("#text-features").has_focus
         if drawn and not in_list:
-            self.call_after_refresh(drawn[min(self._part, len(drawn) - 1)].focus)
+            self.call_after_refresh(self._go_to_token, drawn)
         cut = f"first {MOST_CONTEXTS} parts" if n_contexts > MOST_CONTEXTS else ""
         self._place = " · ".join(part for part in (f"text {self._text_id}", cut, shown) if part)
         self.say(self._place)

@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
@@ -163,6 +164,12 @@ class TokenText(Widget, can_focus=True):
         self.refresh(layout=True)
         self.post_message(self.Moved(self.token))
 
+    def go_to(self, token_index: int) -> None:
+        """Put the cursor on a token."""
+        for place, glyph in enumerate(self._glyphs):
+            if token_index in [t.token_index for t in self.tokens[glyph.first : glyph.end]]:
+                self.action_token(place - self.cursor)
+
     def on_click(self, event: events.Click) -> None:
         number = event.style.meta.get("glyph")
         if number is not None:
@@ -178,6 +185,11 @@ class TokenText(Widget, can_focus=True):
 
     def on_blur(self) -> None:
         self.refresh()
+
+
+class Texts(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """Texts below each other. It has no keys: up and down go from text to text, not from line to
+    line."""
 
 
 def context_text(row: dict, tokens: pl.DataFrame, strongest: float, heading: str) -> TokenText:
