@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import duckdb
 import msgspec
-import pyarrow as pa
 
 from energylens.db.records import RecordError, read_record, refuse_link, sealed
 from energylens.db.schema import RUNS, SAES
@@ -127,8 +126,18 @@ def fill_tables(con: duckdb.DuckDBPyConnection, runs: list[RunInfo], schema: str
     """Fill the small tables `runs` and `saes` of a catalogue from the runs' records."""
     run_rows = [{**asdict(run), "versions": json.dumps(run.versions)} for run in runs]
     sae_rows = [{"run_id": run.run_id, **asdict(sae)} for run in runs for sae in run.saes]
-    for table, rows in ((RUNS, run_rows), (SAES, sae_rows)):
-        con.register("rows_of_runs", pa.Table.from_pylist(rows, schema=table.arrow))
-        name = f"{schema}.{table.name}"
-        con.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM rows_of_runs")  # noqa: S608
-        con.unregister("rows_of_runs")
+    con.begin()
+    try:
+        for table, rows in ((RUNS, run_rows), (SAES, sae_rows)):
+            # values are bound one by one: to take an Arrow table DuckDB would load pandas
+            name = f"{schema}.{table.name}"
+            con.execute(f"DELETE FROM {name}")  # noqa: S608
+            names = [column.name for column in table.columns]
+            places = ", ".join("?" * len(names))
+            insert = f"INSERT INTO {name} ({', '.join(names)}) VALUES ({places})"  # noqa: S608
+            if rows:
+                con.executemany(insert, [[row.get(name) for name in names] for row in rows])
+        con.commit()
+    except BaseException:
+        con.rollback()
+        raise
