@@ -1,5 +1,6 @@
 """The app: it wires screens, keys and the store together, and does nothing else."""
 
+import gc
 import os
 import signal
 import sys
@@ -146,6 +147,8 @@ class LensApp(App[None]):
 
     def on_mount(self) -> None:
         """Watch the terminal, where there is one, and go where one begins."""
+        if not gc.isenabled():
+            self.call_after_refresh(_begin_to_collect)
         if self._start is not None:
             self.call_after_refresh(begin, self, self._start)
         if _has_terminal():
@@ -300,6 +303,13 @@ class LensApp(App[None]):
     def _stop(self) -> None:
         self.workspace.tasks.close()
         self.workspace.jobs.close()
+
+
+def _begin_to_collect() -> None:
+    """Look for garbage from now on, but not among what was loaded: to look through that would be
+    felt at a key."""
+    gc.freeze()
+    gc.enable()
 
 
 def _has_terminal() -> bool:

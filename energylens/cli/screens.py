@@ -1,5 +1,6 @@
 """`energylens tui`: a store in a terminal, or in a browser."""
 
+import gc
 import os
 import shlex
 import sys
@@ -114,11 +115,12 @@ def explore(
         UsageError: there is no terminal, or what is told cannot be found.
         StoreError: there is no such store, or it cannot be read.
     """
+    if not is_in_browser():
+        _need_terminal()
+    gc.disable()  # what is loaded now stays; the program looks for garbage once it is on the screen
     from energylens.db.store import confine
     from energylens.queries.catalog import open_catalog
 
-    if not is_in_browser():
-        _need_terminal()
     with open_catalog(
         store, limits
     ) as opened:  # what is wrong with it is said before Textual loads

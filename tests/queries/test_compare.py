@@ -17,8 +17,8 @@ from energylens.queries.compare import (
     compare_runs,
     compare_saes,
     compare_texts,
-    matched_runs,
 )
+from energylens.queries.differences import matched_runs
 from tests.conftest import make_gpt2, make_sae, make_store
 from tests.synthetic import T, unrelated, write_world
 
