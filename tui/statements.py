@@ -8,6 +8,7 @@ from platformdirs import user_config_path, user_state_path
 
 from energylens.db.whole import writing
 from energylens.errors import UsageError
+from energylens.queries.display import visible
 from energylens.queries.writing import whole_file
 
 MOST = 500
@@ -88,3 +89,8 @@ def save(name: str, statement: str) -> Path:
     with whole_file(path) as partial:
         partial.write_text(statement.rstrip() + "\n", encoding="utf-8")
     return path
+
+
+def on_one_line(text: str) -> str:
+    """A statement as it stands in a list."""
+    return visible(" ".join(text.split()))

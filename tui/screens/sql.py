@@ -28,7 +28,7 @@ from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.choose_query import ChooseQuery
 from energylens.tui.places import place_of_row
 from energylens.tui.sql_tabs import SqlTab, keep_tabs, read_tabs
-from energylens.tui.statements import history, remember, save, saved
+from energylens.tui.statements import history, on_one_line, remember, save, saved
 from energylens.tui.widgets.catalogue import Catalogue
 from energylens.tui.widgets.columns import columns_of
 from energylens.tui.widgets.completions import Completions
@@ -185,8 +185,7 @@ and only within the store.
         self.editor.write(tab.text)
         self.query_one("#sql-error").display = False
         self._show_titles()
-        state = self._results.get(tab)
-        if state is not None:
+        if (state := self._results.get(tab)) is not None:
             self.restore(self.rows, state)
         elif tab.ran is not None:
             self._ask(tab.ran)
@@ -352,8 +351,8 @@ and only within the store.
 
     def action_past(self) -> None:
         """Choose a statement that was saved, or that ran before."""
-        entries = [Entry(name, text, _line(text)) for name, text in saved().items()]
-        entries += [Entry(_line(text), text) for text in history()]
+        entries = [Entry(name, text, on_one_line(text)) for name, text in saved().items()]
+        entries += [Entry(on_one_line(text), text) for text in history()]
         if not entries:
             self.notify("nothing ran yet and nothing is saved", markup=False)
             return
@@ -398,8 +397,3 @@ and only within the store.
             self.open_place(place)
         elif row is not None:
             event.table.action_peek()
-
-
-def _line(text: str) -> str:
-    """A statement on one line."""
-    return visible(" ".join(text.split()))
