@@ -134,6 +134,25 @@ FEATURE_NEIGHBOURS = Table(
         float_column("cosine", "cosine of the two decoder directions"),
     ),
 )
+FEATURE_MAP = Table(
+    "feature_map",
+    "Where each feature lies on the map of its SAE: decoder directions of length 1 on the plane of "
+    "their first two principal components. Features close by on the map need not be close in the "
+    "space: the shares say how much of the variance the plane holds, feature_neighbours says what "
+    "is close.",
+    "index",
+    ("run_id", "sae_id", "feature_id"),
+    (
+        RUN,
+        SAE,
+        FEATURE,
+        float_column("x", "along the first principal component, from the mean direction"),
+        float_column("y", "along the second; of each axis the largest loading is positive"),
+        Column("method", pa.string(), "how the map was made: pca"),
+        Column("x_share", pa.float64(), "share of the directions' variance along x"),
+        Column("y_share", pa.float64(), "share of it along y"),
+    ),
+)
 
 INDEX_TABLES = (
     FEATURE_CODES,
@@ -142,6 +161,7 @@ INDEX_TABLES = (
     TOP_CONTEXTS,
     FEATURE_LOGITS,
     FEATURE_NEIGHBOURS,
+    FEATURE_MAP,
     FEATURE_PATTERNS,
     *ANALYSES,
 )

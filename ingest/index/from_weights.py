@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from energylens.ingest.index.weights import Decoder, WeightReader
 
-WEIGHT_TABLES = ("feature_logits", "feature_neighbours")
+WEIGHT_TABLES = ("feature_logits", "feature_neighbours", "feature_map")
 """Read off weights alone: they outlive a rebuild on a machine without them."""
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
@@ -26,6 +26,7 @@ _NAMES = {
     "feature_neighbours": "neighbours",
     "features": "decoder norms",
     "efas": "EFAS by gradients of the model",
+    "feature_map": "maps",
 }
 """What is told of the tables that weights have a part in."""
 

@@ -1,4 +1,4 @@
-"""Logit weights and neighbours of an SAE's decoder directions, written to the index."""
+"""Logit weights, neighbours and map of an SAE's decoder directions, written to the index."""
 
 import re
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from energylens.db.table import constants
 from energylens.ingest.on_request.reopen import reopen_model, reopen_saes
 from energylens.lens.directions import Extremes, logit_weights, neighbours
 from energylens.lens.pieces import special_ids, vocabulary_labels
+from energylens.stats.principal import principal_plane
 
 LOGIT_TOKENS = 10
 """Promoted and suppressed tokens kept for each feature."""
@@ -41,8 +42,8 @@ class WeightReader:
         self._labels, self._mask = _vocabulary(self._model.tokenizer, run.d_vocab)
 
     def write(self, writer: IndexWriter, info: SaeInfo) -> Decoder:
-        """Write `feature_logits` (where the decoder writes to the residual stream) and
-        `feature_neighbours` of one SAE; its decoder.
+        """Write `feature_logits` (where the decoder writes to the residual stream),
+        `feature_neighbours` and `feature_map` of one SAE; its decoder.
 
         Raises:
             UsageError: the SAE is not to be had here, or is another one than the run used.
@@ -55,6 +56,8 @@ class WeightReader:
         with writer.table("feature_neighbours", info.sae_id) as out:
             for first, ids, cosines in neighbours(sae.W_dec, NEIGHBOURS):
                 out.write(self._neighbour_rows(info, first, ids, cosines))
+        with writer.table("feature_map", info.sae_id) as out:
+            out.write(self._map_rows(info, sae.W_dec.numpy()))
         return Decoder(sae.W_dec.norm(dim=1).tolist(), sae.write_directions.double().numpy())
 
     def directions(self, info: SaeInfo) -> np.ndarray:
@@ -94,6 +97,21 @@ class WeightReader:
                 "rank": np.tile(np.arange(k), n),
                 "neighbour_id": ids.reshape(-1).numpy(),
                 "cosine": cosines.reshape(-1).numpy(),
+            }
+        )
+
+    def _map_rows(self, info: SaeInfo, directions: np.ndarray) -> pa.Table:
+        n, plane = len(directions), principal_plane(directions)
+        names = {"run_id": self._run.run_id, "sae_id": info.sae_id}
+        return pa.table(
+            {
+                **constants(n, **names),
+                "feature_id": np.arange(n),
+                "x": plane.places[:, 0],
+                "y": plane.places[:, 1],
+                **constants(n, method="pca"),
+                "x_share": np.full(n, plane.shares[0]),
+                "y_share": np.full(n, plane.shares[1]),
             }
         )
 

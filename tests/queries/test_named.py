@@ -57,6 +57,7 @@ MODULES = (
     "notes",
     "ratings",
     "explanations",
+    "maps",
 )
 
 
