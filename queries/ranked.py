@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
 import polars as pl
 
 from energylens.db.store import Store
@@ -98,6 +99,12 @@ class FeatureList:
                 "WHERE row_number >= $first AND row_number < $end ORDER BY row_number",
                 {"first": first, "end": end},
             ).fetchall()
+
+    def ids(self) -> np.ndarray:
+        """All features that are left, in order."""
+        with self._turn:
+            found = self._con.sql("SELECT feature_id FROM arranged ORDER BY row_number")
+            return found.to_arrow_table()["feature_id"].to_numpy()
 
     def row_of(self, feature_id: int) -> int | None:
         """The row a feature stands in; None where the filter leaves it out."""

@@ -29,6 +29,7 @@ from energylens.tui.guard import OnlyText
 from energylens.tui.jobs import Jobs
 from energylens.tui.jump import Jump
 from energylens.tui.keymap import bindings_by_id, is_key
+from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_run import ChooseRun
@@ -37,8 +38,9 @@ from energylens.tui.modals.help import HelpModal
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
 from energylens.tui.navigation import go_to, show_run
 from energylens.tui.notices import Failed
-from energylens.tui.places import Heads, Open, Prompt
+from energylens.tui.places import DictionaryMap, Heads, Open, Prompt
 from energylens.tui.screens.coactivation import CoactivationScreen
+from energylens.tui.screens.dictionary import MapScreen
 from energylens.tui.screens.efas import EfasScreen
 from energylens.tui.screens.energy import EnergyScreen
 from energylens.tui.screens.features import FeaturesScreen
@@ -104,6 +106,7 @@ class LensApp(App[None]):
         Binding("8", "switch_mode('sql')", "SQL", show=False, id="view.sql"),
         Binding("9", "switch_mode('jobs')", "Jobs", show=False, id="view.jobs"),
         Binding("0", "heads", "Heads", show=False, id="app.heads", tooltip="Attention heads"),
+        Binding("d", "map", "Map", show=False, id="app.map", tooltip="Of the dictionary"),
         Binding("C", "choose_run", "Run", show=False, id="app.run", tooltip="Look at another run"),
         Binding("p", "prompt", "Prompt", show=False, id="app.prompt", tooltip="Run a text"),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
@@ -235,6 +238,21 @@ class LensApp(App[None]):
             self.push_screen(Cannot(_NO_RUN))
         elif not isinstance(self.screen, HeadsScreen):
             self.post_message(Open(Heads(place.run)))
+
+    def action_map(self) -> None:
+        """Show the map of the SAE in view, at the feature that is in view."""
+        selection, screen = self.workspace.selection, self.screen
+        if isinstance(screen, MapScreen):
+            return
+        feature = screen.feature_in_view() if isinstance(screen, MarkingScreen) else None
+        if feature is not None:
+            selection = feature.selection
+        if selection is None:
+            self.push_screen(Cannot("The run in view has no SAE, so it has no map of features."))
+            return
+        words = screen.filter_text if isinstance(screen, FeaturesScreen) else ""
+        at = None if feature is None else feature.feature_id
+        self.post_message(Open(DictionaryMap(selection, at, words)))
 
     @on(Open)
     async def _open(self, event: Open) -> None:

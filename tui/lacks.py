@@ -32,6 +32,7 @@ Wanted = Literal[
     "layers",
     "heads",
     "token features",
+    "map",
 ]
 """What is shown, view by view."""
 
@@ -206,6 +207,14 @@ def _token_features(held: Holdings, path: Path, _: str) -> Lack:
     return Lack("No feature is active at this token.")
 
 
+def _map(held: Holdings, path: Path, _: str) -> Lack:
+    return _of_sae(held, path, "maps of features") or Lack(
+        f"The index was made where the weights of {held.sae_id} or its model are not to be had, "
+        "and a map is read off them.",
+        _indexing(path, held.info.run_id),
+    )
+
+
 _REASONS: dict[Wanted, Callable[[Holdings, Path, str], Lack]] = {
     "features": _features,
     "specialists": _specialists,
@@ -221,6 +230,7 @@ _REASONS: dict[Wanted, Callable[[Holdings, Path, str], Lack]] = {
     "layers": _layers,
     "heads": _heads,
     "token features": _token_features,
+    "map": _map,
 }
 
 

@@ -8,6 +8,7 @@ from textual.screen import Screen
 from energylens.tui.places import (
     Attention,
     Attribution,
+    DictionaryMap,
     FeatureInList,
     FeatureTexts,
     FilteredFeatures,
@@ -31,6 +32,7 @@ from energylens.tui.screens.attribution import AttributionScreen
 from energylens.tui.screens.compare_features import CompareFeaturesScreen
 from energylens.tui.screens.compare_runs import CompareRunsScreen
 from energylens.tui.screens.compare_saes import CompareSaesScreen
+from energylens.tui.screens.dictionary import MapScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.feature_texts import FeatureTextsScreen
 from energylens.tui.screens.features import FeaturesScreen
@@ -101,3 +103,5 @@ def _screen_of(place: Pushed) -> Screen[None]:
             return OriginsScreen(place)
         case Attribution():
             return AttributionScreen(place)
+        case DictionaryMap():
+            return MapScreen(place)

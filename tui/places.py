@@ -145,6 +145,17 @@ class Attribution:
 
 
 @dataclass(frozen=True)
+class DictionaryMap:
+    """Where the features of an SAE lie beside each other."""
+
+    selection: Selection
+    feature_id: int | None = None
+    """The one to begin at, its neighbours marked; None is the most active one."""
+    words: str = ""
+    """A filter, which marks what it leaves."""
+
+
+@dataclass(frozen=True)
 class FilteredFeatures:
     """The features of the SAE in view that a filter leaves."""
 
@@ -174,6 +185,7 @@ Pushed = (
     | Attention
     | Origins
     | Attribution
+    | DictionaryMap
 )
 """Places shown over the one they are opened from."""
 Place = Pushed | FilteredFeatures | Query

@@ -119,6 +119,11 @@ strongest on.
         self._open()
 
     @property
+    def filter_text(self) -> str:
+        """What the list is filtered by."""
+        return self._filter
+
+    @property
     def table(self) -> VirtualTable:
         return self.query_one("#list", VirtualTable)
 
