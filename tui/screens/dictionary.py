@@ -158,7 +158,7 @@ looks at another SAE.
             self._mark_words(self._words)
         elif found.near:
             self.map.mark([self._places[one] for one in found.near if one in self._places])
-            self._said = "its neighbours are marked"
+            self._said = f"neighbours of {self._start}"
             self._moved()
 
     def _colour(self) -> None:
@@ -212,11 +212,10 @@ looks at another SAE.
         near, marked = 2**self.map.zoom, len(self.map.matches)
         self.say(
             f"Map > {self._ids[self.map.at]}",
-            f"{marked:,} marked" if marked else "",
-            self._said,
+            f"{marked:,} marked: {self._said}" if marked or self._words else "",
             f"{near:,}x" if near > 1 else "",
-            f"{len(self._ids):,} features by {self._rows['method'][0]}, which holds "
-            f"{100 * (x + y):.2g} % of the variance",
+            f"{len(self._ids):,} features",
+            f"{self._rows['method'][0]}, {100 * (x + y):.2g} % of the variance",
         )
 
     def _look_soon(self) -> None:

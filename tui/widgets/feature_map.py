@@ -16,12 +16,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from energylens.tui.widgets.atlas import DEEPEST, Atlas, Cells, Window
-from energylens.tui.widgets.map_colours import Colours, by_counts, ink
+from energylens.tui.widgets.map_colours import Colours, by_counts, faded, ink
 
 _BRAILLE, _EMPTY = 0x2800, ord(" ")
 _MARK = ord("■")
-_MARKED, _QUIET = ink((255, 255, 255), is_bold=True), ink((70, 74, 88))
 _BARE, _HERE = ink((112, 116, 128)), ink((255, 255, 255), is_bold=True)
+_QUIET = 0.4
+"""The share of their colour that is left to features beside marked ones."""
 
 
 class FeatureMap(Widget, can_focus=True):
@@ -203,13 +204,15 @@ class FeatureMap(Widget, can_focus=True):
             steps, digits = colours.style_of[cells.first], colours.sign_of[cells.first]
         if self.with_signs:
             signs = digits
-        styles = (*colours.styles, _BARE, _QUIET, _MARKED)
-        steps = np.where(is_full, steps, len(styles) - 3)
+        own, styles = colours.styles, (*colours.styles, _BARE)
         if len(self.matches) and not self.is_only:
-            steps = np.where(is_full & ~cells.is_marked, len(styles) - 2, steps)
-            steps = np.where(cells.is_marked, len(styles) - 1, steps)
+            styles = (*own, *(faded(style, _QUIET) for style in own), _BARE)
+            steps = np.where(cells.is_marked, steps, steps + len(own))
             signs = np.where(cells.is_marked, _MARK, signs)
-        return np.where(is_full, signs, _EMPTY), steps, styles
+        steps = np.where(is_full, steps, len(styles) - 1)
+        last = np.where(is_full, np.arange(is_full.shape[1]), 0)  # spaces go with what is left of
+        last = np.maximum.accumulate(last, axis=1)  # them: the fewer stretches the faster
+        return np.where(is_full, signs, _EMPTY), np.take_along_axis(steps, last, axis=1), styles
 
     def _with_cursor(self, strip: Strip, column: int) -> Strip:
         """The cursor's cell in reverse, between two bars where there is room."""
@@ -277,8 +280,6 @@ def _runs(signs: np.ndarray, styles: np.ndarray, known: Sequence[Style]) -> list
     """One segment for each stretch of a style."""
     text = signs.astype("<u4").tobytes().decode("utf-32-le")
     ends = [*(np.flatnonzero(np.diff(styles)) + 1).tolist(), len(text)]
-    first, segments = 0, []
-    for end in ends:
-        segments.append(Segment(text[first:end], known[styles[first]]))
-        first = end
-    return segments
+    firsts = [0, *ends[:-1]]
+    own = styles[firsts].tolist()
+    return [Segment(text[a:b], known[n]) for a, b, n in zip(firsts, ends, own, strict=True)]

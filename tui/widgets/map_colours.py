@@ -50,6 +50,17 @@ def ink(colour: Rgb, is_bold: bool = False) -> Style:
     return Style(color=Color.from_rgb(*colour), bgcolor=Color.from_rgb(*PAPER), bold=is_bold)
 
 
+def faded(style: Style, share: float) -> Style:
+    """A style with so much of its colour, the rest that of the paper."""
+    red, green, blue = style.color.get_truecolor() if style.color else PAPER
+    return ink(_mixed((red, green, blue), share))
+
+
+def _mixed(hue: Rgb, share: float) -> Rgb:
+    red, green, blue = (round(p + (h - p) * share) for h, p in zip(hue, PAPER, strict=True))
+    return red, green, blue
+
+
 RAMP = tuple(ink(shade_rgb(0.3 + 0.7 * step / (_STEPS - 1))[0]) for step in range(_STEPS))
 """From weak to strong."""
 
@@ -144,11 +155,6 @@ def _by_sign(values: np.ndarray, latest: np.ndarray) -> Colours:
         ("·", styles[-1], "weak or not tested"),
     )
     return Colours(styles, style_of, _signs(signs), order, legend)
-
-
-def _mixed(hue: Rgb, share: float) -> Rgb:
-    red, green, blue = (round(p + (h - p) * share) for h, p in zip(hue, PAPER, strict=True))
-    return red, green, blue
 
 
 def _digits(share: np.ndarray) -> np.ndarray:
