@@ -15,6 +15,7 @@ VIEWS = {
     "Overview": (),
     "Features": ("2",),
     "Feature": ("2", "enter"),
+    "Map": ("2", "d"),
     "Texts of a feature": ("2", "enter", "t"),
     "Two features side by side": ("2", "equals_sign", "down", "equals_sign"),
     "Two SAEs side by side": ("equals_sign", "down", "equals_sign"),

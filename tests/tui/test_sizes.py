@@ -19,7 +19,7 @@ from tests.tui.conftest import Driver, Open
 VIEWS: tuple[tuple[str, ...], ...] = (
     ("1",), ("2",), ("2", "enter"), ("2", "enter", "t"), ("3",), ("3", "t"), ("4",), ("5", "f"),
     ("6",), ("6", "t"), ("7",), ("7", "v"), ("7", "enter"), ("7", "t"), ("8", "f5"), ("9",), ("0",),
-    ("0", "enter"),
+    ("0", "enter"), ("2", "d"),
 )  # fmt: skip
 BACK: dict[tuple[str, ...], tuple[str, ...]] = {
     ("3", "t"): ("t",),

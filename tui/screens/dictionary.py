@@ -172,10 +172,11 @@ looks at another SAE.
         if self._colours is None:
             return
         pane = self.query_one("#map-legend", Static)
-        width, text = pane.size.width, Text(f"{WAYS[self._way]}:", "dim", no_wrap=True)
+        width, text = pane.size.width, Text(no_wrap=True)
+        text.append(f"{WAYS[self._way]}:", "dim")
         for sign, style, said in self._colours.legend:
             part = Text("  ").append(sign if self.map.with_signs else "■", style)
-            part.append(f" {visible(said)}")
+            part.append(f" {visible(said)}", "dim")
             if text.cell_len + part.cell_len > width - 2:
                 text.append(" …", "dim")
                 break

@@ -180,9 +180,12 @@ class FeatureMap(Widget, can_focus=True):
         if self._window is None or self._colours is None or y >= self._window.height:
             return Strip([Segment(" " * width, _BARE)], width)
         if self._drawn is None:
-            cells = self._atlas.cells(
-                self._window, self._is_shown, self._is_marked, self._colours.order
-            )
+            order = self._colours.order
+            if len(self.matches):  # what is marked stands for its cell
+                order = np.concatenate(
+                    [order[~self._is_marked[order]], order[self._is_marked[order]]]
+                )
+            cells = self._atlas.cells(self._window, self._is_shown, self._is_marked, order)
             self._drawn = self._signs_and_styles(cells, self._colours)
         signs, styles, known = self._drawn
         strip = Strip(_runs(signs[y], styles[y], known), width)
