@@ -10,7 +10,7 @@ from energylens.errors import UsageError
 
 Page = Literal[
     "feature", "texts", "lab", "steering", "origins", "text", "landscape", "heads", "head",
-    "attention", "prompt", "attribution", "comparison",
+    "attention", "prompt", "attribution", "comparison", "map",
 ]  # fmt: skip
 PAGES: tuple[Page, ...] = get_args(Page)
 COMMAND = ("energylens", "tui")

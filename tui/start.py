@@ -1,7 +1,7 @@
 """Where the program opens, as it is told on the command line or by a line that was copied."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from textual.app import App
@@ -12,12 +12,13 @@ from energylens.errors import UsageError
 from energylens.queries.masks import Unmasked
 from energylens.queries.names import check_number, find_run, find_sae
 from energylens.tui.address import PAGES, Page, Told
-from energylens.tui.jump import parse_jump
+from energylens.tui.jump import ACTIONS, Jump, parse_jump
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.navigation import go_to
 from energylens.tui.places import (
     Attention,
     Attribution,
+    DictionaryMap,
     FeatureTexts,
     Heads,
     Lab,
@@ -69,6 +70,7 @@ def look_up(told: Told, store: Store) -> Start:
     Raises:
         UsageError: a name or number stands for nothing in it, or two things exclude each other.
     """
+    told = _with_map(told)
     view, page = _view(told), _page(told)
     if told == Told():
         return Start()
@@ -153,11 +155,15 @@ class _Pages:
                 return self._attribution
             case "comparison":
                 return self._comparison
+            case "map":
+                feature = None if told.feature is None else self._feature.feature_id
+                return DictionaryMap(self._selection, feature, told.filter or "")
 
     @property
     def _selection(self) -> Selection:
         if self.place.selection is None:
-            raise UsageError("--feature asks for a feature, and this run has no SAE")
+            what = "--feature" if self.told.feature else f"--page {self.told.page}"
+            raise UsageError(f"{what} asks for features, and this run has no SAE")
         return self.place.selection
 
     @property
@@ -243,6 +249,13 @@ def _unmasked(told: Told) -> Unmasked | None:
         if name not in known:
             raise UsageError(f"--unmask takes {_listed(known)}, not '{name}'")
     return Unmasked(**dict.fromkeys(wanted, True))
+
+
+def _with_map(told: Told) -> Told:
+    """The same, with the map told as the page that it is, where it is told as a view."""
+    if told.view is None or parse_jump(told.view) != Jump("action", ACTIONS["map"]):
+        return told
+    return replace(told, view=None, page="map")
 
 
 def _view(told: Told) -> str | None:

@@ -35,7 +35,7 @@ def tui(
     run: Annotated[str | None, typer.Option(help="The run to open, or its beginning.")] = None,
     sae: Annotated[str | None, typer.Option(help="The SAE to look at.")] = None,
     view: Annotated[
-        str | None, typer.Option(help="The view to open: specialists, efas, ..., or its key.")
+        str | None, typer.Option(help="The view to open: specialists, map, ..., or its key.")
     ] = None,
     page: Annotated[
         str | None,

@@ -15,10 +15,10 @@ from energylens.db.layout import StoreLayout
 from energylens.db.store import Store
 from energylens.queries.features import similar_features
 from energylens.queries.maps import mapped_features
+from energylens.tui.address import Told
 from energylens.tui.screens.dictionary import MapScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.features import FeaturesScreen
-from energylens.tui.start import Told
 from energylens.tui.widgets.atlas import Atlas, Window
 from energylens.tui.widgets.map_colours import WAYS, coloured
 from tests.tui.conftest import Driver, Open
@@ -58,13 +58,14 @@ def test_a_window_holds_its_cursor_and_every_feature_in_it(
     atlas, n = Atlas(*places.T), len(places)
     atlas.spread(width, height, zoom)
     shown, marked = (data.draw(hnp.arrays(np.bool_, n)) for _ in range(2))
-    before = None
-    for at in data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=4)):
-        window = before = atlas.window(width, height, at, before)
+    window = None
+    for at in [0, *data.draw(st.lists(st.integers(0, n - 1), max_size=3))]:
+        window = atlas.window(width, height, at, window)
         column, row = cell(atlas, at)
         assert window.left <= column < window.left + width
         assert window.top <= row < window.top + height
         assert 0 <= window.left <= max(0, (width << zoom) - width)
+    assert window is not None
     order = np.array(data.draw(st.permutations(range(n))))
     cells = atlas.cells(window, shown, marked, order)
     for line in range(height):
@@ -246,6 +247,13 @@ async def test_it_is_found_by_name_and_on_the_command_line(drive: Open, rich_pat
         await d.type("map")
         await d.press("enter")
         assert map_of(d)._selection.sae.sae_id == "two"
+        await d.press("t", "slash")
+        await d.type("n_active>3")
+        await d.press("enter", "right")
+        there = map_of(d).address()
+    async with drive("small", rich_path, told=there) as d:
+        assert map_of(d).address() == there and "category:" in d.text
+        assert "marked: n_active>3" in d.text
 
 
 async def test_without_a_map_the_command_that_makes_it_is_told(

@@ -1,6 +1,6 @@
 """Map: where the features of an SAE lie beside each other, by their decoder directions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from energylens.queries.features import similar_features
 from energylens.queries.maps import mapped_features
 from energylens.queries.meanings import meanings, meant_by
 from energylens.queries.ranked import MATCH, FeatureList, Sort
+from energylens.tui.address import Told
 from energylens.tui.colours import needs_digits
 from energylens.tui.kinds.base import PEEK_AFTER, SaeScreen
 from energylens.tui.kinds.lacking import LackingScreen
@@ -63,6 +64,7 @@ class MapScreen(MarkingScreen, SaeScreen, LackingScreen):
         Binding("v", "signs", "Signs", id="map.signs", tooltip="Signs in place of dots"),
         Binding("g", "goto", "Go to", show=False, id="map.goto", tooltip="A feature"),
     ]
+    HAS_LIST = True
     HELP = """# Map of the dictionary
 
 Each dot is a feature: its decoder direction, of length 1, on the plane of the first two principal
@@ -94,6 +96,21 @@ looks at another SAE.
     @property
     def here(self) -> RunPlace:
         return RunPlace(self._selection.run, self._selection.sae)
+
+    def address(self) -> Told:
+        place = self.feature_in_view()
+        return replace(
+            super().address(),
+            page="map",
+            feature=None if place is None else f"{place.selection.sae.sae_id}:{place.feature_id}",
+            filter=self._words or None,
+            show=WAYS[self._way],
+        )
+
+    def take(self, told: Told) -> None:
+        self._way = WAYS.index(self.one_of(WAYS, told.show))
+        if self._ids:
+            self._colour()
 
     @property
     def map(self) -> FeatureMap:
