@@ -63,9 +63,13 @@ def _decode(kind: Any, raw: Any, where: str) -> Any:
         return float("nan")
     if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
         raise UsageError(f"{where} must be {_NAMES[kind]}, not {json.dumps(raw)[:60]}")
+    if kind is int and not -_LARGEST <= raw < _LARGEST:
+        raise UsageError(f"{where} is larger than a whole number may be")
     return raw
 
 
+_LARGEST = 1 << 63
+"""What is read goes into tables, whose whole numbers have 64 bits."""
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 

@@ -22,7 +22,7 @@ from energylens.db.store import Store
 from energylens.errors import UsageError
 from energylens.queries.display import visible_lines
 from energylens.tui.address import Told
-from energylens.tui.commands import LensCommands
+from energylens.tui.commands import LensCommands, Palette
 from energylens.tui.finding import at_once, goals, look
 from energylens.tui.follow import follow
 from energylens.tui.guard import OnlyText
@@ -264,6 +264,10 @@ class LensApp(App[None]):
             self.push_screen(CellModal("This did not work", event.text))
         else:
             self.notify(event.text, severity="error", markup=False, timeout=10)
+
+    def action_command_palette(self) -> None:
+        if not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
 
     def action_jump(self) -> None:
         """Ask where to go, and go there."""

@@ -7,8 +7,9 @@ from typing import cast
 
 import duckdb
 from textual.app import App
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.css.styles import RenderStyles
 from textual.types import IgnoreReturnCallbackType
 
 from energylens.db.store import Session
@@ -25,24 +26,32 @@ _WIDEST = 90
 """Characters that are said of an entry."""
 
 
+class Palette(CommandPalette):
+    """One that may be closed while it is searched."""
+
+    def get_component_styles(self, *names: str) -> RenderStyles:
+        """Those it has; what is found for one that has gone is drawn nowhere, but Textual asks."""
+        return super().get_component_styles(*names) if self.is_attached else self.styles
+
+
 class LensCommands(Provider):
     """Found by any part of their names; names are drawn as they are, never read as markup."""
 
     async def discover(self) -> Hits:
         """Everything, before a letter is typed."""
         for title, doc, run in self._commands():
-            yield DiscoveryHit(Content(title), run, text=title, help=doc)
+            yield DiscoveryHit(Content(title), run, text=title, help=_as_it_is(doc))
 
     async def search(self, query: str) -> Hits:
         """What matches the letters typed."""
         for title, doc, run in self._commands():
             score, _ = places_of(title, query.strip().lower())
             if score > 0:
-                yield Hit(score / 5, Content(title), run, text=title, help=doc)
+                yield Hit(score / 5, Content(title), run, text=title, help=_as_it_is(doc))
         for found in await self._by_words(query):
             title, doc = _told(found.entry)
             go = partial(self._go, found.entry.value)
-            yield Hit(found.score / 5, Content(title), go, text=title, help=doc)
+            yield Hit(found.score / 5, Content(title), go, text=title, help=_as_it_is(doc))
 
     async def _by_words(self, query: str) -> list[Found[Jump]]:
         """What the store knows of the words; it is interrupted when another letter follows."""
@@ -80,6 +89,11 @@ class LensCommands(Provider):
         for goal in goals(workspace):
             if goal.kind not in ("view", "key"):
                 yield *_told(goal), partial(self._go, goal.value)
+
+
+def _as_it_is(text: str) -> str:
+    """Help that the palette does not read as markup: it asks for a text, and takes content too."""
+    return cast("str", Content(text))
 
 
 def _told(goal: Goal) -> tuple[str, str]:

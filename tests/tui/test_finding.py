@@ -1,6 +1,7 @@
 """Pickers that letters make shorter, and `:`, which finds anything."""
 
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import Input, OptionList
 
+from energylens.db.explanations import Explanation, write_explanations
+from energylens.db.layout import StoreLayout
 from energylens.db.store import Store
-from energylens.queries.catalog import named_queries
+from energylens.queries.catalog import named_queries, open_catalog, write_catalog
 from energylens.queries.display import number
 from energylens.queries.explanations import search_features
 from energylens.tui.finding import quoted
@@ -205,6 +208,31 @@ async def test_the_palette_finds_by_words_too(drive: Open, rich_path: Path) -> N
         await d.type("even numbers")
         await d.until("feature: 3")
         await d.press("escape", "escape")
+
+
+async def test_what_people_say_is_no_markup_in_the_palette(
+    drive: Open, rich_path: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(rich_path, tmp_path / "said.lens"))
+    said = ["a [/x] b", "[@click=app.quit]press[/]", "x\\[y"]
+    with open_catalog(path) as opened:
+        run = opened.infos[0].run_id
+    rows = [Explanation(run, "mlp", n, f"zebra {text}") for n, text in enumerate(said)]
+    write_explanations(StoreLayout(path).run(run), "mlp", rows)
+    write_catalog(path)
+    async with drive("large", path) as d:
+        await d.press("ctrl+p")
+        await d.type("zebra")
+        for text in said:
+            await d.until(f"zebra {text}")
+        await d.press("escape", "escape")
+
+
+async def test_a_palette_closed_while_it_searches_is_no_error(drive: Open, rich_path: Path) -> None:
+    async with drive("large", rich_path) as d:
+        for letters in ("e", "f", "at", "the", "mlp"):
+            await d.press_ahead("ctrl+p", *letters, "escape", "escape")
+        assert d.app.is_running
 
 
 @SIZES
