@@ -267,7 +267,7 @@ class LensApp(App[None]):
 
     def action_command_palette(self) -> None:
         if not Palette.is_open(self):
-            self.push_screen(Palette(id="--command-palette"))
+            self.push_screen(Palette())
 
     def action_jump(self) -> None:
         """Ask where to go, and go there."""
