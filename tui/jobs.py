@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from textual.dom import DOMNode
 
+from energylens.coherence import check
 from energylens.errors import EnergyLensError
 from energylens.protocol import ProgressReport
 from energylens.tui.notices import notify
@@ -17,8 +18,7 @@ from energylens.wire import decode, encode
 JobState = Literal["running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
 _INCOHERENT = (ArithmeticError, LookupError, TypeError, ValueError)
-"""What a screen runs into where an answer is of the right types but its lists are not as long as
-each other, or its numbers are none."""
+"""What a screen runs into where the parts of an answer fit together, but its numbers are none."""
 
 
 @dataclass
@@ -95,6 +95,7 @@ class Jobs:
         def answered(raw: Any) -> None:
             try:
                 found = decode(kind, raw)
+                check(found)
             except EnergyLensError as error:
                 refused(error)
                 return
