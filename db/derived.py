@@ -120,6 +120,30 @@ FEATURE_LOGITS = Table(
         ),
     ),
 )
+LOGIT_DISTRIBUTIONS = Table(
+    "logit_distributions",
+    "What one unit of a feature adds to the logits of all tokens of the vocabulary, as a "
+    "distribution: a feature that promotes a few tokens has a high kurtosis and a positive "
+    "skewness, one that suppresses them a negative one.",
+    "index",
+    ("run_id", "sae_id", "feature_id"),
+    (
+        RUN,
+        SAE,
+        FEATURE,
+        Column("n_vocab", pa.int32(), "tokens counted: without special and unused ones"),
+        float_column("lowest", "lowest logit weight"),
+        float_column("highest", "highest logit weight"),
+        float_column("mean", "mean over the tokens"),
+        float_column("std", "standard deviation over the tokens"),
+        float_column("skewness", "third standardised moment; NULL where all are equal"),
+        float_column(
+            "kurtosis",
+            "fourth standardised moment, 3 for a normal distribution; NULL where all are equal",
+        ),
+        Column("histogram", pa.list_(pa.int32()), "tokens in 40 equal bins from lowest to highest"),
+    ),
+)
 FEATURE_NEIGHBOURS = Table(
     "feature_neighbours",
     "The features of the same SAE whose decoder directions are closest.",
@@ -160,6 +184,7 @@ INDEX_TABLES = (
     FEATURE_TEXTS,
     TOP_CONTEXTS,
     FEATURE_LOGITS,
+    LOGIT_DISTRIBUTIONS,
     FEATURE_NEIGHBOURS,
     FEATURE_MAP,
     FEATURE_PATTERNS,

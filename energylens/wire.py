@@ -63,6 +63,8 @@ def _decode(kind: Any, raw: Any, where: str) -> Any:
         return float("nan")
     if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
         raise UsageError(f"{where} must be {_NAMES[kind]}, not {json.dumps(raw)[:60]}")
+    if isinstance(raw, str) and not _is_text(raw):
+        raise UsageError(f"{where} is no text: it holds half a character")
     if kind is int and not -_LARGEST <= raw < _LARGEST:
         raise UsageError(f"{where} is larger than a whole number may be")
     return raw
@@ -71,6 +73,15 @@ def _decode(kind: Any, raw: Any, where: str) -> Any:
 _LARGEST = 1 << 63
 """What is read goes into tables, whose whole numbers have 64 bits."""
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _is_text(raw: str) -> bool:
+    """Whether it can be written: JSON may hold half a character, such as \\ud800, alone."""
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decode_record(kind: Any, raw: Any, where: str) -> Any:

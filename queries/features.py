@@ -132,6 +132,14 @@ def promoted_tokens(store: Reader, run: str | None, sae: str | None, feature: in
     return call(store, "promoted_tokens", run=run, sae=sae, feature=feature)
 
 
+def logit_distribution(
+    store: Reader, run: str | None, sae: str | None, feature: int
+) -> pl.DataFrame:
+    """What one unit of a feature adds to the logits of all tokens: one row, none where the index
+    has no logit weights."""
+    return call(store, "logit_distribution", run=run, sae=sae, feature=feature)
+
+
 def similar_features(store: Reader, run: str | None, sae: str | None, feature: int) -> pl.DataFrame:
     """The features with the closest decoder directions."""
     return call(store, "similar_features", run=run, sae=sae, feature=feature)

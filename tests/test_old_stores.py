@@ -119,7 +119,8 @@ def test_the_index_is_made_anew_and_what_was_measured_stays(old: Path, capsys: A
     assert build_indexes(old, Progress(), n_flips=9) == ["prompt-1fc095fe", "tiny"]
     said = capsys.readouterr().err
     assert "energy_permutations is not shown: an older version measured it" in said
-    assert "neighbours are kept as they were, decoder norms, EFAS by gradients of" in said
+    kept = "logit weights and neighbours are kept as they were, their distributions, decoder norms"
+    assert f"{kept}, EFAS by gradients of" in said
     assert read_format(old) == FORMAT
     assert verify_store(old) == []
     same(old, [*SHARDS, *MEASURED, "notes", "explanations", "feature_logits"])

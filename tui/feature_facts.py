@@ -30,6 +30,7 @@ from energylens.queries.features import (
     feature,
     feature_categories,
     feature_histogram,
+    logit_distribution,
     promoted_tokens,
     similar_features,
 )
@@ -40,9 +41,12 @@ from energylens.queries.notes import note_of
 from energylens.queries.ratings import numbers_of, rating_agreement, ratings_of
 from energylens.queries.routing import feature_anchors
 from energylens.tui.state import FeaturePlace
+from energylens.tui.widgets.histogram import fitted
 
 _N_EXPLANATIONS = 3
 _N_NEIGHBOURS = 3
+_LINES, _WIDTH = 3, 40
+"""Of the histogram of logits."""
 _N_STRONGEST = 100
 """Tokens looked at to say on which ones a feature is strongest."""
 
@@ -65,6 +69,8 @@ class Shown:
     """The tokens it is strongest on, one entry for each time."""
     categories: pl.DataFrame
     promoted: pl.DataFrame
+    logits: pl.DataFrame
+    """What it adds to the logits of all tokens, in one row; empty where that is not known."""
     similar: pl.DataFrame
     partners: pl.DataFrame
     efas: pl.DataFrame
@@ -94,6 +100,7 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
         strongest=strongest["token"].to_list(),
         categories=feature_categories(session, run, sae, wanted),
         promoted=promoted_tokens(session, run, sae, wanted),
+        logits=logit_distribution(session, run, sae, wanted),
         similar=_near(session, similar_features(session, run, sae, wanted), of, "neighbour_id"),
         partners=_near(session, coactivation_partners(session, run, sae, wanted), of, "partner_id"),
         efas=feature_efas(session, run, sae, wanted),
@@ -254,6 +261,7 @@ def more_facts(shown: Shown) -> Group:
     return Group(
         _beside([(name, Text(said)) for name, said in lists if said]),
         logit_table(shown.promoted),
+        logit_histogram(shown.logits),
         text,
     )
 
@@ -278,6 +286,18 @@ def logit_table(promoted: pl.DataFrame) -> Table | Text:
         cells = [cell for entry in pair for cell in _logit(entry, top)]
         table.add_row(*cells)
     return table
+
+
+def logit_histogram(logits: pl.DataFrame) -> Text:
+    """What one unit of activation adds to the logits of all tokens."""
+    if logits.is_empty():
+        return Text()
+    row = logits.row(0, named=True)
+    moments = [f"{name} {number(row[name], 2)}" for name in ("std", "skewness", "kurtosis")]
+    said = f"\nlogits of all {row['n_vocab']:,} tokens: {', '.join(moments)}\n"
+    text = Text(said, "dim")
+    drawn = fitted(row["histogram"], row["lowest"], row["highest"], _LINES, _WIDTH, "tokens")
+    return text.append(drawn, Style(dim=False))
 
 
 def _logit(entry: tuple[str, float] | None, top: float) -> tuple[Text, str, str]:

@@ -7,11 +7,11 @@ from rich.text import Text
 from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, feature_contexts, text_contexts
 from energylens.queries.display import number, visible, visible_token
-from energylens.queries.features import feature, promoted_tokens
+from energylens.queries.features import feature, logit_distribution, promoted_tokens
 from energylens.queries.heads import head_skip_trigrams, head_tokens
 from energylens.queries.shading import ShadedToken, digit, glyphs, shaded_tokens
 from energylens.tui.colours import shade
-from energylens.tui.feature_facts import facts, histogram_of, logit_table
+from energylens.tui.feature_facts import facts, histogram_of, logit_histogram, logit_table
 from energylens.tui.state import FeaturePlace
 from energylens.tui.widgets.histogram import fitted
 from energylens.tui.widgets.token_text import MOST_ENERGY
@@ -42,9 +42,9 @@ def feature_preview(session: Session, width: int, place: FeaturePlace) -> Render
         text.append_text(_around(tokens, peak, strongest))
         text.append("\n")
     histogram = Text(fitted(*histogram_of(record), _LINES, width))
-    return Group(
-        facts(record), histogram, logit_table(promoted_tokens(session, run, sae, wanted)), text
-    )
+    promoted = logit_table(promoted_tokens(session, run, sae, wanted))
+    logits = logit_histogram(logit_distribution(session, run, sae, wanted))
+    return Group(facts(record), histogram, promoted, text, logits)
 
 
 def text_preview(session: Session, run: str, text_id: int, at: int | None) -> RenderableType:

@@ -10,17 +10,53 @@ from torch import Tensor
 from energylens.lens.readout import ReadOut
 
 _CHUNK_NUMBERS = 1 << 24
+N_BINS = 40
+"""Of the histogram of a feature's logit weights."""
 
 
 @dataclass(frozen=True)
 class Extremes:
-    """For features `first`, `first + 1`, ...: the k most extreme entries of a long row each."""
+    """For features `first`, `first + 1`, ...: the k most extreme entries of a long row each, and
+    how all entries of the row are distributed."""
 
     first: int
     top_ids: Int[Tensor, "n k"]
     top_values: Float[Tensor, "n k"]
     bottom_ids: Int[Tensor, "n k"]
     bottom_values: Float[Tensor, "n k"]
+    spread: "Spread"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the entries of each of some rows are distributed: moments, and counts of equal bins from
+    the row's lowest to its highest entry. Skewness and kurtosis are the third and fourth
+    standardised moments of all entries (kurtosis 3 for a normal distribution); NaN where all are
+    equal."""
+
+    mean: Float[Tensor, " n"]
+    std: Float[Tensor, " n"]
+    skewness: Float[Tensor, " n"]
+    kurtosis: Float[Tensor, " n"]
+    counts: Int[Tensor, "n n_bins"]
+
+
+def spread_of(
+    rows: Float[Tensor, "n m"], low: Float[Tensor, " n"], high: Float[Tensor, " n"], n_bins: int
+) -> Spread:
+    """`low` and `high` are the extremes of each row."""
+    n = len(rows)
+    mean = rows.mean(1)
+    centred = rows - mean[:, None]
+    square = centred.square()
+    variance = square.mean(1)
+    third = (square * centred).mean(1)
+    fourth = square.square_().mean(1)
+    scale = n_bins / (high - low).clamp_min(torch.finfo(rows.dtype).tiny)
+    bins = centred.sub_((low - mean)[:, None]).mul_(scale[:, None]).clamp_(0, n_bins - 1).int()
+    bins += (torch.arange(n, dtype=torch.int32) * n_bins)[:, None]
+    counts = torch.bincount(bins.reshape(-1), minlength=n * n_bins).reshape(n, n_bins)
+    return Spread(mean, variance.sqrt(), third / variance**1.5, fourth / variance.square(), counts)
 
 
 @torch.no_grad()
@@ -40,14 +76,17 @@ def logit_weights(
     norm = readout.norm
     weights = norm.gain[:, None] * readout.W_U
     weights = (weights - weights.mean(1, keepdim=True)) * readout.logit_scale
+    kept = vocab_mask.nonzero()[:, 0]
+    weights = weights[:, kept]
     rows = max(1, _CHUNK_NUMBERS // readout.d_vocab)
-    k = min(k, int(vocab_mask.sum()))
+    k = min(k, len(kept))
     for first in range(0, W_dec.shape[0], rows):
         logits = norm.centre(W_dec[first : first + rows]) @ weights
-        logits[:, ~vocab_mask] = torch.nan
-        top = torch.where(logits.isnan(), -torch.inf, logits).topk(k)
-        bottom = torch.where(logits.isnan(), torch.inf, logits).topk(k, largest=False)
-        yield Extremes(first, top.indices, top.values, bottom.indices, bottom.values)
+        top, bottom = logits.topk(k), logits.topk(k, largest=False)
+        spread = spread_of(logits, bottom.values[:, 0], top.values[:, 0], N_BINS)
+        yield Extremes(
+            first, kept[top.indices], top.values, kept[bottom.indices], bottom.values, spread
+        )
 
 
 @torch.no_grad()

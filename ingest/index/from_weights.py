@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from energylens.ingest.index.weights import Decoder, WeightReader
 
-WEIGHT_TABLES = ("feature_logits", "feature_neighbours", "feature_map")
+WEIGHT_TABLES = ("feature_logits", "logit_distributions", "feature_neighbours", "feature_map")
 """Read off weights alone: they outlive a rebuild on a machine without them."""
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
 _NAMES = {
     "feature_logits": "logit weights",
+    "logit_distributions": "their distributions",
     "feature_neighbours": "neighbours",
     "features": "decoder norms",
     "efas": "EFAS by gradients of the model",

@@ -42,17 +42,21 @@ class WeightReader:
         self._labels, self._mask = _vocabulary(self._model.tokenizer, run.d_vocab)
 
     def write(self, writer: IndexWriter, info: SaeInfo) -> Decoder:
-        """Write `feature_logits` (where the decoder writes to the residual stream),
-        `feature_neighbours` and `feature_map` of one SAE; its decoder.
+        """Write `feature_logits` and `logit_distributions` (where the decoder writes to the
+        residual stream), `feature_neighbours` and `feature_map` of one SAE; its decoder.
 
         Raises:
             UsageError: the SAE is not to be had here, or is another one than the run used.
         """
         (sae,) = reopen_saes(self._run, [info])
         if sae.W_dec.shape[1] == self._run.d_model:
-            with writer.table("feature_logits", info.sae_id) as out:
+            with (
+                writer.table("feature_logits", info.sae_id) as out,
+                writer.table("logit_distributions", info.sae_id) as spread,
+            ):
                 for part in logit_weights(self._model.readout, sae.W_dec, LOGIT_TOKENS, self._mask):
                     out.write(self._logit_rows(info, part))
+                    spread.write(self._spread_rows(info, part))
         with writer.table("feature_neighbours", info.sae_id) as out:
             for first, ids, cosines in neighbours(sae.W_dec, NEIGHBOURS):
                 out.write(self._neighbour_rows(info, first, ids, cosines))
@@ -83,6 +87,24 @@ class WeightReader:
                 "logit_weight": torch.cat([part.top_values, part.bottom_values], dim=1)
                 .reshape(-1)
                 .numpy(),
+            }
+        )
+
+    def _spread_rows(self, info: SaeInfo, part: Extremes) -> pa.Table:
+        n, spread = len(part.top_ids), part.spread
+        moments = {
+            "mean": spread.mean, "std": spread.std, "skewness": spread.skewness,
+            "kurtosis": spread.kurtosis,
+        }  # fmt: skip
+        return pa.table(
+            {
+                **constants(n, run_id=self._run.run_id, sae_id=info.sae_id),
+                "feature_id": np.arange(part.first, part.first + n),
+                "n_vocab": spread.counts.sum(1).numpy(),
+                "lowest": part.bottom_values[:, 0].numpy(),
+                "highest": part.top_values[:, 0].numpy(),
+                **{name: pa.array(of.numpy(), from_pandas=True) for name, of in moments.items()},
+                "histogram": list(spread.counts.numpy()),
             }
         )
 

@@ -52,6 +52,11 @@ _LISTS = {
     "tokens": _listed(
         "feature_logits", "x.direction, x.token, x.logit_weight", "x.direction DESC, x.rank"
     ),
+    "logits": _listed(
+        "logit_distributions",
+        "x.n_vocab, x.lowest, x.highest, x.mean, x.std, x.skewness, x.kurtosis, x.histogram",
+        "x.feature_id",
+    ),
     "neighbours": _listed("feature_neighbours", "x.neighbour_id, x.cosine", "x.rank"),
     "partners": _listed(
         "coactivation",
@@ -171,6 +176,8 @@ class FeatureData:
     """By people, one of each."""
     tokens: tuple[Row, ...]
     """The tokens its direction promotes ('top') and suppresses ('bottom')."""
+    logits: tuple[Row, ...]
+    """What it adds to the logits of all tokens, in one row."""
     neighbours: tuple[Row, ...]
     partners: tuple[Row, ...]
     specialists: tuple[Row, ...]

@@ -142,7 +142,8 @@ def _page(run: RunInfo, data: FeatureData, links: _Links | None, linked: frozens
         .render(
             info=run,
             data=data,
-            bars=_bars(data.record),
+            bars=_activation_bars(data.record),
+            logit_bars=_logit_bars(data.logits),
             tokens=list(zip_longest(up, down)),
             texts=_texts(data),
             links=links,
@@ -152,10 +153,19 @@ def _page(run: RunInfo, data: FeatureData, links: _Links | None, linked: frozens
     )
 
 
-def _bars(record: Feature) -> list[_Bar]:
+def _activation_bars(record: Feature) -> list[_Bar]:
     """The histogram of a feature's activation."""
-    counts = record.histogram or []
     low, high = record.min_activation or 0.0, record.max_activation or 0.0
+    return _bars(record.histogram or [], low, high)
+
+
+def _logit_bars(logits: Sequence[Row]) -> list[_Bar]:
+    """The histogram of what a feature adds to the logits of all tokens."""
+    return [bar for row in logits for bar in _bars(row["histogram"], row["lowest"], row["highest"])]
+
+
+def _bars(counts: Sequence[int], low: float, high: float) -> list[_Bar]:
+    """Tokens in equal bins from `low` to `high`."""
     most, width = max(counts, default=0) or 1, (high - low) / max(1, len(counts))
     return [
         _Bar(

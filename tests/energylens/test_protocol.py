@@ -58,6 +58,8 @@ def test_what_json_cannot_hold_travels_as_null() -> None:
         ({"text": "x", "top": True}, "top must be a whole number"),
         ({"text": "x", "top": 1.5}, "top must be a whole number"),
         ({"text": 10**400}, "text must be a text"),
+        ({"text": "x", "top": 1 << 63}, "top is larger than a whole number may be"),
+        ({"text": "a \ud800"}, "text is no text: it holds half a character"),
         ({"text": "x", "keep": 1}, "keep must be true or false"),
     ],
 )

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kurtosis, skew
 
 from energylens.lens import directions
-from energylens.lens.directions import logit_weights, neighbours
+from energylens.lens.directions import N_BINS, logit_weights, neighbours
 from energylens.lens.readout import FinalNorm, ReadOut
 
 
@@ -30,6 +31,17 @@ def test_logit_weights_equal_the_dense_product(kind, monkeypatch) -> None:
     assert np.concatenate([part.top_ids.numpy() for part in parts]).tolist() == order.tolist()
     values = np.concatenate([part.top_values.numpy() for part in parts])
     np.testing.assert_allclose(values, np.take_along_axis(full, order, 1), rtol=1e-5, atol=1e-5)
+    own = np.delete(full, [3, 17], axis=1)
+    spreads = [part.spread for part in parts]
+    for name, moment in (
+        ("mean", own.mean(1)), ("std", own.std(1)), ("skewness", skew(own, axis=1)),
+        ("kurtosis", kurtosis(own, axis=1, fisher=False)),
+    ):  # fmt: skip
+        found = np.concatenate([getattr(spread, name).numpy() for spread in spreads])
+        np.testing.assert_allclose(found, moment, rtol=1e-4, atol=1e-5)
+    counts = np.concatenate([spread.counts.numpy() for spread in spreads])
+    expected = np.stack([np.histogram(row, N_BINS)[0] for row in own])
+    assert (counts.sum(1) == 18).all() and np.abs(counts - expected).sum() <= 2, "but at an edge"
     lowest = np.concatenate([part.bottom_values.numpy() for part in parts])[:, 0]
     np.testing.assert_allclose(lowest, np.nanmin(full, axis=1), rtol=1e-5, atol=1e-5)
 

@@ -30,6 +30,7 @@ from energylens.queries.features import (
     feature,
     feature_categories,
     feature_histogram,
+    logit_distribution,
     most_frequent_features,
     most_selective_features,
     promoted_tokens,
@@ -285,6 +286,8 @@ def test_logits_and_neighbours_are_listed(store: Store, run_id: str) -> None:
     logits = promoted_tokens(store, run_id, SAE, 3)
     assert logits["direction"].to_list() == ["top"] * 10 + ["bottom"] * 10
     assert logits.head(10)["logit_weight"].is_sorted(descending=True)
+    spread = logit_distribution(store, run_id, SAE, 3)
+    assert spread["highest"][0] == logits["logit_weight"][0] and len(spread["histogram"][0]) == 40
     near = similar_features(store, run_id, SAE, 3)
     assert near["rank"].to_list() == list(range(10)) and near["cosine"].is_sorted(descending=True)
 

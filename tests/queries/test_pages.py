@@ -107,7 +107,10 @@ def test_a_page_shows_values_and_loads_nothing(
         assert f"{number(row['within_low'])} to {number(row['within_high'])}" in page.text
     counts = [int(said.split(": ")[1].split()[0].replace(",", "")) for said in page.values
               if said.endswith(" tokens")]  # fmt: skip
-    assert counts == one.record.histogram and sum(counts) == one.record.n_active
+    (logits,) = one.logits
+    own = one.record.histogram or []
+    assert counts == own + logits["histogram"] and sum(own) == one.record.n_active
+    assert f"skewness {number(logits['skewness'])}" in page.text
 
 
 def test_a_folder_links_its_pages_and_only_those(opened: OpenStore, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ async def test_contexts_neighbours_and_logits_are_all_there(drive, store, size) 
         seen = d.text
         assert "text" in seen
         shown = ""
-        for _ in range(6):  # on a narrow screen they stand under the contexts
+        for _ in range(8):  # on a narrow screen they stand under the contexts
             shown += d.text
             await d.press("pagedown")
         for said in ("promotes", "suppresses", "similar", "with", "mean activation by category"):

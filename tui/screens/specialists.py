@@ -1,5 +1,6 @@
 """Specialists: categories by SAEs as a heatmap, and the features behind each cell."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -97,7 +98,7 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
     def open(self, place: RunPlace) -> None:
         self._run, self._saes = place.run, self.workspace.store.run(place.run).info.saes
         self._categories: list[str] = []
-        self._at: tuple[Selection, str] | None = None
+        self._at = None
         with_layers, self._begins_with_layers = self._begins_with_layers, False
         self.query_one("#layers").display = with_layers
         self.query_one("#ranked").display = not with_layers
@@ -115,6 +116,8 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         self.ask("layers", lambda session: layer_progression(session, place.run), self._layers)
 
     _begins_with_layers = False
+    _at: tuple[Selection, str] | None = None
+    _saes: Sequence[SaeInfo] = ()
     _category: str | None = None
     _column: str | None = None
     """Category and SAE of the cell that words ask for."""

@@ -39,14 +39,21 @@ class Histogram(Widget):
         return Text(drawn, no_wrap=True)
 
 
-def fitted(counts: Sequence[int], low: float, high: float, lines: int, width: int) -> str:
-    """A histogram that fills a width: bars over a scale, and how many are counted."""
+def fitted(
+    counts: Sequence[int],
+    low: float,
+    high: float,
+    lines: int,
+    width: int,
+    counted: str = "activations",
+) -> str:
+    """A histogram that fills a width: bars over a scale, and how many of what are counted."""
     if not counts:
         return "no activation to draw"
     across, said, end = max(1, width), number(low), number(high)
     scale = said + " " * max(1, across - len(said) - len(end)) + end
     drawn = bars(fit_bins(counts, across), lines, across)
-    return "\n".join([*drawn, scale, f"{sum(counts):,} activations"])
+    return "\n".join([*drawn, scale, f"{sum(counts):,} {counted}"])
 
 
 def fit_bins(counts: Sequence[int], width: int) -> list[int]:

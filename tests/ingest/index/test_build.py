@@ -185,6 +185,9 @@ def test_logit_weights_and_neighbours_come_from_the_decoder(
         near = con.sql(
             "SELECT * FROM feature_neighbours WHERE sae_id = 'resid' AND feature_id = 7"
         ).pl()
+        spread = con.sql(
+            "SELECT * FROM logit_distributions WHERE sae_id = 'resid' AND feature_id = 7"
+        ).pl()
         norm = con.execute(
             "SELECT decoder_norm FROM features WHERE feature_id = 7 AND sae_id = 'resid'"
         )
@@ -197,6 +200,10 @@ def test_logit_weights_and_neighbours_come_from_the_decoder(
     top = logits.filter(pl.col("direction") == "top").sort("rank")
     assert top["vocab_id"].to_list() == full.topk(10).indices.tolist()
     np.testing.assert_allclose(top["logit_weight"], full.topk(10).values, rtol=1e-4, atol=1e-5)
+    own = full[1:].double().numpy()
+    for name, expected in (("lowest", own.min()), ("highest", own.max()), ("std", own.std())):
+        assert spread[name][0] == pytest.approx(expected, rel=1e-4)
+    assert spread["n_vocab"][0] == sum(spread["histogram"][0]) == len(own)
     assert near.sort("rank")["cosine"].is_sorted(descending=True)
     assert 7 not in near["neighbour_id"].to_list()
 
