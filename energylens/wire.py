@@ -65,7 +65,7 @@ def _decode(kind: Any, raw: Any, where: str) -> Any:
         raise UsageError(f"{where} must be {_NAMES[kind]}, not {json.dumps(raw)[:60]}")
     if isinstance(raw, str) and not _is_text(raw):
         raise UsageError(f"{where} is no text: it holds half a character")
-    if kind is int and not -_LARGEST <= raw < _LARGEST:
+    if isinstance(raw, int) and not -_LARGEST <= raw < _LARGEST:
         raise UsageError(f"{where} is larger than a whole number may be")
     return raw
 
