@@ -35,6 +35,7 @@ from energylens.queries.features import (
     similar_features,
 )
 from energylens.queries.frames import FeatureColumns
+from energylens.queries.maps import linked_features
 from energylens.queries.masks import Unmasked
 from energylens.queries.meanings import with_meanings
 from energylens.queries.notes import note_of
@@ -76,6 +77,8 @@ class Shown:
     efas: pl.DataFrame
     evolution: pl.DataFrame
     anchors: pl.DataFrame
+    links: pl.DataFrame
+    """To features of other SAEs, each with a label."""
 
 
 def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
@@ -106,7 +109,13 @@ def read(session: Session, place: FeaturePlace, unmasked: Unmasked) -> Shown:
         efas=feature_efas(session, run, sae, wanted),
         evolution=feature_evolution(session, run, sae, wanted),
         anchors=feature_anchors(session, run, sae, wanted),
+        links=_links(session, run, linked_features(session, run, sae, wanted)),
     )
+
+
+def _links(session: Session, run: str, rows: pl.DataFrame) -> pl.DataFrame:
+    of_other = rows.with_columns(sae_id=pl.col("other_sae_id"))
+    return with_meanings(session, of_other, FeatureColumns(run, None), "other_feature_id")
 
 
 def _near(session: Session, rows: pl.DataFrame, of: FeatureColumns, column: str) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from energylens.tui.export import Way, page_way
 from energylens.tui.feature_facts import Shown, facts, more_facts, read, said_of
 from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.base import WIDE
+from energylens.tui.kinds.linking import LinkingScreen
 from energylens.tui.kinds.masking import MaskingScreen
 from energylens.tui.kinds.rating import RatingScreen
 from energylens.tui.notices import copy
@@ -31,6 +32,7 @@ from energylens.tui.places import Attribution, FeatureInList, FeatureTexts, Lab,
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.histogram import Histogram
 from energylens.tui.widgets.key_bar import KeyBar
+from energylens.tui.widgets.links import Links
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_text import Energies, Texts, TokenText, context_text, go_along
 from energylens.tui.widgets.view_bar import ViewBar
@@ -51,7 +53,7 @@ _OF_ATTENTION = (".attn.hook_z", ".hook_attn_out")
 """Hooks whose values are sums over heads and tokens."""
 
 
-class FeatureScreen(AttributingScreen, RatingScreen, MaskingScreen):
+class FeatureScreen(AttributingScreen, RatingScreen, MaskingScreen, LinkingScreen):
     """Facts on one side, contexts on the other; on a narrow screen below each other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -91,7 +93,8 @@ where its SAE reads what attention puts out; `*` stars it, **n** notes something
 the rubric of Towards Monosemanticity in four digits, which the facts show in its order: confidence,
 consistency, completeness, specificity. **=** marks it to hold another one beside it, **e** writes
 its page as HTML, **y** copies its Neuronpedia link, **Y** opens it. **[** and **]** go to the
-features before and after in the list it came from.
+features before and after in the list it came from, **L** to those of other SAEs it goes with, where
+enter opens one; **L** again goes back to the contexts.
 """
 
     def __init__(self, place: FeatureInList) -> None:
@@ -113,8 +116,10 @@ features before and after in the list it came from.
             with VerticalScroll(id="about", classes="side", can_focus=False):
                 yield Static("", id="facts", markup=False)
                 yield Histogram(lines=3, id="histogram")
+                yield Links(classes="more-facts")
                 yield Static("", classes="more-facts", markup=False)
             yield Texts(id="contexts")
+            yield Links(classes="more-facts")
             yield Static("", classes="more-facts", markup=False)
         yield StatusBar(id="status")
         yield KeyBar()
@@ -188,8 +193,9 @@ features before and after in the list it came from.
         told = facts(shown.record, shown.note.is_starred, said_of(shown))
         self.query_one("#facts", Static).update(told)
         self.query_one("#histogram", Histogram).show(*shown.histogram)
-        for place in self.query(".more-facts").results(Static):
+        for place in self.query("Static.more-facts").results(Static):
             place.update(more_facts(shown))
+        self.show_links(shown.links)
 
     def address(self) -> Told:
         text = next((text for text in self.query(TokenText) if text.has_focus), None)
