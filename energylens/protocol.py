@@ -377,3 +377,6 @@ class ProgressReport:
     total: int
     unit: str
     message: str | None = None
+    seconds_left: float | None = None
+    """Until all is loaded, in a phase that tells nothing until it ends; None where that is not
+    known."""

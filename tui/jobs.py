@@ -11,10 +11,13 @@ from textual.dom import DOMNode
 from energylens.coherence import check
 from energylens.errors import EnergyLensError
 from energylens.protocol import ProgressReport
+from energylens.queries.display import clock
 from energylens.tui.notices import notify
 from energylens.tui.worker import Calls, WorkerClient, WorkerError
 from energylens.wire import decode, encode
 
+START = "open"
+"""The method that only loads a model."""
 JobState = Literal["running", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
 _INCOHERENT = (ArithmeticError, LookupError, TypeError, ValueError)
@@ -27,10 +30,13 @@ class Job:
 
     number: int
     title: str
+    method: str
     began: float
     state: JobState = "running"
     report: ProgressReport | None = None
-    """The last one that counts something."""
+    """The last one that counts something, or that begins a phase."""
+    heard: float = 0.0
+    """When it came."""
     ended: float | None = None
     log: list[str] = field(default_factory=list)
 
@@ -43,9 +49,20 @@ class Job:
     def eta(self) -> float | None:
         """Seconds it will still take, if its reports say; None where they do not."""
         report = self.report
+        if self.state == "running" and report is not None and report.seconds_left is not None:
+            return max(0.0, report.seconds_left - (time.monotonic() - self.heard))
         if self.state != "running" or report is None or not 0 < report.done < report.total:
             return None
         return self.seconds * (report.total - report.done) / report.done
+
+    @property
+    def now(self) -> str:
+        """What it does and how long it will still take, as far as that is known."""
+        report, eta = self.report, self.eta
+        if report is None or not report.phase:
+            return ""
+        counted = f" {report.done:,} of {report.total:,} {report.unit}" if report.total else ""
+        return f"{report.phase}{counted}" + ("" if eta is None else f", {clock(eta)} to go")
 
 
 class Jobs:
@@ -71,7 +88,7 @@ class Jobs:
     ) -> Job | None:
         """Send a request; callbacks come on the asker's own message queue. None where there is no
         worker to be had, of which `failed` hears."""
-        job = Job(0, title, time.monotonic())
+        job = Job(0, title, method, time.monotonic())
 
         def tell(callback: Callable[[Any], None] | None, value: Any) -> None:
             if callback is not None and asker.is_running:
@@ -106,7 +123,7 @@ class Jobs:
             if report.message and report.phase != "preview":
                 job.log.append(report.message)
             elif report.phase != "preview":
-                job.report = report
+                job.report, job.heard = report, time.monotonic()
             tell(progress, report)
 
         params = {"store": self._store, "run": run, "request": json.loads(encode(request))}
@@ -117,6 +134,19 @@ class Jobs:
             return None
         self.listed.append(job)
         return job
+
+    def begin(self, asker: DOMNode, run: str) -> Job | None:
+        """Have the worker load a run's model before it is asked for anything."""
+        return self.ask(
+            asker, "start the worker", START, run, {}, dict, lambda _: None, lambda _: None
+        )
+
+    def told(self, job: Job) -> str:
+        """What a job does, or what it waits for: the worker does one thing at a time."""
+        first = next(iter(self.running), job)
+        if job.report is None and first is not job:
+            return f"after: {first.title} {first.now}"
+        return job.now
 
     def cancel(self, job: Job | None) -> None:
         """Stop a job that runs."""

@@ -72,7 +72,7 @@ def offer(screen: Screen, place: RunPlace) -> None:
     if not any(True for _ in offers(screen, place)):
         screen.notify(f"nothing is missing of {place.title} that the worker can make", markup=False)
         return
-    screen.notify("asking the worker what it costs", markup=False)
+    screen.notify("asking the worker what it costs; 9 shows how far it is", markup=False)
 
     def choose(cost: LoadResult) -> None:
         listed = list(offers(screen, place))

@@ -1,5 +1,6 @@
 """`energylens demo`, `energylens keys`, `energylens worker` and `energylens doctor`."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
@@ -71,6 +72,7 @@ def keys() -> None:
 def worker() -> None:
     """Answer requests on stdin, one JSON object a line, until stdin ends; see docs/worker.md."""
     need_models()
+    gc.disable()  # what is imported stays; it is enabled once that is done
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not print between the answers
     from energylens.ingest.on_request.worker import Worker

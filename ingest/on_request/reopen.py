@@ -3,7 +3,7 @@
 Whatever loads again what a run was made with does it here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -93,8 +93,9 @@ class Reopened:
         return Labels(self.model)
 
 
-def reopen(store: Path, run_id: str) -> Reopened:
-    """Load the model and SAEs of a run and make sure they are still the run's.
+def reopen(store: Path, run_id: str, then_saes: Callable[[], None] = lambda: None) -> Reopened:
+    """Load the model and SAEs of a run and make sure they are still the run's; `then_saes` is
+    called between the two.
 
     Raises:
         StoreError: the store has no such run.
@@ -103,6 +104,7 @@ def reopen(store: Path, run_id: str) -> Reopened:
     with open_store(store) as opened:
         run = opened.run(run_id).info
     model = reopen_model(run)
+    then_saes()
     saes = reopen_saes(run, run.saes)
     last = model.resid_post(model.n_layers - 1)
     hooks = tuple(dict.fromkeys([*(sae.hook_name for sae in saes), *run.hooks, last]))

@@ -4,6 +4,7 @@ docs/worker.md describes the protocol. A thread reads requests, so that a cancel
 while another request runs; all work happens in the thread that calls `serve`.
 """
 
+import gc
 import json
 import sys
 import threading
@@ -11,24 +12,16 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from importlib import import_module
 from io import BufferedIOBase
 from pathlib import Path
 from queue import Full, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import energylens
 from energylens.db.provenance import RunInfo
 from energylens.errors import EnergyLensError, UsageError
-from energylens.ingest.index.build import build_indexes
-from energylens.ingest.on_request.additions import add_vectors
-from energylens.ingest.on_request.another_gradient import add_variant
-from energylens.ingest.on_request.attention import attention, sources
-from energylens.ingest.on_request.attribute import attribute
-from energylens.ingest.on_request.causality import measure_effects
-from energylens.ingest.on_request.intervene import intervene
-from energylens.ingest.on_request.prompt import prompt
-from energylens.ingest.on_request.reopen import Reopened, reopen
-from energylens.ingest.on_request.steer import steer
+from energylens.ingest.on_request.phases import Phases
 from energylens.ingest.progress import Progress
 from energylens.protocol import (
     MOST_BYTES,
@@ -36,7 +29,6 @@ from energylens.protocol import (
     AttentionRequest,
     AttributionRequest,
     CausalityRequest,
-    DoneResult,
     EfasRequest,
     IndexRequest,
     InterventionRequest,
@@ -50,52 +42,36 @@ from energylens.protocol import (
 from energylens.queries.names import find_run, find_sae, stored_runs
 from energylens.wire import decode, encode
 
+if TYPE_CHECKING:
+    from energylens.ingest.on_request.reopen import Reopened
+
 MOST_WAITING = 64
 """Requests that may wait; more are refused."""
 _REPORTS_A_SECOND = 4
 
-_METHODS: dict[str, tuple[type, Callable[[Reopened, Any, Progress], Any]]] = {
-    "prompt": (PromptRequest, lambda reopened, asked, progress: prompt(reopened, asked)),
-    "intervene": (
-        InterventionRequest,
-        lambda reopened, asked, progress: intervene(reopened, asked),
-    ),
-    "attribute": (AttributionRequest, attribute),
-    "steer": (SteeringRequest, steer),
-    "attention": (AttentionRequest, attention),
-    "sources": (SourcesRequest, sources),
+_METHODS: dict[str, type] = {
+    "prompt": PromptRequest,
+    "intervene": InterventionRequest,
+    "attribute": AttributionRequest,
+    "steer": SteeringRequest,
+    "attention": AttentionRequest,
+    "sources": SourcesRequest,
 }
-
-
-def _add_efas(store: Path, run: str, asked: EfasRequest, progress: Progress) -> DoneResult:
-    add_variant(store, run, asked.sae_id, asked.variant, progress)
-    return DoneResult(f"EFAS of the gradient {asked.variant} is in the index")
-
-
-def _measure(store: Path, run: str, asked: CausalityRequest, progress: Progress) -> DoneResult:
-    found = measure_effects(
-        store, run, asked.sae_id, asked.n_features, asked.n_contexts, asked.seed, progress
-    )
-    return DoneResult(f"{found.height} rows are in the table feature_effects")
-
-
-def _keep(store: Path, run: str, asked: VectorsRequest, progress: Progress) -> DoneResult:
-    n = add_vectors(store, run, asked.what, asked.hook_name, progress)
-    return DoneResult(f"{n} shards were missing and have been made")
-
-
-def _index(store: Path, run: str, asked: IndexRequest, progress: Progress) -> DoneResult:
-    build_indexes(store, progress, run)
-    return DoneResult(f"the index of {run} is made")
-
-
-_STORE_METHODS: dict[str, tuple[type, Callable[[Path, str, Any, Progress], DoneResult]]] = {
-    "efas": (EfasRequest, _add_efas),
-    "causality": (CausalityRequest, _measure),
-    "vectors": (VectorsRequest, _keep),
-    "index": (IndexRequest, _index),
+_STORE_METHODS: dict[str, type] = {
+    "efas": EfasRequest,
+    "causality": CausalityRequest,
+    "vectors": VectorsRequest,
+    "index": IndexRequest,
 }
 """Methods that write to a run; they load what they need themselves."""
+_PIECES = {
+    "torch": "loading torch",
+    "transformers": "loading transformers",
+    "transformer_lens.model_bridge": "loading transformer_lens",
+    "sae_lens": "loading sae_lens",
+    "energylens.ingest.on_request.methods": "loading energylens",
+}
+"""What a start imports, and how that is told: it takes seconds, before any model is read."""
 
 
 @dataclass
@@ -138,8 +114,14 @@ class _WorkerProgress(Progress):
             self._previewed = now
             self._report(ProgressReport("preview", 0, 0, "", text))
 
+    def phase(self, name: str, seconds_left: float | None) -> None:
+        """A phase begins that tells nothing until it ends."""
+        self.check()
+        self._report(ProgressReport(name, 0, 0, "", seconds_left=seconds_left))
+
     def _report(self, report: ProgressReport) -> None:
-        self._send({"id": self._job.id, "progress": asdict(report)})
+        told = {name: value for name, value in asdict(report).items() if value is not None}
+        self._send({"id": self._job.id, "progress": told})
 
     def check(self) -> None:
         """Stop here if the job has been cancelled."""
@@ -260,31 +242,41 @@ class Worker:
             return {
                 "protocol": VERSION,
                 "energylens": energylens.__version__,
-                "methods": ["hello", "load", *_METHODS, *_STORE_METHODS, "cancel", "shutdown"],
+                "methods": [
+                    "hello",
+                    "load",
+                    "open",
+                    *_METHODS,
+                    *_STORE_METHODS,
+                    "cancel",
+                    "shutdown",
+                ],
             }
-        if job.method == "load":
+        if job.method in ("load", "open"):
             reopened = self._bench(job.params, progress)
-            return _cost(reopened)
+            return {} if job.method == "open" else _cost(reopened)
         if job.method in _STORE_METHODS:
-            kind, change = _STORE_METHODS[job.method]
             store, run = self._place(job.params)
-            asked = _in_full(run, decode(kind, job.params.get("request")))
+            asked = _in_full(run, decode(_STORE_METHODS[job.method], job.params.get("request")))
+            from energylens.ingest.on_request.store_methods import CHANGES
+
             self._held = None  # one model at a time
-            return change(Path(store), run.run_id, asked, progress)
+            return CHANGES[job.method](Path(store), run.run_id, asked, progress)
         if job.method not in _METHODS:
             raise UsageError(f"there is no method '{job.method}'; hello lists them")
-        kind, answer = _METHODS[job.method]
         _, run = self._place(job.params)
-        asked = _in_full(run, decode(kind, job.params.get("request")))
-        return answer(self._bench(job.params, progress), asked, progress)
+        asked = _in_full(run, decode(_METHODS[job.method], job.params.get("request")))
+        reopened = self._bench(job.params, progress)
+        from energylens.ingest.on_request.methods import ANSWERS
 
-    def _bench(self, params: dict[str, Any], progress: _WorkerProgress) -> Reopened:
+        return ANSWERS[job.method](reopened, asked, progress)
+
+    def _bench(self, params: dict[str, Any], progress: _WorkerProgress) -> "Reopened":
         """The run's model and SAEs; one run's are held at a time, which bounds memory."""
         store, run = self._place(params)
         if self._held is None or self._held[0] != (store, run.run_id):
-            progress.say("loading the model")
             self._held = None
-            self._held = ((store, run.run_id), reopen(Path(store), run.run_id))
+            self._held = ((store, run.run_id), _opened(store, run, progress))
         return self._held[1]
 
     def _place(self, params: dict[str, Any]) -> tuple[str, RunInfo]:
@@ -308,6 +300,26 @@ class Worker:
             self._answers.flush()
 
 
+def _opened(store: str, run: RunInfo, progress: _WorkerProgress) -> "Reopened":
+    """Import what is not there yet, and load a run's model and SAEs."""
+    missing = {module: name for module, name in _PIECES.items() if module not in sys.modules}
+    model = run.model_sha256[:12]
+    weights, saes = f"reading the weights of {model}", f"reading the SAEs of {run.run_id}"
+    phases = Phases([*missing.values(), weights, saes], progress.phase)
+    for module, name in missing.items():
+        phases.begin(name)
+        import_module(module)
+    if missing:
+        gc.freeze()  # what was imported is looked through in no collection
+        gc.enable()
+    from energylens.ingest.on_request.reopen import reopen
+
+    phases.begin(weights)
+    found = reopen(Path(store), run.run_id, lambda: phases.begin(saes))
+    phases.keep()
+    return found
+
+
 def _in_full(run: RunInfo, asked: Any) -> Any:
     """A request with the names of SAEs in full, also in the edit it holds."""
     changed: dict[str, Any] = {}
@@ -320,7 +332,7 @@ def _in_full(run: RunInfo, asked: Any) -> Any:
     return replace(asked, **changed)
 
 
-def _cost(reopened: Reopened) -> LoadResult:
+def _cost(reopened: "Reopened") -> LoadResult:
     """How long passes take here, so that a cost can be told beforehand."""
     whole = reopened.corpus.room * "a "
     ids = reopened.model.tokenizer.encode(whole, add_special_tokens=False)[: reopened.corpus.room]

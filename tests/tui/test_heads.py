@@ -10,6 +10,7 @@ import torch
 from textual.dom import DOMNode
 
 from energylens.ingest.on_request.heads import measure_heads
+from energylens.ingest.on_request.methods import ANSWERS
 from energylens.ingest.on_request.reopen import reopen
 from energylens.ingest.on_request.worker import _METHODS
 from energylens.ingest.plan import IngestConfig
@@ -125,7 +126,7 @@ def _answered_here(
     answer: Callable[[Any], None], *_: object,
 ) -> None:  # fmt: skip
     """What a worker would answer, over the same table of methods and the same wire."""
-    taken, compute = _METHODS[method]
+    taken, compute = _METHODS[method], ANSWERS[method]
     asked = decode(taken, json.loads(encode(request)))
     found = compute(reopen(Path(jobs._store), run), asked, Progress())
     asker.call_later(answer, decode(kind, json.loads(encode(found))))

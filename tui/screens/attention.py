@@ -6,11 +6,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from energylens.errors import EnergyLensError
 from energylens.protocol import AttentionRequest, AttentionResult
 from energylens.queries.display import number, visible_token
 from energylens.tui.address import Told
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.places import Attention
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
@@ -22,7 +21,7 @@ _LEAST = 0.005
 """Attention below is written as a dot."""
 
 
-class AttentionScreen(LensScreen):
+class AttentionScreen(AskingScreen):
     """A row for each token that looks, a column for each token looked at."""
 
     HELP = """# Attention
@@ -63,20 +62,16 @@ numbers are shares of absolute weights.
     def on_mount(self) -> None:
         self.query_one(Heatmap).focus()
         place = self._place
-        self.say("reading the context", self._title)
         request = AttentionRequest(place.of.layer, place.of.head, context_id=place.context_id)
-        self.workspace.jobs.ask(
-            self, f"attention of {self._title}", "attention", place.of.run, request,
-            AttentionResult, self._show, self._failed,
+        self.ask_worker(
+            f"reading the context, {self._title}", f"attention of {self._title}",
+            "attention", place.of.run, request, AttentionResult, self._show,
         )  # fmt: skip
 
     @property
     def _title(self) -> str:
         place = self._place
         return f"layer {place.of.layer} head {place.of.head} in context {place.context_id}"
-
-    def _failed(self, error: EnergyLensError) -> None:
-        self.say(str(error))
 
     def _show(self, found: AttentionResult) -> None:
         self._found = found

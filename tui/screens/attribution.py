@@ -10,13 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from energylens.errors import EnergyLensError
 from energylens.protocol import AttributionRequest, AttributionResult
 from energylens.queries.display import number, visible_lines, visible_token
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.tui.address import Told
-from energylens.tui.jobs import Job
+from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.ask_line import AskLine
@@ -41,7 +40,7 @@ _AROUND = 8
 """Tokens before the predicted one that are written out."""
 
 
-class AttributionScreen(MarkingScreen, ListingScreen):
+class AttributionScreen(AskingScreen, MarkingScreen, ListingScreen):
     """A line on what is explained; below, features by the size of their gradient."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -66,7 +65,6 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
         super().__init__()
         self._place, self._selection = place, place.selection
         self._token: str | None = None
-        self._job: Job | None = None
 
     @property
     def here(self) -> RunPlace:
@@ -97,9 +95,7 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
         self._run()
 
     def _run(self) -> None:
-        place, jobs = self._place, self.workspace.jobs
-        jobs.cancel(self._job)
-        self.say("attributing: gradients, then the largest ablated one by one")
+        place = self._place
         request = AttributionRequest(
             place.text,
             self._selection.sae.sae_id,
@@ -107,13 +103,11 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
             self._token,
             context_id=place.context_id,
         )
-        self._job = jobs.ask(
-            self, f"attribution at {place.pos}", "attribute", self._selection.run, request,
-            AttributionResult, self._show, self._failed,
+        self.ask_worker(
+            "attributing: gradients, then the largest ablated one by one",
+            f"attribution at {place.pos}", "attribute", self._selection.run, request,
+            AttributionResult, self._show,
         )  # fmt: skip
-
-    def _failed(self, error: EnergyLensError) -> None:
-        self.say(str(error))
 
     def _show(self, found: AttributionResult) -> None:
         self.query_one("#attribution-about", Static).update(visible_lines(_told(found)))
@@ -171,10 +165,6 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
 
         own = [one for one in self.workspace.choices if one.run == self._selection.run]
         self.app.push_screen(ChooseSae(own, self._selection), chosen)
-
-    def action_cancel(self) -> None:
-        """Stop the computation."""
-        self.workspace.jobs.cancel(self._job)
 
 
 def _told(found: AttributionResult) -> str:

@@ -9,12 +9,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, FeatureShift, InterventionRequest, InterventionResult
 from energylens.queries.display import number, visible, visible_lines, visible_token
 from energylens.tui.address import Told, number_in
-from energylens.tui.jobs import Job
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Lab, Steering
 from energylens.tui.sources import string_rows
@@ -40,7 +38,7 @@ _COLUMNS = (
 )
 
 
-class LabScreen(LensScreen):
+class LabScreen(AskingScreen):
     """Tokens with the change of their energy; below, the controls and each token's figures."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -72,7 +70,6 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         self._selection, self._feature_id = place.feature.selection, place.feature.feature_id
         self._strength = 0.0
         self._ablates = True
-        self._job: Job | None = None
 
     @property
     def here(self) -> RunPlace:
@@ -117,21 +114,15 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         return f"feature {self._feature_id} {signed(self._strength)} of its maximum"
 
     def _run(self, keep: bool = False) -> None:
-        self.workspace.jobs.cancel(self._job)
-        self.say(f"{self._what}: running")
-        self._job = self.workspace.jobs.ask(
-            self,
+        self.ask_worker(
+            f"{self._what}: running",
             f"intervene: {self._what}",
             "intervene",
             self._selection.run,
             InterventionRequest(self._text, self._edit, keep=keep),
             InterventionResult,
             self._show,
-            self._failed,
         )
-
-    def _failed(self, error: EnergyLensError) -> None:
-        self.say(str(error))
 
     def _show(self, found: InterventionResult) -> None:
         clean, edited, *_ = found.conditions
@@ -186,10 +177,6 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
     def action_keep(self) -> None:
         """Store what is shown as a run."""
         self._run(keep=True)
-
-    def action_cancel(self) -> None:
-        """Stop the run."""
-        self.workspace.jobs.cancel(self._job)
 
 
 def _controls(found: InterventionResult, edit: EditRequest) -> str:

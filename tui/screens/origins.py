@@ -6,11 +6,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from energylens.errors import EnergyLensError
 from energylens.protocol import SourcesRequest, SourcesResult
 from energylens.queries.display import number, visible_token
 from energylens.tui.address import Told
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.places import Origins
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
@@ -23,7 +22,7 @@ _LEAST = 0.005
 """What is below is written as a dot."""
 
 
-class OriginsScreen(LensScreen):
+class OriginsScreen(AskingScreen):
     """A row for each head, a column for each token; the rows together stand first."""
 
     HELP = """# Origins
@@ -74,24 +73,21 @@ are for what raised it. The worker runs the context anew; **esc** goes back to t
 
     def on_mount(self) -> None:
         self.query_one(Heatmap).focus()
-        self.say("taking the activation apart", self._title)
         place = self._place
         selection = place.feature.selection
         request = SourcesRequest(
             selection.sae.sae_id, place.feature.feature_id, place.pos, place.context_id
         )
-        self.workspace.jobs.ask(
-            self, f"origins of {self._title}", "sources", selection.run, request, SourcesResult,
-            self._show, self._failed,
+        self.ask_worker(
+            f"taking the activation apart, {self._title}", f"origins of {self._title}",
+            "sources", selection.run, request, SourcesResult,
+            self._show,
         )  # fmt: skip
 
     @property
     def _title(self) -> str:
         place = self._place
         return f"feature {place.feature.feature_id} at {place.pos} of context {place.context_id}"
-
-    def _failed(self, error: EnergyLensError) -> None:
-        self.say(str(error))
 
     def _show(self, found: SourcesResult) -> None:
         self._found = found

@@ -10,13 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from energylens.errors import EnergyLensError
 from energylens.protocol import PromptRequest, PromptResult, Reading
 from energylens.queries.display import number, visible_token
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.tui.address import Told
-from energylens.tui.jobs import Job
+from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
@@ -47,7 +46,7 @@ _ROWS = {"pos": pl.Int64, "sae_id": pl.String, "feature_id": pl.Int64, "activati
 _TOP = 8
 
 
-class PromptScreen(AttributingScreen, MarkingScreen, ListingScreen):
+class PromptScreen(AskingScreen, AttributingScreen, MarkingScreen, ListingScreen):
     """Tokens on one side; the features active at the one under the cursor on the other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -71,7 +70,6 @@ say next, from the embedding up.
     def __init__(self, place: Prompt) -> None:
         super().__init__()
         self._run_id, self._text, self._other = place.run, place.text, ""
-        self._job: Job | None = None
         self._found: PromptResult | None = None
         self._features = pl.DataFrame()
         """Every feature of the text, with what it stands for."""
@@ -119,26 +117,19 @@ say next, from the embedding up.
         if self._text:
             self._run()
         else:
-            self.say("t types a text")
+            self.start_worker(self._run_id, "t types a text")
             self.action_text()
 
     def _run(self, keep: bool = False) -> None:
-        jobs = self.workspace.jobs
-        jobs.cancel(self._job)
-        self.say("reading")
-        self._job = jobs.ask(
-            self,
+        self.ask_worker(
+            "reading",
             "prompt",
             "prompt",
             self._run_id,
             PromptRequest(self._text, self._other or None, _TOP, keep),
             PromptResult,
             self._show,
-            self._failed,
         )
-
-    def _failed(self, error: EnergyLensError) -> None:
-        self.say(str(error))
 
     def _show(self, found: PromptResult) -> None:
         self._found = found
@@ -258,10 +249,6 @@ say next, from the embedding up.
     def action_keep(self) -> None:
         """Store the text as a run."""
         self._run(keep=True)
-
-    def action_cancel(self) -> None:
-        """Stop reading."""
-        self.workspace.jobs.cancel(self._job)
 
 
 def _routes(reading: Reading) -> dict[int, str]:

@@ -19,7 +19,7 @@ from energylens.protocol import (
 from energylens.queries.display import number, visible, visible_lines
 from energylens.tui.address import Told, number_in
 from energylens.tui.jobs import Job
-from energylens.tui.kinds.base import LensScreen
+from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Steering
 from energylens.tui.state import RunPlace
@@ -32,7 +32,7 @@ STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 N_TOKENS = 40
 
 
-class SteeringScreen(LensScreen):
+class SteeringScreen(AskingScreen):
     """A continuation for each strength."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -58,7 +58,6 @@ steering too hard shows in both.
         self._selection, self._feature_id = place.feature.selection, place.feature.feature_id
         self._prompt = place.prompt
         self._scale, self._seed = 1.0, 0
-        self._job: Job | None = None
 
     @property
     def here(self) -> RunPlace:
@@ -88,22 +87,21 @@ steering too hard shows in both.
         self._run()
 
     def _run(self) -> None:
-        jobs = self.workspace.jobs
-        jobs.cancel(self._job)
         strengths = tuple(self._scale * strength for strength in STRENGTHS)
         edit = EditRequest(self._selection.sae.sae_id, (self._feature_id,), "add", unit="max")
-        self._say("writing")
-        self._job = jobs.ask(
-            self,
+        self.ask_worker(
+            "writing",
             f"steer by feature {self._feature_id}",
             "steer",
             self._selection.run,
             SteeringRequest(self._prompt, edit, strengths, N_TOKENS, seed=self._seed),
             SteeringResult,
             self._show,
-            self._failed,
             self._preview,
         )
+
+    def tell_job(self, doing: str, job: Job) -> None:
+        self._say(doing, self.workspace.jobs.told(job))
 
     def _say(self, *parts: str) -> None:
         place = f"feature {self._feature_id}"
@@ -115,8 +113,6 @@ steering too hard shows in both.
             self.query_one("#steered", Static).update(
                 Text(f"strength {strength}\n{visible(self._prompt)}{visible(text)}▌")
             )
-        elif report.total:
-            self._say(f"writing, {100 * report.done // report.total} %")
 
     def _show(self, found: SteeringResult) -> None:
         text = Text()
@@ -133,7 +129,7 @@ steering too hard shows in both.
         self.query_one("#steered", Static).update(text)
         self._say("done")
 
-    def _failed(self, error: EnergyLensError) -> None:
+    def failed(self, error: EnergyLensError) -> None:
         self.query_one("#steered", Static).update(Text(visible_lines(str(error))))
         self._say("nothing written")
 
@@ -156,7 +152,3 @@ steering too hard shows in both.
                 self._run()
 
         self.app.push_screen(AskText("Prompt to continue", self._prompt), given)
-
-    def action_cancel(self) -> None:
-        """Stop writing."""
-        self.workspace.jobs.cancel(self._job)
