@@ -259,6 +259,12 @@ def make_store(path: Path, config: IngestConfig, with_index: bool = True) -> str
     return prepared.run.run_id
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What programs remember between starts is that of the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def store_path(tmp_path_factory: pytest.TempPathFactory, config: IngestConfig) -> Path:
     """A finished store; tests that write make their own."""

@@ -62,7 +62,10 @@ class Job:
         if report is None or not report.phase:
             return ""
         counted = f" {report.done:,} of {report.total:,} {report.unit}" if report.total else ""
-        return f"{report.phase}{counted}" + ("" if eta is None else f", {clock(eta)} to go")
+        left = (
+            "" if eta is None else f", {clock(eta)} to go" if eta else ", longer than it took last"
+        )
+        return f"{report.phase}{counted}{left}"
 
 
 class Jobs:

@@ -22,6 +22,7 @@ from typing import Any
 
 from platformdirs import user_config_path
 
+from energylens.db.whole import writing
 from energylens.errors import UsageError
 from energylens.queries.writing import whole_file
 
@@ -105,8 +106,9 @@ def keep_columns(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
         is_same = False
     if not is_same:
         raise UsageError(f"'{path}' is not written: its [columns] cannot be told from the rest")
+    with writing(f"'{path.parent}'"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
-        partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(new, encoding="utf-8")
 
 

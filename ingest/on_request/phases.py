@@ -8,6 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from energylens.errors import EnergyLensError
 from energylens.queries.writing import whole_file
 
 MOST = 200
@@ -44,9 +45,10 @@ class Phases:
         self.end()
         kept = {name: took for name, took in self._known.items() if name not in self._took}
         text = json.dumps(dict([*kept.items(), *self._took.items()][-MOST:]), indent=1)
-        with suppress(Exception), whole_file(_path()) as partial:  # it is known the next time then
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
+        with suppress(OSError, EnergyLensError):  # what is not kept is measured the next time
+            _path().parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(_path()) as partial:
+                partial.write_text(text, encoding="utf-8")
 
 
 def _path() -> Path:

@@ -17,6 +17,7 @@ import pytest
 
 from energylens.db.store import open_store
 from energylens.db.verify import verify_store
+from energylens.ingest.on_request.phases import Phases
 from energylens.ingest.on_request.worker import MOST_WAITING, Worker
 from energylens.protocol import MOST_BYTES, VERSION, PromptResult
 from energylens.wire import decode
@@ -48,6 +49,15 @@ class Client:
             found = json.loads(self.answers.readline())
             if "progress" not in found:
                 return found
+
+    def phases(self) -> list[tuple[str, float | None]]:
+        """Phases with the seconds to go, until the next message that is no progress."""
+        told = []
+        while "progress" in (found := json.loads(self.answers.readline())):
+            report = found["progress"]
+            told.append((report["phase"], report.get("seconds_left")))
+        assert "result" in found, found
+        return told
 
     def close(self) -> None:
         self.requests.close()
@@ -100,6 +110,43 @@ def test_it_says_who_it_is_and_answers(client: Client, params: dict[str, Any]) -
     found = client.receive()
     assert found["id"] == 2
     assert [t.token for t in decode(PromptResult, found["result"]).reading.tokens][1] == "Fi"
+
+
+def test_it_loads_ahead_in_phases_and_knows_the_next_time_how_long_they_take(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    told = []
+    for _ in range(2):
+        client = Client()
+        client.send({"id": 1, "method": "open", "params": params})
+        told.append(client.phases())
+        client.send(prompt(2, params))
+        assert client.phases() == [], "what is loaded is not loaded again"
+        client.close()
+    first, second = told
+    assert [name for name, _ in second] == [name for name, _ in first][-2:]
+    assert second[0][0].startswith("reading the weights of")
+    assert second[1][0].startswith("reading the SAEs of")
+    assert all(left is None for _, left in first), "nobody has taken the time yet"
+    left = [left for _, left in second]
+    assert left[0] is not None and left[1] is not None and left[0] > left[1] > 0
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"reading": "x"}', "\0", '{"a": 1e999}'])
+def test_times_that_cannot_be_read_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    file = tmp_path / "energylens" / "worker-starts.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    told: list[tuple[str, float | None]] = []
+    phases = Phases(["reading"], lambda name, left: told.append((name, left)))
+    phases.begin("reading")
+    phases.keep()
+    assert told == [("reading", None)]
+    assert json.loads(file.read_text())["reading"] >= 0
 
 
 @pytest.mark.parametrize(
