@@ -3,8 +3,10 @@
 Who replaces one holds the run's claim (`claim_run`) and reads it inside.
 """
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,15 @@ def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
         ) from error
 
 
+def lacking(table: Table, path: Path) -> frozenset[str]:
+    """The columns of a table that a file of an older version has not; none of a damaged file, which
+    `verify` names."""
+    try:
+        return frozenset(table.arrow.names) - frozenset(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException):
+        return frozenset()
+
+
 def replace_rows(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write the file of a run, whole or not at all.
 
@@ -67,7 +78,7 @@ def keep_rows(run: RunLayout, table: Table, new: Iterable[Mapping[str, Any]]) ->
     """
     with claim_run(run):
         path = run.beside(table.name)
-        _replace_latest(path, table, [*read_rows(path, table), *new])
+        replace_rows(path, table, _last(table, [*read_rows(path, table), *new]))
 
 
 def merge_kept(source: RunLayout, target: RunLayout, table: Table, changed: str) -> None:
@@ -79,9 +90,19 @@ def merge_kept(source: RunLayout, target: RunLayout, table: Table, changed: str)
     with claim_run(target):
         path = target.beside(table.name)
         both = [*read_rows(theirs, table), *read_rows(path, table)]
-        _replace_latest(path, table, sorted(both, key=lambda row: row[changed]))
+        replace_rows(path, table, latest(table, both, itemgetter(changed)))
 
 
-def _replace_latest(path: Path, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    latest = {tuple(row[name] for name in table.key): row for row in rows}
-    replace_rows(path, table, [latest[key] for key in sorted(latest)])
+def latest(
+    table: Table, rows: Iterable[Mapping[str, Any]], when: Callable[[Mapping[str, Any]], Any]
+) -> list[Mapping[str, Any]]:
+    """Of the rows of one key the one of the latest `when`; of two of the same, the same one in
+    whichever order they come."""
+    ordered = sorted(rows, key=lambda row: (when(row), json.dumps(dict(row), sort_keys=True)))
+    return _last(table, ordered)
+
+
+def _last(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last row of each key, in order of the keys."""
+    by_key = {tuple(row[name] for name in table.key): row for row in rows}
+    return [by_key[key] for key in sorted(by_key)]

@@ -65,7 +65,7 @@ def write_explanations(
     with claim_run(run):
         old = read_explanations(run.explanations)
         kept = [one for one in old if not (is_replacing and one.sae_id == sae_id)]
-        _replace(run.explanations, [*kept, *new])
+        replace_explanations(run, [*kept, *new])
 
 
 def read_explanations(path: Path) -> list[Explanation]:
@@ -83,11 +83,12 @@ def merge_explanations(source: RunLayout, target: RunLayout) -> None:
         return
     with claim_run(target):
         both = [*read_explanations(target.explanations), *read_explanations(source.explanations)]
-        _replace(target.explanations, both)
+        replace_explanations(target, both)
 
 
-def _replace(path: Path, explanations: list[Explanation]) -> None:
-    """Write them with the best of each feature marked; of two about the same, the later score."""
+def replace_explanations(run: RunLayout, explanations: list[Explanation]) -> None:
+    """Write them with the best of each feature marked; of two about the same, the later score.
+    Whoever calls it holds the run's claim."""
     latest = {
         (e.sae_id, e.feature_id, e.description, e.method, e.model): e for e in explanations
     }.values()
@@ -100,7 +101,7 @@ def _replace(path: Path, explanations: list[Explanation]) -> None:
     marked = (
         asdict(replace(one, is_label=one is best[one.sae_id, one.feature_id])) for one in ordered
     )
-    replace_rows(path, EXPLANATIONS, marked)
+    replace_rows(run.explanations, EXPLANATIONS, marked)
 
 
 def _score(one: Explanation) -> float:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from energylens.db.beside import read_rows, replace_rows
-from energylens.db.claim import claim_run
+from energylens.db.beside import keep_rows, merge_kept, read_rows
 from energylens.db.layout import RunLayout
 from energylens.db.table import FEATURE, RUN, SAE, Column, Table
 
 NOTES = Table(
     "notes",
-    "What a person has noted about a feature; never derived, never overwritten by an index.",
+    "What a person has noted about a feature; never derived, never overwritten by an index. A row "
+    "without star and note says that they were taken away, and when.",
     "beside",
     ("run_id", "sae_id", "feature_id"),
     (
@@ -23,6 +23,7 @@ NOTES = Table(
         Column("is_starred", pa.bool_(), "the feature has a star"),
         Column("note", pa.string(), "the note; NULL where there is only a star"),
         Column("changed", pa.string(), "when it was last changed, ISO 8601 in UTC"),
+        Column("author", pa.string(), "who changed it last; NULL where that is not known"),
     ),
 )
 
@@ -37,26 +38,23 @@ class Note:
     is_starred: bool = False
     note: str | None = None
     changed: str = ""
+    author: str | None = None
 
 
 def write_note(run: RunLayout, note: Note) -> None:
-    """Keep a note in place of the feature's last one; one without star and text is removed.
+    """Keep a note in place of the feature's last one, also one without star and text: that it was
+    taken away is later than what another copy of the run still has.
 
     Raises:
         StoreBusyError: another process writes notes of this run just now.
         StoreError: the disk cannot be written.
     """
-    with claim_run(run):
-        kept = {_key(old): old for old in read_notes(run.notes)}
-        kept.pop(_key(note), None)
-        if note.is_starred or note.note:
-            now = datetime.now(UTC).isoformat(timespec="microseconds")
-            kept[_key(note)] = replace(note, changed=now)
-        _replace(run.notes, list(kept.values()))
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    keep_rows(run, NOTES, [asdict(replace(note, changed=now))])
 
 
 def read_notes(path: Path) -> list[Note]:
-    """The notes of a file; none where there is no file.
+    """The notes of a file, those taken away among them; none where there is no file.
 
     Raises:
         StoreDamagedError: the file is not one that `write_note` writes.
@@ -66,17 +64,4 @@ def read_notes(path: Path) -> list[Note]:
 
 def merge_notes(source: RunLayout, target: RunLayout) -> None:
     """Take in the notes of another copy of a run; of two about one feature the later stays."""
-    if not source.notes.exists():
-        return
-    with claim_run(target):
-        both = [*read_notes(source.notes), *read_notes(target.notes)]
-        latest = {_key(note): note for note in sorted(both, key=lambda note: note.changed)}
-        _replace(target.notes, list(latest.values()))
-
-
-def _key(note: Note) -> tuple[str, int]:
-    return note.sae_id, note.feature_id
-
-
-def _replace(path: Path, notes: list[Note]) -> None:
-    replace_rows(path, NOTES, (asdict(note) for note in sorted(notes, key=_key)))
+    merge_kept(source, target, NOTES, "changed")

@@ -60,13 +60,22 @@ def write_rating(run: RunLayout, rating: Rating) -> None:
         StoreBusyError: another process writes what is known of this run just now.
         StoreError: the disk cannot be written.
     """
+    check_rating(rating)
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    keep_rows(run, RATINGS, [asdict(replace(rating, changed=now))])
+
+
+def check_rating(rating: Rating) -> None:
+    """Make sure that a rating is one.
+
+    Raises:
+        UsageError: a number is outside its scale, or nobody rates.
+    """
     if not rating.rater.strip():
         raise UsageError("a rating needs the name of who rates")
     for scale, most in SCALES.items():
         if not 0 <= getattr(rating, scale) <= most:
             raise UsageError(f"{scale} is rated from 0 to {most}, not {getattr(rating, scale)}")
-    now = datetime.now(UTC).isoformat(timespec="microseconds")
-    keep_rows(run, RATINGS, [asdict(replace(rating, changed=now))])
 
 
 def read_ratings(run: RunLayout) -> list[Rating]:

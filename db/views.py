@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from energylens.db.beside import lacking
 from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
 from energylens.db.index_files import has_columns, has_old_columns, place_of
@@ -73,7 +74,7 @@ def _fill(
     for table in BESIDE_TABLES:
         places = (layout.beside(table.name) for layout, _ in listed)
         there = [path for path in places if _is_there(path)]
-        _replace(con, table, _select(table, there, source))
+        _replace(con, table, _select_beside(table, there, source))
 
 
 def _replace(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
@@ -208,6 +209,21 @@ def _select(table: Table, files: list[Path], source: Source) -> str:
     if not files:
         return _select_nothing(table, columns)
     return f"SELECT {columns} FROM {source(files)}"  # noqa: S608
+
+
+def _select_beside(table: Table, files: list[Path], source: Source) -> str:
+    """Files that an older version wrote may lack columns, which are NULL there."""
+    by_missing: dict[frozenset[str], list[Path]] = {}
+    for path in files:
+        by_missing.setdefault(lacking(table, path), []).append(path)
+    branches = []
+    for names, paths in by_missing.items():
+        columns = ", ".join(
+            f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' if c.name in names else f'"{c.name}"'
+            for c in table.columns
+        )
+        branches.append(f"SELECT {columns} FROM {source(paths)}")  # noqa: S608
+    return " UNION ALL ".join(branches) or _select(table, [], source)
 
 
 def _select_index(table: Table, files: list[_IndexFile], source: Source) -> str:

@@ -2,7 +2,8 @@
 
 import polars as pl
 
-from energylens.db.notes import Note, write_note
+from energylens.db.beside import lacking
+from energylens.db.notes import NOTES, Note, write_note
 from energylens.db.store import Reader, Store
 from energylens.queries.catalog import call, write_catalog
 
@@ -18,7 +19,7 @@ def note_of(store: Reader, run: str, sae: str, feature: int) -> Note:
     if rows.is_empty():
         return Note(run, sae, feature)
     row = rows.row(0, named=True)
-    return Note(run, sae, feature, row["is_starred"], row["note"], row["changed"])
+    return Note(run, sae, feature, row["is_starred"], row["note"], row["changed"], row["author"])
 
 
 def keep_note(store: Store, note: Note) -> None:
@@ -29,8 +30,8 @@ def keep_note(store: Store, note: Note) -> None:
         StoreError: the disk cannot be written.
     """
     run = store.layout.run(note.run_id)
-    is_first = not run.notes.exists()
+    had_all = run.notes.exists() and not lacking(NOTES, run.notes)
     write_note(run, note)
-    if is_first:  # until now the view had no file to read
+    if not had_all:  # until now the view had no file to read, or one of an older version
         store.refresh()
         write_catalog(store.path)

@@ -32,6 +32,8 @@ SUCCEED = [
     ["explain", "{work}/bare.lens", "{run}", "{work}/words.jsonl", "--sae", "resid"],
     ["explain", "write", "{work}/tiny.lens", "{run}", "--sae", "resid", "--model", "x",
      "--endpoint", "http://localhost:1/v1", "--feature", "1", "--estimate"],
+    ["export", "list", "{work}/tiny.lens", "-o", "{work}/list.json"],
+    ["import", "list", "{work}/tiny.lens", "{work}/list.json"],
     ["doctor"],
 ]  # fmt: skip
 NEED_MORE = [

@@ -168,6 +168,7 @@ efas S tiny --variant own | causality S tiny one | routing S tiny | heads S tiny
 recompute S tiny --keep activations --hook blocks.0.hook_resid_post
 prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x
 sources S tiny x --feature 1 --sae one | export headvis S tiny | page S 1 | report S
+export list S tiny -o LIST | import list S LIST
 steer S tiny x --feature 1 --sae one | ingest S --model builtin:llama --texts WORDS
 """
 COMMANDS = [line.split() for lines in _COMMANDS.strip().splitlines() for line in lines.split("|")]
@@ -181,7 +182,7 @@ def test_a_newer_format_is_refused_with_what_to_do(
     (tmp_path / "words.jsonl").write_text('{"text": "a", "feature_id": 1, "description": "b"}\n')
     places = {
         "S": newer, "OLD": OLD_STORE, "OTHER": tmp_path / "other.lens",
-        "WORDS": tmp_path / "words.jsonl", "SELECT": "SELECT 1",
+        "WORDS": tmp_path / "words.jsonl", "SELECT": "SELECT 1", "LIST": tmp_path / "list.json",
     }  # fmt: skip
     found = CliRunner().invoke(app, [str(places.get(word, word)) for word in command])
     assert (found.exit_code, REFUSED in found.stderr) == (1, True), found.output

@@ -8,6 +8,7 @@ from pathlib import Path
 from textual.screen import Screen
 
 from energylens.db.store import Session
+from energylens.queries.lists import Imported, export_list, import_list
 from energylens.queries.names import find_sae
 from energylens.queries.pages.feature_pages import write_feature_page
 from energylens.queries.writing import SUFFIXES, Format, whole_file, write_file
@@ -73,9 +74,42 @@ def page_way(screen: Screen, place: FeaturePlace) -> Way:
     return Way(f"html: page of feature {number}", f"feature-{number}", "html", "the page", write)
 
 
-def export(screen: Screen, own: Sequence[Way] = ()) -> None:
+def list_way(screen: Screen, run: str) -> Way:
+    """What is known of the features of a run, as `energylens export list` writes it."""
+    store = workspace_of(screen).store
+
+    def write(_: Session, path: Path) -> None:
+        export_list(store, run, path)
+
+    label = "json: stars, notes, explanations and ratings, to share"
+    return Way(label, "list", "json", "the list", write)
+
+
+def take_in_list(screen: Screen) -> None:
+    """Ask for such a file, and take it in."""
+    workspace = workspace_of(screen)
+
+    def told(done: Imported) -> None:
+        screen.notify(done.said, timeout=10)
+        workspace.noted()
+
+    def named(line: str | None) -> None:
+        if line is not None:
+            store, path = workspace.store, line.strip()
+            workspace.tasks.ask(
+                screen, "list", lambda _: import_list(store, Path(path).expanduser()), told
+            )
+
+    hint = (
+        "what `energylens export list` or e wrote in another copy of a run; the later changes stay"
+    )
+    title = "Take in a list of stars, notes, explanations and ratings"
+    screen.app.push_screen(AskLine(title, "list.json", hint), named)
+
+
+def export(screen: Screen, own: Sequence[Way] = (), last: Sequence[Way] = ()) -> None:
     """Ask what of a screen is to be written, and where; `own` comes after the rows of a table."""
-    ways = [*_row_ways(screen), *own, *_picture_ways(screen)]
+    ways = [*_row_ways(screen), *own, *_picture_ways(screen), *last]
 
     def chosen(way: Way | None) -> None:
         if way is not None:

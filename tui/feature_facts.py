@@ -162,7 +162,8 @@ def said_of(shown: Shown) -> list[tuple[str, Text]]:
         )
         said += [("scored", Text(_score(score), "dim")) for score in own.iter_rows(named=True)]
     if shown.note.note:
-        said.append(("note", Text(visible(shown.note.note), "italic")))
+        author = f"  {visible(shown.note.author)}" if shown.note.author else ""
+        said.append(("note", Text(visible(shown.note.note)).append(author, "dim")))
     said += [("rated", _rating(one)) for one in shown.ratings]
     said += [("agreement", Text(_agreed(row))) for row in shown.agreement.iter_rows(named=True)]
     return said

@@ -25,6 +25,7 @@ ACTIONS = {
     "map": "app.map",
     "compute": "screen.recompute",
     "export": "screen.export",
+    "shared": "screen.take_in_list",
     "reread": "screen.read_again",
     "help": "app.help",
     "quit": "app.quit",

@@ -2,7 +2,7 @@
 
 theme = "nord"            # any of Textual's themes
 animation = false         # off by itself over ssh
-rater = "ada"             # whose ratings of features yours are; else the name you logged in with
+rater = "ada"             # whose ratings and notes yours are; else the name you logged in with
 
 [columns]                 # of lists, in their order, hidden ones with a -; O chooses them
 "features.list" = ["feature_id", "label", "-note"]
@@ -12,6 +12,7 @@ rater = "ada"             # whose ratings of features yours are; else the name y
 """
 
 import difflib
+import getpass
 import json
 import stat
 import tomllib
@@ -162,3 +163,11 @@ def _check(path: Path, what: str, name: str, known: Iterable[str]) -> None:
         near = difflib.get_close_matches(name, listed, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(listed)}"
         raise UsageError(f"'{path}' sets the {what} '{name}', which there is not; {hint}")
+
+
+def login_name() -> str | None:
+    """Who is logged in; None where that has no name."""
+    try:
+        return getpass.getuser() or None
+    except (KeyError, OSError, ImportError):  # no such user on this machine, as in some containers
+        return None

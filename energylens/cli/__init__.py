@@ -14,6 +14,7 @@ from energylens.cli import (
     explain,
     export,
     heads,
+    imports,
     ingest,
     interact,
     page,
@@ -137,6 +138,7 @@ app.command()(programs.worker)
 app.add_typer(train.app, name="train")
 app.add_typer(saes.app, name="saes")
 app.add_typer(export.app, name="export")
+app.add_typer(imports.app, name="import")
 app.command()(programs.doctor)
 
 

@@ -38,3 +38,22 @@ def headvis(
     finally:
         progress.close()
     typer.echo(f"{n} heads of '{run}' are in '{out}'")
+
+
+@app.command(name="list")
+def feature_list(
+    store: StoreArgument,
+    run: RunArgument = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path(
+        "list.json"
+    ),
+) -> None:
+    """Write the stars, notes, explanations and ratings of a run's features as JSON, which
+    `energylens import list` takes into another copy of the run."""
+    from energylens.queries.catalog import open_catalog
+    from energylens.queries.lists import export_list
+
+    run = chosen_run(store, run)
+    with open_catalog(store) as opened:
+        n = export_list(opened, run, out)
+    typer.echo(f"{n:,} rows about features of '{run}' are in '{out}'")

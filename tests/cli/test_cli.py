@@ -34,7 +34,8 @@ def test_help_lists_every_command_with_its_purpose() -> None:
         "demo", "ingest", "index", "info", "verify", "merge", "tui", "keys", "sql", "queries",
         "query", "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
         "recompute", "worker", "compare", "efas",
-        "explain", "routing", "heads", "saes", "search", "sources", "export", "page", "report",
+        "explain", "routing", "heads", "saes", "search", "sources", "export", "import", "page",
+        "report",
     ):  # fmt: skip
         assert f"  {command}" in shown
         assert "Usage" in run(command, "--help").stdout

@@ -51,7 +51,10 @@ def test_a_note_without_star_and_text_is_gone(noted: Path) -> None:
         keep_note(store, Note(run, "mlp", 3, is_starred=True))
         keep_note(store, Note(run, "mlp", 3))
         assert noted_features(store, run).is_empty()
-        assert read_notes(store.layout.run(run).notes) == []
+        (kept,) = read_notes(store.layout.run(run).notes)
+        assert (kept.is_starred, kept.note) == (False, None), "that it was taken away is known"
+        listed = FeatureList(store, run, "mlp")
+        assert listed.arrange("is_starred=yes", Sort())[0] == 0
 
 
 def test_the_feature_list_filters_and_sorts_by_notes(noted: Path) -> None:

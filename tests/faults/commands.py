@@ -1,5 +1,6 @@
 """A tiny store and the long commands that change it, as the command runs them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from energylens.ingest.progress import Progress
 from energylens.ingest.run import Part, ingest
 from energylens.protocol import PromptRequest
 from energylens.queries.catalog import call, open_catalog, write_catalog
+from energylens.queries.lists import export_list, import_list
 from energylens.queries.pages.feature_pages import most_active, write_feature_folder
 from energylens.queries.writing import SUFFIXES, write_file
 from energylens.report.build import write_report
@@ -186,6 +188,24 @@ def _rate(stage: Stage) -> None:
         write_rating(stage.run, Rating("r", "sae", 1, rater, 3, 5, 2, 1))
 
 
+def _share(stage: Stage) -> None:
+    """Take in a list with a row of each kind that the store has not."""
+    path, of = stage.folder / "list.json", {"run_id": "r", "sae_id": "sae", "feature_id": 1}
+    said = {"description": "x", "method": "", "model": ""}
+    numbers = {"confidence": 1, "consistency": 1, "completeness": 1, "specificity": 1}
+    with open_catalog(stage.store) as opened:
+        export_list(opened, "r", path)
+        raw = json.loads(path.read_text("utf-8"))
+        raw["known"] = {
+            "notes": [{**of, "is_starred": True, "changed": "2026-01-01T00:00Z"}],
+            "explanations": [{**of, **said}],
+            "explanation_scores": [{**of, **said, "score_type": "told", "score": 0.5}],
+            "ratings": [{**of, "rater": "ada", **numbers}],
+        }
+        path.write_text(json.dumps(raw), "utf-8")
+        import_list(opened, path)
+
+
 class _Speaker:
     """Says the same of everything."""
 
@@ -307,6 +327,7 @@ COMMANDS: dict[str, Command] = {
     "explain write": Command(_judge, "indexed"),
     "notes": Command(_note, "whole"),
     "ratings": Command(_rate, "whole"),
+    "import list": Command(_share, "whole"),
     "train": Command(_train, is_store=False),
     "train a MesaNet": Command(_train_mesanet, is_store=False),
     "train an SAE": Command(_train_sae, is_store=False),

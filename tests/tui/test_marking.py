@@ -17,12 +17,14 @@ from energylens.queries.display import visible
 from energylens.queries.features import best_features
 from energylens.queries.masks import Unmasked
 from energylens.queries.specialists import layer_progression
+from energylens.tui.address import Told
 from energylens.tui.screens.compare_features import CompareFeaturesScreen
 from energylens.tui.screens.compare_runs import CompareRunsScreen
 from energylens.tui.screens.compare_saes import CompareSaesScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.feature_texts import FeatureTextsScreen
 from energylens.tui.screens.text import TextScreen
+from energylens.tui.settings import Settings
 from energylens.tui.widgets.scatter import scatter
 from energylens.tui.widgets.token_text import TokenText
 from energylens.tui.widgets.virtual_table import VirtualTable
@@ -62,7 +64,8 @@ async def test_a_feature_is_starred_and_noted_from_the_list(drive: Open, path: P
         assert f"Feature {wanted} ★" in d.text and "[b] brackets" in d.text
         await d.press("asterisk", "n", *["backspace"] * 20, "enter")
         await d.settle()
-        assert wanted not in {n.feature_id for n in notes(path)}
+        kept = {n.feature_id: n for n in notes(path)}[wanted]
+        assert (kept.is_starred, kept.note) == (False, None)
         assert "★" not in d.text
 
 
@@ -235,3 +238,30 @@ def test_a_scatter_plot_puts_points_where_they_belong() -> None:
     assert "2 tokens" in lines[0]
     assert scatter([(1.0, 2.0)] * 3, 10, 4, "x", "y").plain.count("⠀") == 39
     assert "no token" in scatter([], 10, 4, "x", "y").plain
+
+
+async def test_what_one_person_stars_another_takes_in(
+    drive: Open, path: Path, rich_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = Path(shutil.copytree(rich_path, tmp_path / "other.lens"))
+    async with drive("large", path, Settings(rater="ada"), Told(feature="one:3")) as d:
+        await d.press("asterisk", "e")
+        await d.type("to share")
+        await d.press("enter", "enter")
+        await d.hears("the list written to")
+    (found,) = tmp_path.glob("*.json")
+    async with drive("large", other, Settings(rater="bob"), Told(feature="one:3")) as d:
+        assert "Feature 3 ★" not in d.text
+        await d.press("colon")
+        await d.type("shared")
+        await d.press("enter")
+        await d.press("ctrl+u", *found.name, "enter")
+        await d.hears("1 notes new or changed")
+        await d.settle()
+        assert "Feature 3 ★" in d.text
+        assert [n.author for n in notes(other) if n.feature_id == 3] == ["ada"]
+        await d.press("colon")
+        await d.type("shared")
+        await d.press("enter", "ctrl+u", *"nothing.json", "enter")
+        await d.hears("is no list that")

@@ -11,7 +11,15 @@ from textual.screen import Screen
 
 from energylens.queries.display import counted
 from energylens.tui.address import Told, line_of
-from energylens.tui.export import ViewFigure, Way, export, figure_ways, shown_table
+from energylens.tui.export import (
+    ViewFigure,
+    Way,
+    export,
+    figure_ways,
+    list_way,
+    shown_table,
+    take_in_list,
+)
 from energylens.tui.modals.address import AddressModal
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
@@ -177,7 +185,12 @@ class LensScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write the table, a figure or the screen to a file."""
-        export(self, self.own_ways())
+        place = self.here
+        export(self, self.own_ways(), [] if place is None else [list_way(self, place.run)])
+
+    def action_take_in_list(self) -> None:
+        """Take in what another person has starred, noted, explained and rated."""
+        take_in_list(self)
 
     @on(VirtualTable.Peeked)
     def _cell(self, event: VirtualTable.Peeked) -> None:

@@ -12,6 +12,7 @@ from energylens.queries.notes import keep_note, note_of
 from energylens.tui.kinds.base import LensScreen
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.places import TwoFeatures
+from energylens.tui.settings import login_name
 from energylens.tui.state import FeaturePlace
 
 
@@ -75,10 +76,10 @@ class MarkingScreen(LensScreen):
         place, store = self.feature_in_view(), self.workspace.store
         if place is None:
             return
-        read = _reading(place)
+        read, author = _reading(place), self.workspace.rater or login_name()
 
         def keep(session: Session) -> Note:
-            note = changed(read(session))
+            note = replace(changed(read(session)), author=author)
             keep_note(store, note)
             return note
 

@@ -1,12 +1,10 @@
 """Screens about one feature, which people rate."""
 
-import getpass
-
 from energylens.db.ratings import Rating
 from energylens.queries.ratings import keep_rating
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.modals.rate import Numbers, RateModal
-from energylens.tui.settings import settings_path
+from energylens.tui.settings import login_name, settings_path
 from energylens.tui.state import FeaturePlace
 
 
@@ -15,7 +13,7 @@ class RatingScreen(MarkingScreen):
 
     def action_rate(self) -> None:
         """Ask for a rating of the feature, and keep it in place of the rater's last one."""
-        place, rater = self.feature_in_view(), self.workspace.rater or _login_name()
+        place, rater = self.feature_in_view(), self.workspace.rater or login_name()
         if place is None:
             return
         if rater is None:
@@ -42,10 +40,3 @@ class RatingScreen(MarkingScreen):
             self.workspace.noted()
 
         self.workspace.tasks.ask(self, "rating", lambda _: keep_rating(store, rating), told)
-
-
-def _login_name() -> str | None:
-    try:
-        return getpass.getuser() or None
-    except (KeyError, OSError, ImportError):  # no such user on this machine, as in some containers
-        return None
