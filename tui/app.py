@@ -35,6 +35,7 @@ from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_run import ChooseRun
 from energylens.tui.modals.find import Find
 from energylens.tui.modals.help import HelpModal
+from energylens.tui.modals.leaving import Leaving
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
 from energylens.tui.navigation import go_to, show_run
 from energylens.tui.notices import Failed
@@ -137,7 +138,7 @@ class LensApp(App[None]):
         wanted = settings or Settings()
         place = worker or WorkerPlace()
         client = WorkerClient(place.command)
-        jobs = Jobs(client, place.store or str(store.path.resolve()))
+        jobs = Jobs(client, place.store or str(store.path.resolve()), store.path)
         self.workspace = Workspace(store, jobs, wanted.rater)
         self.workspace.columns = dict(wanted.columns)
         self.theme = wanted.theme
@@ -154,8 +155,20 @@ class LensApp(App[None]):
             self.call_after_refresh(_begin_to_collect)
         if self._start is not None:
             self.call_after_refresh(begin, self, self._start)
+        self.workspace.jobs.find()
+        self.set_interval(_LOOK_AFTER, self._look_at_jobs)
         if _has_terminal():
             self.set_interval(_LOOK_AFTER, self._leave_without_terminal)
+
+    def _look_at_jobs(self) -> None:
+        """Tell of jobs that have ended in processes of their own, and show what they have made."""
+        for job in self.workspace.jobs.find():
+            said = job.log[-1] if job.log else job.title
+            if job.state == "done":
+                self.notify(said, timeout=10)
+                self.workspace.read_again(self.screen)
+            elif job.state != "cancelled":
+                self.post_message(Failed(f"{job.title}: {said}"))
 
     def _leave_without_terminal(self) -> None:
         """A terminal that goes sends SIGHUP, but under nohup that is not heard, and what is read
@@ -315,7 +328,28 @@ class LensApp(App[None]):
             self.pop_screen()
 
     async def action_quit(self) -> None:
-        """Stop every query and leave."""
+        """Stop every query and leave; of jobs that could go on, ask."""
+        staying = len(self.workspace.jobs.staying)
+        if not staying or isinstance(self.screen, Leaving):
+            self._leave()
+            return
+
+        def chosen(is_to_stop: bool | None) -> None:
+            if is_to_stop is None:
+                return
+            if is_to_stop:
+                self.run_worker(self._end_jobs, thread=True)
+            else:
+                self._leave()
+
+        self.push_screen(Leaving(staying), chosen)
+
+    def _end_jobs(self) -> None:
+        """In a thread."""
+        self.workspace.jobs.end_staying()
+        self.call_from_thread(self._leave)
+
+    def _leave(self) -> None:
         self._stop()
         self.exit()
 

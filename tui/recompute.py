@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from textual.screen import Screen
 
 from energylens.db.provenance import RunInfo, SaeInfo
+from energylens.errors import EnergyLensError
 from energylens.protocol import (
     CausalityRequest,
-    DoneResult,
     EfasRequest,
     IndexRequest,
     LoadResult,
@@ -18,6 +18,7 @@ from energylens.queries.display import clock
 from energylens.tui.fuzzy import Entry
 from energylens.tui.lacks import GRADIENTS
 from energylens.tui.modals.choose import Choose
+from energylens.tui.notices import notify
 from energylens.tui.state import RunPlace, workspace_of
 
 _GRADIENT_COST = 4.0
@@ -94,11 +95,9 @@ def offer(screen: Screen, place: RunPlace) -> None:
 
 def start(screen: Screen, run: str, title: str, method: str, request: object) -> None:
     """Have the worker compute something into the store, and show it when it is there."""
-    workspace = workspace_of(screen)
-
-    def done(result: DoneResult) -> None:
-        screen.notify(result.message, markup=False, timeout=10)
-        workspace.read_again(screen)
-
-    workspace.jobs.ask(screen, title, method, run, request, DoneResult, done)
+    try:
+        workspace_of(screen).jobs.keep(title, method, run, request)
+    except EnergyLensError as error:
+        notify(screen)(error)
+        return
     screen.notify("under way; 9 shows how far it is", markup=False)

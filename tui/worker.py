@@ -79,6 +79,20 @@ class WorkerClient:
                 self._last += 1
                 asked.link.send({"id": self._last, "method": "cancel", "params": {"id": number}})
 
+    @property
+    def command(self) -> list[str]:
+        """What starts a worker."""
+        return list(self._command)
+
+    def rest(self) -> None:
+        """Stop a worker that has nothing to do, and with it what it holds."""
+        with self._lock:
+            link = self._link if not self._waiting else None
+            self._link = None if link is not None else self._link
+        if link is not None:
+            link.process.kill()
+            link.process.wait()
+
     def close(self) -> None:
         """Stop the worker, whatever it does."""
         with self._lock:

@@ -48,7 +48,10 @@ class JobsScreen(LensScreen):
 
 What the worker was asked: prompts, interventions, steering, recomputation, indexing. **x** stops
 the job under the cursor; what it has finished stays. The worker is a process of its own: the
-program stays usable while it works, and it is started again if it dies. Below stand ingests and
+program stays usable while it works, and it is started again if it dies. What is computed into the
+store (**r**, an index) is a job with a dot for its number: it has a process of its own, one of a
+store works at a time, and it goes on when the program is closed if it is told to. The next start
+shows it, a dead one as dead. Below stand ingests and
 indexes that other processes of this machine write into the store; those are stopped where they run,
 and **R** reads in what they have finished. **t** shows the curves of a training of SAEs, from the
 directory that `energylens train sae` writes into, also while it trains.
@@ -83,9 +86,10 @@ directory that `energylens train sae` writes into, also while it trains.
 
     def _look(self, first: bool = False) -> None:
         jobs = self.workspace.jobs
-        if not (first or jobs.running or self._was_running):
+        seen = [(job.title, job.state) for job in jobs.listed]
+        if not (first or jobs.running or seen != self._seen):
             return
-        self._was_running = bool(jobs.running)
+        self._seen = seen
         table = self.query_one("#jobs", VirtualTable)
         row = table.cursor_row
         rows = [_row(job) for job in reversed(jobs.listed)]
@@ -99,7 +103,7 @@ directory that `energylens train sae` writes into, also while it trains.
             n = len(jobs.running) + sum(writing.is_running for writing in self._writings)
             self.say(f"{n} running", f"{len(rows)} in all")
 
-    _was_running = False
+    _seen: Sequence[tuple[str, str]] = ()
     _writings: Sequence[Writing] = ()
 
     @on(VirtualTable.Moved)
@@ -129,6 +133,8 @@ directory that `energylens train sae` writes into, also while it trains.
             return
         if job is None or job.state != "running":
             self.notify("no job runs under the cursor", markup=False)
+        elif job.host is not None:
+            self.notify(f"it runs on {job.host} and is stopped there", markup=False)
         else:
             self.workspace.jobs.cancel(job)
 
@@ -155,8 +161,8 @@ def _row(job: Job) -> tuple[str, ...]:
     share = f"{100 * report.done / report.total:.0f} %" if report and counts else ""
     rate = f"{report.done / job.seconds:,.1f} {report.unit}/s" if report and job.seconds else ""
     return (
-        str(job.number),
-        visible(job.title),
+        str(job.number or "·"),
+        visible(f"{job.title} on {job.host}" if job.host else job.title),
         job.state,
         report.phase if report else "",
         share,
