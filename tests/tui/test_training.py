@@ -50,7 +50,7 @@ async def test_curves_are_drawn_and_drawn_anew(drive: Open, size: str, tmp_path:
 
 
 async def test_what_is_no_training_is_said(drive: Open, tmp_path: Path) -> None:
-    async with drive("small") as driver:
+    async with drive("large") as driver:
         await driver.press("9", "t")
         await driver.type(str(tmp_path))
         await driver.press("enter")
