@@ -279,7 +279,7 @@ class LensApp(App[None]):
             self.notify(event.text, severity="error", markup=False, timeout=10)
 
     def action_command_palette(self) -> None:
-        if not Palette.is_open(self):
+        if not isinstance(self.screen, Palette):
             self.push_screen(Palette())
 
     def action_jump(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from energylens.db.explanations import Explanation, write_explanations
 from energylens.db.layout import RunLayout
+from energylens.db.leftovers import clean_run
 from energylens.db.scores import ExplanationScore, read_scores, write_scores
 from energylens.db.store import Store
 from energylens.errors import UsageError
@@ -179,6 +180,7 @@ def carry_out(
         SpeakerError: the model does not answer; what was done is kept.
         StoreError: the store cannot be written.
     """
+    clean_run(run)  # one that was killed at its last step left a lock, and there may be no task
     n_written = n_unread = n_without = 0
     for number, task in enumerate(tasks):
         progress.step("explanations", number, len(tasks), "explanations")
