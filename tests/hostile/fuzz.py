@@ -124,7 +124,8 @@ def feed(folder: Path, name: str, n: int) -> None:
 
     with atheris.instrument_imports(include=list(_INSTRUMENTED)):
         from tests.hostile.mutate import mutated
-        from tests.hostile.targets import targets, watched
+        from tests.hostile.targets import targets
+        from tests.hostile.watch import watched
 
     fed = folder / "fed"
     target = targets(folder / "made" / "whole.lens", fed)[name]

@@ -7,14 +7,13 @@ for, led by the code they reach (fuzz.py).
 
 import io
 import json
-import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import duckdb
 import pyarrow as pa
@@ -64,11 +63,6 @@ REQUESTS = (
 )  # fmt: skip
 LAST = 5
 """Requests that the reader of a worker's answers has made."""
-_WRITES = {
-    "os.chmod", "os.link", "os.mkdir", "os.mkfifo", "os.remove", "os.rename", "os.rmdir",
-    "os.symlink", "os.truncate", "shutil.copyfile", "shutil.move", "shutil.rmtree",
-}  # fmt: skip
-_NEVER = {"os.system", "os.exec", "os.fork", "os.posix_spawn", "socket.connect", "subprocess.Popen"}
 
 
 @dataclass(frozen=True)
@@ -80,39 +74,6 @@ class Target:
     """What it is made for, to begin changes from."""
     cost: int = 1
     """How many cases of the cheapest targets take as long as one of it, about."""
-
-
-class Outside(Exception):  # noqa: N818 - the worst that a target can do has a name of its own
-    """Something outside the folder of a target was touched."""
-
-
-@contextmanager
-def watched(folder: Path) -> Iterator[None]:
-    """Within the block Python itself writes nowhere but below a folder, runs no command and calls
-    nobody. What DuckDB and Arrow open is theirs; a look at the files afterwards tells."""
-    is_on = True
-    here = str(folder.resolve())
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if not is_on:
-            return
-        if event in _NEVER:
-            raise Outside(f"{event} {arguments}")
-        if event in _WRITES:
-            paths = [one for one in arguments if isinstance(one, (str, bytes, Path))]
-        elif event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
-            paths = [arguments[0]]
-        else:
-            return
-        for path in paths:
-            if isinstance(path, (str, Path)) and not str(Path(path).absolute()).startswith(here):
-                raise Outside(f"{event} {arguments}")
-
-    sys.addaudithook(watch)
-    try:
-        yield
-    finally:
-        is_on = False
 
 
 @contextmanager
@@ -245,7 +206,7 @@ def _lines(folder: Path) -> dict[str, Target]:
     )
     return {
         "worker's answers": Target(answer, answers),
-        "worker's requests": Target(request, requests, 10),
+        "worker's requests": Target(request, requests, 2),
         "wire": Target(record, tuple(one.encode() for one in asked), 2),
     }
 
@@ -296,9 +257,9 @@ def _asked(store: Path) -> dict[str, Target]:
         for name in names
     )
     return {
-        "filters": Target(filter_, filters, 40),
-        "sql": Target(sql, statements, 60),
-        "named queries": Target(query, tuple(one.encode() for one in queries), 40),
+        "filters": Target(filter_, filters, 20),
+        "sql": Target(sql, statements, 5),
+        "named queries": Target(query, tuple(one.encode() for one in queries), 5),
     }
 
 
@@ -328,7 +289,13 @@ def _files(store: Path, folder: Path) -> dict[str, Target]:
     def explanations(name: str) -> Feed:
         path, run = folder / "explanations" / name, StoreLayout(folder / "said.lens").run("r")
         create_store(folder / "said.lens")
-        return _fed_file(path, lambda: explain(run, info, [path], info.saes[0].sae_id, True))
+        database = duckdb.connect()
+
+        def use() -> None:
+            with patch.object(duckdb, "connect", database.cursor):  # a new one takes 20 ms
+                explain(run, info, [path], info.saes[0].sae_id, True)
+
+        return _fed_file(path, use)
 
     def sae() -> None:
         with suppress(ValueError, RecursionError):  # its reader makes an SaeError of them
@@ -357,11 +324,11 @@ def _files(store: Path, folder: Path) -> dict[str, Target]:
         "texts as CSV": Target(texts("x.csv"), (b'text,category\n"a ""b""",c\nd,e\n',)),
         "texts as Parquet": Target(texts("x.parquet"), (_parquet(text),), 10),
         "plain texts": Target(texts("x.txt"), ("ä b\n".encode(),)),
-        "explanations as JSONL": Target(explanations("x.jsonl"), (given,), 60),
+        "explanations as JSONL": Target(explanations("x.jsonl"), (given,), 15),
         "explanations as CSV": Target(
-            explanations("x.csv"), (b"feature_id,description,score\n1,x,0.5\n2,y,\n",), 60
+            explanations("x.csv"), (b"feature_id,description,score\n1,x,0.5\n2,y,\n",), 15
         ),
-        "explanations as Parquet": Target(explanations("x.parquet"), (_parquet(said),), 40),
+        "explanations as Parquet": Target(explanations("x.parquet"), (_parquet(said),), 15),
         "notes": Target(
             _fed_file(beside / "notes", lambda: read_rows(beside / "notes", NOTES)),
             (_parquet(note),),

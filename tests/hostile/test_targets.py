@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.mutate import mutated
-from tests.hostile.targets import Target, targets, watched
+from tests.hostile.targets import Target, targets
+from tests.hostile.watch import watched
 
 CASES = int(os.environ.get("ENERGYLENS_HOSTILE_CASES", "2000"))
 """Of the cheapest targets; of dearer ones as many as take as long."""

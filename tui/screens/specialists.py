@@ -165,6 +165,8 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
 
     @on(Heatmap.Moved)
     def _moved(self, event: Heatmap.Moved) -> None:
+        if event.row >= len(self._categories) or event.column >= len(self._saes):
+            return  # of a run that has been left since
         category, sae = self._categories[event.row], self._saes[event.column]
         selection = Selection(self._run, sae)
         self._at = (selection, category)
