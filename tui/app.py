@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from energylens.errors import UsageError
 from energylens.queries.display import visible_lines
 from energylens.tui.address import Told
 from energylens.tui.commands import LensCommands, Palette
+from energylens.tui.ending import end_when_told
 from energylens.tui.finding import at_once, goals, look
 from energylens.tui.follow import follow
 from energylens.tui.guard import OnlyText
@@ -62,7 +62,7 @@ _LONGEST_TOAST = 240
 
 _NO_RUN = "This store holds no run yet. Make one in a shell: energylens ingest"
 _LOOK_AFTER = 1.0
-"""Seconds between two looks whether the terminal is still there."""
+"""Seconds between two looks at jobs that are processes of their own."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,9 @@ class LensApp(App[None]):
             self.call_after_refresh(_begin_to_collect)
         if self._start is not None:
             self.call_after_refresh(begin, self, self._start)
+        end_when_told(self, self._stop)
         self.workspace.jobs.find()
         self.set_interval(_LOOK_AFTER, self._look_at_jobs)
-        if _has_terminal():
-            self.set_interval(_LOOK_AFTER, self._leave_without_terminal)
 
     def _look_at_jobs(self) -> None:
         """Tell of jobs that have ended in processes of their own, and show what they have made."""
@@ -169,14 +168,6 @@ class LensApp(App[None]):
                 self.workspace.read_again(self.screen)
             elif job.state != "cancelled":
                 self.post_message(Failed(f"{job.title}: {said}"))
-
-    def _leave_without_terminal(self) -> None:
-        """A terminal that goes sends SIGHUP, but under nohup that is not heard, and what is read
-        from it is nothing, at once, for ever. What is written to it is waited for, so that there is
-        no orderly way out."""
-        if not _has_terminal():
-            self._stop()
-            os._exit(128 + signal.SIGHUP)
 
     async def on_event(self, event: events.Event) -> None:
         """Let what is typed take effect one by one, and all else at once."""
@@ -368,12 +359,8 @@ def _begin_to_collect() -> None:
     gc.enable()
 
 
-def _has_terminal() -> bool:
-    return sys.__stdin__ is not None and sys.__stdin__.isatty()
-
-
-def run_tui(store: Store, worker: WorkerPlace | None = None, told: Told | None = None) -> None:
-    """Explore a store, from where one is told to, until the user leaves.
+def run_tui(store: Store, worker: WorkerPlace | None = None, told: Told | None = None) -> int:
+    """Explore a store, from where one is told to, until the user leaves; the status to end with.
 
     Raises:
         UsageError: the settings, or what is told, cannot be read, or name what there is not.
@@ -381,4 +368,6 @@ def run_tui(store: Store, worker: WorkerPlace | None = None, told: Told | None =
     themes = sorted(BUILTIN_THEMES)
     settings = read_settings(settings_path(), themes, bindings_by_id(), is_key)
     start = None if told is None else look_up(told, store)
-    LensApp(store, worker, settings, start).run()
+    app = LensApp(store, worker, settings, start)
+    app.run()
+    return app.return_code or 0

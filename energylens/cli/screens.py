@@ -130,7 +130,9 @@ def explore(
         place = WorkerPlace(store=worker_store)
         if worker is not None:
             place = WorkerPlace(tuple(worker), worker_store)
-        run_tui(opened, place, told)
+        status = run_tui(opened, place, told)
+    if status:
+        raise typer.Exit(status)
 
 
 def _need_terminal() -> None:

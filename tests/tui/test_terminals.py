@@ -1,12 +1,17 @@
 """What goes out to terminals of all kinds."""
 
+import fcntl
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,23 +104,59 @@ def test_no_color_leaves_greys(store_path: Path) -> None:
     assert all(is_grey(int(index)) for index in INDEXED.findall(out))
 
 
-def test_a_terminal_that_is_gone_ends_the_program_under_nohup_too(store_path: Path) -> None:
+@contextmanager
+def running(path: Path, *before: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The program with its first rows on a terminal, and the other end of that."""
     main, side = pty.openpty()
     subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=side, check=True)
-    ignoring = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{ignoring} os.execv(sys.executable, sys.argv[1:])",
-         sys.executable, "-m", "energylens", "tui", str(store_path)],
+        [*before, sys.executable, "-m", "energylens", "tui", str(path)],
         stdin=side, stdout=side, stderr=side, env=os.environ | {"TERM": "xterm"},
-        start_new_session=True,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(side, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(side)
     out, end = b"", time.monotonic() + PATIENCE
     try:
         while b"fvu" not in out and time.monotonic() < end:
             out += os.read(main, 65536) if select.select([main], [], [], 0.2)[0] else b""
-        os.close(main)
-        assert process.wait(PATIENCE) == 129
+        assert b"fvu" in out
+        yield process, main
     finally:
         process.kill()
-    assert b"fvu" in out
+        process.wait()
+
+
+_IGNORING = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    "os.execv(sys.executable, sys.argv[1:])"
+)
+NO_HUP = (sys.executable, "-c", _IGNORING)
+
+
+@pytest.mark.parametrize("before", [(), NO_HUP], ids=["plain", "under nohup"])
+def test_a_terminal_that_is_gone_ends_the_program(store_path: Path, before: tuple) -> None:
+    with running(store_path, *before) as (process, main):
+        os.close(main)
+        assert process.wait(PATIENCE) == 129
+
+
+@pytest.mark.parametrize(("kind", "status"), [("HUP", 129), ("TERM", 143), ("INT", 130)])
+def test_a_signal_ends_it_in_order_and_is_told_by_the_status(
+    store_path: Path, kind: str, status: int
+) -> None:
+    with running(store_path) as (process, main):
+        process.send_signal(signal.Signals[f"SIG{kind}"])
+        out = b""
+        while b"\x1b[?1049l" not in out:  # back from the other screen
+            assert select.select([main], [], [], PATIENCE)[0]
+            out += os.read(main, 65536)
+        assert process.wait(PATIENCE) == status
+        os.close(main)
+
+
+def test_under_nohup_a_hang_up_is_not_heard(store_path: Path) -> None:
+    with running(store_path, *NO_HUP) as (process, main):
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+        os.close(main)
