@@ -32,6 +32,7 @@ from energylens.db.schema import RUNS, SAES
 from energylens.db.store import Store, confine
 from energylens.db.sums import wrong_with
 from energylens.db.version import check_format, create_store
+from energylens.db.views import STORED, schema_statements
 from energylens.errors import EnergyLensError
 from energylens.ingest.explanations import explain
 from energylens.ingest.on_request.worker import Worker
@@ -122,15 +123,16 @@ def _records(store: Path, folder: Path) -> dict[str, Target]:
     made = StoreLayout(store).runs()[0]
     info = asdict(read_run(made.run_json)) | {"run_id": "r"}
     con = duckdb.connect()
-    con.execute("CREATE SCHEMA stored")
+    for statement in schema_statements():
+        con.execute(statement)
     shard, catalog = run.shard(0), root / "catalog.duckdb"
 
     def use_run() -> None:
         found = read_run(run.run_json)
         assert found.run_id == "r"
-        fill_tables(con, [found], "stored")
+        fill_tables(con, [found], STORED)
         for table in (RUNS, SAES):
-            con.execute(f"FROM stored.{table.name}").fetchall()
+            con.execute(f"FROM {STORED}.{table.name}").fetchall()
 
     def use_manifest() -> None:
         for entry in read_manifest(shard).files:
