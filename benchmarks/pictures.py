@@ -18,7 +18,7 @@ from energylens.cli.heads import heads
 from energylens.cli.programs import demo
 from energylens.db.store import confine
 from energylens.queries.catalog import open_catalog
-from energylens.report.one import screen_as_png
+from energylens.report.screen import screen_as_png
 from energylens.tui.app import LensApp
 
 TARGET = Path("docs/screens")

@@ -12,7 +12,8 @@ from energylens.queries.lists import Imported, export_list, import_list
 from energylens.queries.names import find_sae
 from energylens.queries.pages.feature_pages import write_feature_page
 from energylens.queries.writing import SUFFIXES, Format, whole_file, write_file
-from energylens.report.one import one_figure, screen_as_png
+from energylens.report.one import one_figure
+from energylens.report.screen import screen_as_png
 from energylens.tui.fuzzy import Entry
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose import Choose

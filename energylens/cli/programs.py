@@ -21,8 +21,8 @@ EXTRAS = {
         "tables that index reads off weights",
     ),
     "report": (
-        ("matplotlib", "resvg_py"),
-        "report: the figures of a run as a page; in the screens, figures and pictures as PNG",
+        ("matplotlib",),
+        "report: the figures of a run as a page; in the screens, figures as SVG and PNG",
     ),
     "web": (("textual-serve",), "tui --serve: the screens in a browser"),
 }

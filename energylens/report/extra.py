@@ -5,11 +5,11 @@ from importlib.util import find_spec
 from energylens.errors import MissingExtraError
 
 
-def need_report(package: str = "matplotlib") -> None:
-    """Make sure that figures can be drawn here, or what else a package of the extra does.
+def need_report() -> None:
+    """Make sure that figures can be drawn here.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
-    if find_spec(package) is None:
-        raise MissingExtraError("report", package)
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("report", "matplotlib")

@@ -1,17 +1,13 @@
-"""One figure of a run, or the picture of a screen, without the rest of a report.
+"""One figure of a run without the rest of a report.
 
 Nothing heavy is loaded before something is drawn: the screens import this.
 """
-
-from pathlib import Path
 
 from energylens.db.provenance import RunInfo
 from energylens.db.store import Reader
 from energylens.errors import QueryError
 from energylens.report.extra import need_report
 from energylens.report.figure import Figure, Missing, drawn
-
-_FONT = "DejaVu Sans Mono"
 
 
 def one_figure(
@@ -50,21 +46,3 @@ def _made(reader: Reader, info: RunInfo, name: str, text: int | None) -> Figure 
         "specialists_by_depth": specialists.by_depth,
     }
     return makers[name](source)
-
-
-def screen_as_png(svg: str) -> bytes:
-    """A screen that Textual has drawn as SVG, in a font whose cells are all alike.
-
-    Raises:
-        MissingExtraError: a package of the extra 'report' is not installed.
-    """
-    need_report("matplotlib")
-    need_report("resvg_py")
-    import matplotlib
-    import resvg_py
-
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # a machine may have none of its own
-    made = resvg_py.svg_to_bytes(
-        svg_string=svg.replace("Fira Code", _FONT), font_family=_FONT, font_dirs=[str(fonts)]
-    )
-    return bytes(made)

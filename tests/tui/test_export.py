@@ -1,16 +1,22 @@
 """Files that the screens write: figures, pages, pictures, and what is asked and said of them."""
 
+import io
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib.image
+import numpy as np
 import pytest
 from textual.widgets import Input, OptionList
 
 import energylens
+from energylens.errors import UsageError
 from energylens.queries.display import visible_token
 from energylens.queries.overview import run_summaries
 from energylens.queries.pages.feature_pages import write_feature_page
+from energylens.report import screen
 from energylens.report.build import write_report
+from energylens.report.screen import screen_as_png
 from energylens.tui.screens.feature import FeatureScreen
 from tests.tui.conftest import Driver, Open
 
@@ -201,15 +207,39 @@ async def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setattr("energylens.report.extra.find_spec", lambda _: None)
     async with drive("small", rich_path) as d:
         await d.press("7")
-        for label in ("svg: figure", "png: the screen"):
-            await choose(d, label)
-            await d.press("enter")
-            await d.hears("this needs the extra 'report'")
-            d.app.clear_notifications()
-        await choose(d, "svg: the screen")
+        await choose(d, "svg: figure")
         await d.press("enter")
-        await d.hears("the screen written to")
-    assert [path.name for path in here.iterdir()] == ["energy-1.svg"]
+        await d.hears("this needs the extra 'report'")
+        for kind in ("svg", "png"):
+            d.app.clear_notifications()
+            await choose(d, f"{kind}: the screen")
+            await d.press("enter")
+            await d.hears("the screen written to")
+    assert sorted(path.name for path in here.iterdir()) == ["energy-1.png", "energy-1.svg"]
+
+
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="300" height="40">
+<text x="0" y="30" font-family="Fira Code" font-size="30">%s</text></svg>"""
+
+
+def drawn_columns(text: str) -> int:
+    """Columns of the picture of a text up to the last one with ink."""
+    picture = matplotlib.image.imread(io.BytesIO(screen_as_png(SVG % text)))
+    return int(np.flatnonzero(picture[:, :, 3].any(axis=0)).max())
+
+
+def test_the_font_of_a_picture_is_of_even_width() -> None:
+    assert abs(drawn_columns("iiiiiiiiM") - drawn_columns("MMMMMMMMM")) < 1
+
+
+def test_a_machine_without_a_font_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "_PLACES", (str(tmp_path),))
+    monkeypatch.setattr(screen, "find_spec", lambda _: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UsageError, match="no font of even width"):
+        screen_as_png(SVG % "x")
 
 
 async def test_a_picture_of_the_screen_is_the_screen(
