@@ -271,8 +271,8 @@ def more_facts(shown: Shown) -> Group:
     return Group(
         _beside([(name, Text(said)) for name, said in lists if said]),
         logit_table(shown.promoted),
-        logit_histogram(shown.logits),
         text,
+        logit_histogram(shown.logits),
     )
 
 
