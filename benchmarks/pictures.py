@@ -45,6 +45,7 @@ PICTURES = {
     "energies": Picture((*_MATH, "enter", "u", "u")),
     "rate": Picture((*_MATH, "enter", "b", "3", "4", "2")),
     "no-color": Picture((*_MATH, "enter"), no_color=True),
+    "map": Picture((*_MATH, "enter", "d", "t")),
     "feature-texts": Picture((*_MATH, "enter", "t")),
     "specialists": Picture(_MATH[:-1]),
     "layers": Picture((*_MATH[:-1], "t")),

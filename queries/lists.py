@@ -93,9 +93,9 @@ def import_list(store: Store, path: Path) -> Imported:
     known, left_out = _checked(path, listed, info)
     layout = store.layout.run(info.run_id)
     taken = take_in(layout, known)
-    if any(vars(taken).values()):  # a view may have had no file to read until now
-        store.refresh()
-        write_catalog(store.path)
+    # a view may have had no file to read until now, also where an import was stopped behind it
+    store.refresh()
+    write_catalog(store.path)
     return Imported(info.run_id, taken, left_out)
 
 

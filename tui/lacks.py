@@ -88,7 +88,8 @@ def index_lack(held: Holdings, path: Path, what: str) -> Lack | None:
     """That the index is not there, or is older than the shards; None where it is fresh."""
     if held.index == "fresh":
         return None
-    state = "has no index yet" if held.index == "missing" else "has an index older than its shards"
+    is_missing = held.index == "missing"
+    state = "has no index yet" if is_missing else "has an index of other shards or another version"
     said = f"This run {state}; {what} are read from it."
     return Lack(said, _indexing(path, held.info.run_id))
 
