@@ -18,6 +18,7 @@ _LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 """Hosts that no name server can give to somebody else. Ports are not compared: one may be
 forwarded."""
 _PAGE = Path(__file__).with_name("page.html")
+_SCRIPT = _PAGE.with_suffix(".js")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -31,7 +32,9 @@ class GuardedServer(Server):
     async def application(self) -> web.Application:
         """All that is served, below the token."""
         guarded = web.Application(middlewares=[self._guard])
-        guarded.add_subapp(f"/{self._token}/", await self._make_app())
+        pages = await self._make_app()
+        pages.router.add_get("/page.js", self.handle_script)
+        guarded.add_subapp(f"/{self._token}/", pages)
         return guarded
 
     async def on_startup(self, app: web.Application) -> None:
@@ -42,6 +45,13 @@ class GuardedServer(Server):
         websocket = f"ws://{request.host}{request.path}ws"
         page = Template(_PAGE.read_text()).substitute(websocket=websocket)
         return web.Response(text=page, content_type="text/html", headers=_only_from(request.host))
+
+    async def handle_script(self, request: web.Request) -> web.Response:
+        """What the page does beside the terminal."""
+        headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+        return web.Response(
+            text=_SCRIPT.read_text(), content_type="text/javascript", headers=headers
+        )
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:

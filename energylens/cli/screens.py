@@ -130,7 +130,10 @@ def explore(
         place = WorkerPlace(store=worker_store)
         if worker is not None:
             place = WorkerPlace(tuple(worker), worker_store)
-        status = run_tui(opened, place, told)
+        try:
+            status = run_tui(opened, place, told)
+        finally:
+            gc.unfreeze()  # else DuckDB's binding reports, page after page, what is still held
     if status:
         raise typer.Exit(status)
 

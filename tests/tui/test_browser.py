@@ -82,7 +82,7 @@ async def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
     named = re.findall(r"""(?:href|src|data-session-websocket-url|url\()\s*=?\s*"([^"]*)""", page)
     loaded = [urljoin(served.url, name) for name in named if name and not name.startswith("data:")]
-    assert len(loaded) == 5
+    assert len(loaded) == 6
     for url in loaded:
         assert urlsplit(url).netloc == f"127.0.0.1:{served.port}"
         if url.startswith("http"):
