@@ -39,6 +39,8 @@ async def test_columns_are_chosen_and_remembered(drive: Open, size: str) -> None
         assert d.lines[1].split()[:3] == ["feature", "▼score", "label"]
         await d.press("O", "space", "escape")
         assert d.lines[1].split()[0] == "feature", "esc keeps what was"
+        await d.press("O", "r", "enter")
+        assert d.lines[1].split()[:4] == ["feature", "★", "label", "▼score"]
 
 
 def test_the_rest_of_the_settings_stays_as_it_is(tmp_path: Path) -> None:

@@ -30,11 +30,12 @@ class ColumnsModal(ModalScreen[Columns | None]):
         Binding("space", "turn", "Show", id="columns.turn", tooltip="Show it, or hide it"),
         Binding("J,shift+down", "shift(1)", "Later", id="columns.later"),
         Binding("K,shift+up", "shift(-1)", "Earlier", id="columns.earlier"),
+        Binding("r", "reset", "Reset", id="columns.reset", tooltip="All, in their own order"),
         Binding("enter", "keep", "Keep", priority=True, id="columns.keep"),
     ]
 
     def __init__(self, now: Columns, titles: dict[str, str], current: str) -> None:
-        super().__init__()
+        super().__init__()  # titles stand in the list's own order
         self._names = [*now.shown, *now.hidden]
         self._hidden = set(now.hidden)
         self._titles, self._current = titles, current
@@ -55,7 +56,7 @@ class ColumnsModal(ModalScreen[Columns | None]):
         options.add_options(Option(self._line(name)) for name in self._names)
         options.highlighted = place
         n, of = len(self._names) - len(self._hidden), len(self._names)
-        hint = f"{n} of {of} · space shows or hides, J K move, enter keeps"
+        hint = f"{n} of {of} · space shows or hides, J K move, r resets, enter keeps"
         self.query_one(".dialog-hint", Static).update(hint)
 
     def _line(self, name: str) -> str:
@@ -79,6 +80,12 @@ class ColumnsModal(ModalScreen[Columns | None]):
         to = max(0, min(place + by, len(self._names) - 1))
         self._names.insert(to, self._names.pop(place))
         self._draw(to)
+
+    def action_reset(self) -> None:
+        """Show all, in the order the list gives them."""
+        at = self._names[self.query_one(OptionList).highlighted or 0]
+        self._names, self._hidden = list(self._titles), set()
+        self._draw(self._names.index(at))
 
     def action_keep(self) -> None:
         shown = tuple(name for name in self._names if name not in self._hidden)
