@@ -118,12 +118,13 @@ def explore(
     if not is_in_browser():
         _need_terminal()
     gc.disable()  # what is loaded now stays; the program looks for garbage once it is on the screen
+    from energylens.db.version import check_format
+
+    check_format(store)  # before anything heavy is loaded
     from energylens.db.store import confine
     from energylens.queries.catalog import open_catalog
 
-    with open_catalog(
-        store, limits
-    ) as opened:  # what is wrong with it is said before Textual loads
+    with open_catalog(store, limits) as opened:
         confine(opened)
         from energylens.tui.app import WorkerPlace, run_tui
 
