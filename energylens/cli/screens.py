@@ -109,7 +109,7 @@ def explore(
     limits: Limits | None = None,
     told: Told | None = None,
 ) -> None:
-    """Show a store in this terminal.
+    """Show a store in this terminal, and end the process.
 
     Raises:
         UsageError: there is no terminal, or what is told cannot be found.
@@ -131,12 +131,12 @@ def explore(
         place = WorkerPlace(store=worker_store)
         if worker is not None:
             place = WorkerPlace(tuple(worker), worker_store)
-        try:
-            status = run_tui(opened, place, told)
-        finally:
-            gc.unfreeze()  # else DuckDB's binding reports, page after page, what is still held
-    if status:
-        raise typer.Exit(status)
+        status = run_tui(opened, place, told)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # at once: a thread may still wait for a query that was interrupted, and at the end of the
+    # interpreter DuckDB's binding would report, page after page, what that holds
+    os._exit(status)
 
 
 def _need_terminal() -> None:
