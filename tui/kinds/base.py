@@ -24,7 +24,7 @@ from energylens.tui.modals.address import AddressModal
 from energylens.tui.modals.cannot import Cannot
 from energylens.tui.modals.cell import CellModal
 from energylens.tui.modals.choose_sae import ChooseSae
-from energylens.tui.modals.columns import Columns, ColumnsModal, as_told, from_told
+from energylens.tui.modals.columns import Columns, ColumnsModal, as_told, from_told, place_in
 from energylens.tui.modals.describe import DescribeModal
 from energylens.tui.modals.frequency import FrequencyModal, frequencies
 from energylens.tui.places import Open, Place
@@ -44,6 +44,8 @@ PEEK_AFTER = 0.1
 class LensScreen(Screen[None]):
     """A screen of Energy-Lens."""
 
+    FIRST_COLUMNS: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """By the id of a list: columns that stand before the others, unless settings say otherwise."""
     FIGURES: ClassVar[dict[str, str]] = {}
     """Figures of a report that show what the screen is about: their names, and what they show."""
     HAS_LIST: ClassVar[bool] = False
@@ -226,12 +228,11 @@ class LensScreen(Screen[None]):
         self.workspace.tasks.ask(self, "describe", lambda _: source.frame(names)[column.name], show)
 
     def on_mount(self) -> None:
-        """Show the columns that the settings ask for."""
+        """Show the columns that the settings ask for, else the screen's own first."""
         for table in self.query(VirtualTable):
             told = self.workspace.columns.get(self._list_name(table))
-            if told:
-                wanted = from_told(told)
-                table.arrange_columns(wanted.shown, wanted.hidden)
+            wanted = from_told(told or self.FIRST_COLUMNS.get(table.id or "", ()))
+            table.arrange_columns(wanted.shown, wanted.hidden)
 
     def _list_name(self, table: VirtualTable) -> str:
         return f"{type(self).__name__.removesuffix('Screen').lower()}.{table.id}"
@@ -243,7 +244,9 @@ class LensScreen(Screen[None]):
             self.cannot("There is no list here whose columns could be chosen.")
             return
         listed, name, workspace = table, self._list_name(table), self.workspace
-        titles = {one.name: one.title or one.name for one in listed.all_columns}
+        first = self.FIRST_COLUMNS.get(table.id or "", ())
+        own = sorted(listed.all_columns, key=lambda one: place_in(first, one.name))
+        titles = {one.name: one.title or one.name for one in own}
         shown = tuple(one.name for one in listed.columns)
         now = Columns(shown, tuple(one for one in titles if one not in shown))
 

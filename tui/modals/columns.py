@@ -105,3 +105,8 @@ def from_told(told: Sequence[str]) -> Columns:
     """What the settings hold."""
     shown = tuple(name for name in told if not name.startswith("-"))
     return Columns(shown, tuple(name[1:] for name in told if name.startswith("-")))
+
+
+def place_in(first: Sequence[str], name: str) -> int:
+    """Where a column stands among those that are named first; behind them all others."""
+    return first.index(name) if name in first else len(first)

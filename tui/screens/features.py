@@ -70,6 +70,7 @@ class FeaturesScreen(MarkingScreen, SaeScreen, LackingScreen):
     FIGURES: ClassVar[dict[str, str]] = {
         "density_and_l0": "how often features are active, by SAE",
     }
+    FIRST_COLUMNS: ClassVar[dict[str, tuple[str, ...]]] = {"list": _FIRST}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", id="features.filter", tooltip="Filter the list"),
         Binding("s", "sort(True)", "Sort", id="features.sort", tooltip="Sort by this column"),
@@ -94,9 +95,7 @@ strongest on.
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
         with Horizontal(id="features"):
-            table = VirtualTable(_COLUMNS, id="list")
-            table.arrange_columns(_FIRST)
-            yield table
+            yield VirtualTable(_COLUMNS, id="list")
             with VerticalScroll(id="peek", classes="side", can_focus=False):
                 yield Static("", id="peek-facts", markup=False)
                 yield Histogram(lines=5, id="peek-histogram")
