@@ -3,6 +3,7 @@ in it an error lies."""
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from textwrap import wrap
 from typing import NamedTuple
 
@@ -84,9 +85,9 @@ def _words(text: str) -> list[tuple[object, str]]:
     """Tokens without comments; capitals count between quotes."""
     written = text.encode(errors="surrogatepass")
     found = duckdb.tokenize(text)
-    ends = [*(place for place, _ in found[1:]), len(written)]
+    places = [*(place for place, _ in found), len(written)]
     words = []
-    for (place, kind), end in zip(found, ends, strict=True):
+    for (place, end), (_, kind) in zip(pairwise(places), found, strict=True):
         if kind == duckdb.token_type.comment:
             continue
         word = written[place:end].decode(errors="replace").strip()

@@ -1,10 +1,11 @@
 """Statements under a cursor, their form, and places of errors, against DuckDB itself."""
 
 import re
+from contextlib import suppress
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from energylens.db.store import Store
@@ -78,6 +79,14 @@ def test_what_cannot_be_formatted_is_a_sentence_or_stays(text: str) -> None:
         assert formatted(text).lower().split() == text.lower().split()
     except QueryError as error:
         assert "cannot be formatted" in str(error)
+
+
+@given(st.one_of(st.text(max_size=40), st.text("(){}[],;'\"$-*/#%@:=.\n \t aS1_", max_size=40)))
+@example("")
+@example(" \n")
+def test_any_text_is_formatted_or_refused_with_a_sentence(text: str) -> None:
+    with suppress(QueryError):
+        formatted(text)
 
 
 @pytest.mark.parametrize(
