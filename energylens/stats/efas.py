@@ -193,7 +193,7 @@ class SignFlips:
             n = min(step, self.n_flips - first)
             generator = np.random.default_rng([self._seed, number])  # the same in every call
             signs = generator.integers(0, 2, (n, self.n_texts), dtype=np.int8)
-            flipped = np.abs((2.0 * signs - 1.0).astype(np.float32) @ dense)
+            flipped = np.abs((2 * signs - 1).astype(np.float32) @ dense)
             exceed += (flipped >= bound).sum(axis=0)
             largest = self._largest[first : first + n]
             np.maximum(largest, flipped.max(axis=1), out=largest)
