@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +374,22 @@ def test_a_missing_extra_is_named(
     monkeypatch.setattr("energylens.cli.extras.find_spec", lambda name: None)
     said = run(*arguments, code=2).stderr
     assert "this needs the extra 'models'" in said and "pip install " in said and "'torch>=" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"_ENERGYLENS_COMPLETE": "complete_bash", "COMP_WORDS": "energylens ex", "COMP_CWORD": "1"},
+        {"_ENERGYLENS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "energylens ex"},
+        {
+            "_ENERGYLENS_COMPLETE": "complete_fish",
+            "_TYPER_COMPLETE_ARGS": "energylens ex",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        },
+    ],
+    ids=["bash", "zsh", "fish"],
+)
+def test_shells_complete_commands(words: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "energylens"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **words})
+    assert "explain" in done.stdout and "export" in done.stdout and "tui" not in done.stdout
