@@ -1,5 +1,6 @@
 """`@` copies a command line that opens what is seen, and `:` takes the same words."""
 
+import random
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.screen import ModalScreen
 from textual.widgets import Input
 from typer.testing import CliRunner
 
@@ -93,8 +95,19 @@ def seen(d: Driver) -> list[str]:
 async def test_the_copied_line_opens_what_was_seen(
     drive: Open, rich_path: Path, monkeypatch: pytest.MonkeyPatch, walk: list[str]
 ) -> None:
+    await opens_again(drive, rich_path, monkeypatch, walk)
+
+
+async def opens_again(
+    drive: Open, rich_path: Path, monkeypatch: pytest.MonkeyPatch, walk: list[str]
+) -> None:
+    """What is seen after a walk, the copied line opens."""
     async with drive("large", rich_path, worker=NO_WORKER) as d:
         await d.press(*walk)
+        while isinstance(d.app.screen, ModalScreen):
+            await d.press("escape")
+        if isinstance(d.app.focused, Input):
+            await d.press("enter")
         await d.pilot.pause(0.2)
         d.app.clear_notifications()
         await d.settle()
@@ -107,6 +120,26 @@ async def test_the_copied_line_opens_what_was_seen(
         assert type(d.app.screen) is kind
         assert seen(d) == before, line
         assert await copied(d) == line
+
+
+STEPS = (
+    *([key] for key in "2345670tvusScf"),
+    *([key] for key in ("down", "up", "right", "left", "enter", "escape", "tab", "end")),
+    ["down"], ["down"], ["enter"], ["right"],
+    ["slash", "9", "enter"], ["slash", "t", "h", "e", "enter"],
+    ["M", "space", "escape"],
+)  # fmt: skip
+"""Keys that change nothing in the store."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+async def test_the_line_copied_after_any_keys_opens_what_was_seen(
+    drive: Open, rich_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chosen = random.Random(seed)
+    walk = [key for _ in range(14) for key in chosen.choice(STEPS)]
+    await opens_again(drive, rich_path, monkeypatch, walk)
 
 
 _WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1)

@@ -186,7 +186,9 @@ energies and gradients. **/** filters, **s** and **S** sort by the column under 
 
     def _peek(self) -> None:
         place = self.feature_in_view()
-        if place is None:
+        if place is None:  # the filter leaves none
+            for pane in ("#efas-feature", "#efas-scatter"):
+                self.query_one(pane, Static).update("")
             return
         run, sae, feature_id = place.selection.run, place.selection.sae.sae_id, place.feature_id
 
