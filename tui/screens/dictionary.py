@@ -198,7 +198,7 @@ looks at another SAE.
                 text.append(" …", "dim")
                 break
             text.append_text(part)
-        pane.update(text)
+        pane.update(text, layout=False)
 
     @on(FeatureMap.Moved)
     def _moved(self) -> None:
@@ -223,7 +223,7 @@ looks at another SAE.
         if row["within"] is not None and WAYS[self._way] == "EFAS":
             text.append(f"  EFAS {number(row['within'])}")
         text.append(f"  {visible(meaning)}" if meaning else "")
-        self.query_one("#map-about", Static).update(text)
+        self.query_one("#map-about", Static).update(text, layout=False)
 
     def _say_place(self) -> None:
         x, y = self._rows["x_share"][0], self._rows["y_share"][0]
