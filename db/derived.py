@@ -177,6 +177,26 @@ FEATURE_MAP = Table(
         Column("y_share", pa.float64(), "share of it along y"),
     ),
 )
+FEATURE_READERS = Table(
+    "feature_readers",
+    "The features of the next SAE on the residual stream that read most of what a feature writes "
+    "there: by weights alone and the direct path, whatever the blocks between make of it.",
+    "index",
+    ("run_id", "sae_id", "feature_id", "rank"),
+    (
+        RUN,
+        SAE,
+        FEATURE,
+        Column("rank", pa.int16(), "0 for the closest"),
+        Column("other_sae_id", pa.string(), "the SAE that reads"),
+        Column("other_feature_id", pa.int32(), "its feature"),
+        float_column(
+            "cosine",
+            "d e / (|d| |e|): d the decoder direction of the feature, e the encoder direction of "
+            "the other",
+        ),
+    ),
+)
 
 INDEX_TABLES = (
     FEATURE_CODES,
@@ -187,6 +207,7 @@ INDEX_TABLES = (
     LOGIT_DISTRIBUTIONS,
     FEATURE_NEIGHBOURS,
     FEATURE_MAP,
+    FEATURE_READERS,
     FEATURE_PATTERNS,
     *ANALYSES,
 )

@@ -12,5 +12,5 @@ def mapped_features(store: Reader, run: str, sae: str) -> pl.DataFrame:
 
 
 def linked_features(store: Reader, run: str, sae: str, feature: int, k: int = 3) -> pl.DataFrame:
-    """The `k` features of each neighbouring SAE that a feature goes with most."""
+    """The `k` features of each other SAE that a feature goes with most, in each way."""
     return call(store, "linked_features", run=run, sae=sae, feature=feature, k=k)

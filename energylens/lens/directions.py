@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from energylens.lens.readout import ReadOut
+from energylens.lens.saes import Sae
 
 _CHUNK_NUMBERS = 1 << 24
 N_BINS = 40
@@ -103,6 +104,30 @@ def neighbours(
         own = torch.arange(first, min(first + rows, d_sae))
         cosine[torch.arange(len(own)), own] = -torch.inf
         best = cosine.topk(k)
+        yield first, best.indices, best.values
+
+
+def read_directions(sae: Sae) -> Float[Tensor, "d_sae d_in"] | None:
+    """What each feature's activation grows along, where the encoder is one matrix; None where it is
+    not. Centred, where the SAE takes the mean off its input."""
+    weights = getattr(sae.module, "W_enc", None)
+    if not isinstance(weights, Tensor) or weights.shape != (sae.d_in, sae.d_sae):
+        return None
+    read = weights.detach().float().T
+    return read - read.mean(dim=1, keepdim=True) if sae.centring else read
+
+
+@torch.no_grad()
+def readers(
+    W_dec: Float[Tensor, "d_sae d_out"], read: Float[Tensor, "d_other d_out"], k: int
+) -> Iterator[tuple[int, Int[Tensor, "n k"], Float[Tensor, "n k"]]]:
+    """First feature, readers and cosines: the k features of another SAE whose encoder directions
+    are closest to each decoder direction."""
+    k = min(k, len(read))
+    write, there = (d / d.norm(dim=1, keepdim=True).clamp_min(1e-12) for d in (W_dec, read))
+    rows = max(1, _CHUNK_NUMBERS // len(read))
+    for first in range(0, len(write), rows):
+        best = (write[first : first + rows] @ there.T).topk(k)
         yield first, best.indices, best.values
 
 

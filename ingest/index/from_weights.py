@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from energylens.ingest.index.weights import Decoder, WeightReader
 
-WEIGHT_TABLES = ("feature_logits", "logit_distributions", "feature_neighbours", "feature_map")
+WEIGHT_TABLES = (
+    *("feature_logits", "logit_distributions", "feature_neighbours", "feature_map"),
+    "feature_readers",
+)
 """Read off weights alone: they outlive a rebuild on a machine without them."""
 GRADIENT_TABLES = ("efas", "efas_categories")
 """Made from codes and weights: they outlive a rebuild only over the same shards."""
@@ -28,6 +31,7 @@ _NAMES = {
     "features": "decoder norms",
     "efas": "EFAS by gradients of the model",
     "feature_map": "maps",
+    "feature_readers": "readers",
 }
 """What is told of the tables that weights have a part in."""
 

@@ -11,6 +11,7 @@ import torch
 from energylens.db.index_files import IndexWriter
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.table import constants
+from energylens.ingest.index.readers import write_readers
 from energylens.ingest.on_request.reopen import reopen_model, reopen_saes
 from energylens.lens.directions import Extremes, logit_weights, neighbours
 from energylens.lens.pieces import special_ids, vocabulary_labels
@@ -43,7 +44,8 @@ class WeightReader:
 
     def write(self, writer: IndexWriter, info: SaeInfo) -> Decoder:
         """Write `feature_logits` and `logit_distributions` (where the decoder writes to the
-        residual stream), `feature_neighbours` and `feature_map` of one SAE; its decoder.
+        residual stream), `feature_neighbours`, `feature_map` and
+        `feature_readers` of one SAE; its decoder.
 
         Raises:
             UsageError: the SAE is not to be had here, or is another one than the run used.
@@ -62,6 +64,7 @@ class WeightReader:
                 out.write(self._neighbour_rows(info, first, ids, cosines))
         with writer.table("feature_map", info.sae_id) as out:
             out.write(self._map_rows(info, sae.W_dec.numpy()))
+        write_readers(writer, self._run, info, sae)
         return Decoder(sae.W_dec.norm(dim=1).tolist(), sae.write_directions.double().numpy())
 
     def directions(self, info: SaeInfo) -> np.ndarray:

@@ -5,8 +5,10 @@ import polars as pl
 import pytest
 from sklearn.decomposition import PCA
 
+from energylens.db.provenance import SaeInfo
 from energylens.db.store import Store
-from energylens.lens.saes import load_saes
+from energylens.ingest.index.readers import reader_of
+from energylens.lens.saes import layer_of, load_saes
 from energylens.queries.maps import linked_features, mapped_features
 from energylens.stats.principal import principal_plane
 
@@ -84,7 +86,50 @@ def test_links_are_the_correlations_of_activations(rich: Store, rich_run: str) -
     for row in codes.iter_rows(named=True):
         if row["sae_id"] in z:
             z[row["sae_id"]][at[row["token_index"]], row["feature_id"]] = row["activation"]
-    links = linked_features(rich, rich_run, "one", 7, k=2)
+    links = linked_features(rich, rich_run, "one", 7, k=2).filter(way="active")
     assert links["rank"].to_list() == [0, 1] and set(links["other_sae_id"]) == {"two"}
     own = [np.corrcoef(z["one"][:, 7], column)[0, 1] for column in z["two"].T if column.any()]
     np.testing.assert_allclose(links["correlation"], np.sort(own)[::-1][:2], atol=1e-6)
+
+
+def test_readers_are_cosines_of_what_is_written_and_what_is_read(
+    rich: Store, rich_run: str
+) -> None:
+    known = {sae.sae_id: sae for sae in rich.run(rich_run).info.saes}
+    loaded = {name: load_saes([info.source])[0].module for name, info in known.items()}
+    read = unit_of(loaded["two"].W_enc.detach().double().numpy().T)
+    for writer in ("one", "mlp"):
+        cosines = unit_of(loaded[writer].W_dec.detach().double().numpy()) @ read.T
+        for feature in (0, 7, 39):
+            links = linked_features(rich, rich_run, writer, feature, k=9).filter(way="reads it")
+            best = links["other_feature_id"].to_numpy()
+            assert len(set(best)) == 5 and set(links["other_sae_id"]) == {"two"}
+            np.testing.assert_allclose(links["cosine"], cosines[feature][best], atol=1e-6)
+            largest = np.sort(cosines[feature])[::-1][:5]
+            np.testing.assert_allclose(links["cosine"], largest, atol=1e-6)
+            back = linked_features(rich, rich_run, "two", int(best[0]), k=99).filter(way="is read")
+            mine = back.filter(other_sae_id=writer)
+            assert feature in mine["other_feature_id"].to_list()
+            assert mine["cosine"].is_sorted(descending=True)
+
+
+def test_the_reader_is_the_next_on_the_stream() -> None:
+    def info(hook: str, d_sae: int = 8) -> SaeInfo:
+        return SaeInfo(
+            f"{hook} {d_sae}", "", None, hook, layer_of(hook), "", "", 4, d_sae, "", "", False,
+            False, None, None,
+        )  # fmt: skip
+
+    hooks = ("blocks.1.hook_mlp_out", "blocks.1.hook_resid_post", "blocks.2.hook_resid_pre",
+             "blocks.0.hook_resid_post", "blocks.1.ln2.hook_normalized")  # fmt: skip
+    saes = [*map(info, hooks), info("blocks.1.hook_resid_post", 4)]
+    for written, reader in (
+        ("blocks.0.hook_attn_out", "blocks.0.hook_resid_post 8"),
+        ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post 4"),
+        ("blocks.1.hook_mlp_out", "blocks.1.hook_resid_post 4"),
+        ("blocks.1.hook_resid_post", "blocks.2.hook_resid_pre 8"),
+        ("blocks.2.hook_mlp_out", None),
+        ("blocks.0.attn.hook_z", None),
+    ):
+        found = reader_of(saes, written)
+        assert (found and found.sae_id) == reader, written

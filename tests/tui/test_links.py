@@ -27,11 +27,13 @@ async def test_links_are_listed_gone_along_and_come_back_from(
     async with drive(size, rich_path, told=Told(feature="one:7")) as d:
         await d.press("L")
         assert isinstance(d.app.focused, Links)
-        assert "layer 1  two" in d.text
+        for said in ("active together", "read what it writes"):
+            assert f"{said}: layer 1  two" in d.text
         for row in rows:
-            said = f"{row['other_feature_id']}  r {number(row['correlation'], 2)}"
-            assert f"{said}  cos {number(row['cosine'], 2)}" in d.text
-        await d.press("down", "j", "down", "up", "enter")
+            said = f"  r {number(row['correlation'], 2)}" if row["way"] == "active" else ""
+            said = f"{row['other_feature_id']}{said}  cos {number(row['cosine'], 2)}"
+            assert said in d.text
+        await d.press("down", "j", "up", "enter")
         assert page_of(d) == ("two", rows[1]["other_feature_id"])
         assert f"Feature {rows[1]['other_feature_id']}" in d.text or size == "small"
         back = linked_features(rich, rich_run, "two", rows[1]["other_feature_id"]).to_dicts()
@@ -44,10 +46,8 @@ async def test_links_are_listed_gone_along_and_come_back_from(
         assert not isinstance(d.app.focused, Links)
 
 
-async def test_where_there_are_none_it_is_said_why(
-    drive: Open, rich_path: Path, store_path: Path
-) -> None:
-    async with drive("small", rich_path, told=Told(feature="mlp:3")) as d:
+async def test_where_there_are_none_it_is_said_why(drive: Open) -> None:
+    async with drive("small", told=Told(feature="mlp:3")) as d:
         await d.press("L")
         await d.until("before and after them in the same")
         await d.press("enter")

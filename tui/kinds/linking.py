@@ -14,7 +14,12 @@ from energylens.tui.places import one_feature
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.links import Link, Links
 
-_TITLE = "in other SAEs, by activation (r) and direction"
+_TITLE = "in other SAEs"
+_WAYS = {
+    "active": "active together",
+    "reads it": "read what it writes",
+    "is read": "write what it reads",
+}
 
 
 class LinkingScreen(LensScreen):
@@ -32,9 +37,9 @@ class LinkingScreen(LensScreen):
         lines = [Link(Text(_TITLE, "dim"), leads=False)] if len(rows) else []
         before = None
         for row in rows.iter_rows(named=True):
-            if row["other_sae_id"] != before:
-                before = row["other_sae_id"]
-                said = f"layer {row['layer']}  {visible(before)}"
+            if (row["other_sae_id"], row["way"]) != before:
+                before = row["other_sae_id"], row["way"]
+                said = f"{_WAYS[row['way']]}: layer {row['layer']}  {visible(before[0])}"
                 lines.append(Link(Text(said, "dim"), leads=False))
             lines.append(Link(_line(row)))
         for links in self.query(Links):
@@ -59,7 +64,8 @@ class LinkingScreen(LensScreen):
             return "The run has one SAE; links lead to others."
         return (
             "No feature of another SAE goes with this one: SAEs are matched with those before and "
-            "after them in the same stream, a feature with those it is active together with."
+            "after them in the same stream, and with the next one on the residual stream, which "
+            "takes an index made where the weights are."
         )
 
     @on(Links.Chosen)
@@ -72,7 +78,8 @@ class LinkingScreen(LensScreen):
 
 
 def _line(row: dict) -> Text:
-    text = Text(f"{row['other_feature_id']:>7}  r {number(row['correlation'], 2)}")
-    if row["cosine"] is not None:
-        text.append(f"  cos {number(row['cosine'], 2)}")
+    text = Text(f"{row['other_feature_id']:>7}")
+    for name, what in (("correlation", "r"), ("cosine", "cos")):
+        if row[name] is not None:
+            text.append(f"  {what} {number(row[name], 2)}")
     return text.append(f"  {visible(row['label'] or '')}".rstrip())
