@@ -73,6 +73,9 @@ def worker() -> None:
     """Answer requests on stdin, one JSON object a line, until stdin ends; see docs/worker.md."""
     need_models()
     gc.disable()  # what is imported stays; it is enabled once that is done
+    # a thread that waits for work sleeps: turning over meanwhile would take as much processor time
+    # as the work, and on a machine with other work more time, too; texts here are short
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not print between the answers
     from energylens.ingest.on_request.worker import Worker
