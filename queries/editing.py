@@ -95,6 +95,18 @@ def _words(text: str) -> list[tuple[object, str]]:
     return words
 
 
+def told_at(message: str, text: str, span: Span) -> tuple[str, Place | None]:
+    """An error of the statement at `span`, told with its place in the whole text where DuckDB tells
+    one, and that place."""
+    place = place_of_error(message, text[span.start : span.end])
+    if place is None:
+        return message, None
+    before = text[: span.start].split("\n")
+    column = place.column + (len(before[-1]) if place.line == 0 else 0)
+    here = Place(len(before) - 1 + place.line, column)
+    return f"line {here.line + 1}, column {here.column + 1}: {message}", here
+
+
 def place_of_error(message: str, statement: str) -> Place | None:
     """Where in its statement an error lies that DuckDB tells of; None where it tells no place."""
     found = PLACE.search(message)

@@ -10,6 +10,7 @@ from energylens.db.whole import writing
 from energylens.errors import UsageError
 from energylens.queries.display import visible
 from energylens.queries.writing import whole_file
+from energylens.tui.fuzzy import Entry
 
 MOST = 500
 """Statements of the history that are kept."""
@@ -94,3 +95,9 @@ def save(name: str, statement: str) -> Path:
 def on_one_line(text: str) -> str:
     """A statement as it stands in a list."""
     return visible(" ".join(text.split()))
+
+
+def kept_entries() -> list[Entry[str]]:
+    """Saved statements, then those that ran, to choose from."""
+    entries = [Entry(name, text, on_one_line(text)) for name, text in saved().items()]
+    return entries + [Entry(on_one_line(text), text) for text in history()]

@@ -14,12 +14,25 @@ from energylens.errors import EnergyLensError
 from energylens.queries.display import visible_lines
 from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.places import FeatureInList, Place, WholeText
+from energylens.tui.previews import feature_preview, text_preview
+from energylens.tui.state import FeaturePlace
 from energylens.tui.widgets.panes import room_in
 from energylens.tui.widgets.virtual_table import VirtualTable
 
 Look = Callable[[Session, int], RenderableType]
 """Draws a preview of so many cells."""
 _LEAST = 20
+
+
+def look_of(place: Place | None) -> Look | None:
+    """The preview of a feature or a text; None for what has none."""
+    if isinstance(place, WholeText):
+        return lambda session, _: text_preview(session, place.run, place.text_id, None)
+    found = place.id_at(place.row) if isinstance(place, FeatureInList) else None
+    if not isinstance(place, FeatureInList) or found is None:
+        return None
+    return partial(feature_preview, place=FeaturePlace(place.selection, found))
 
 
 class Preview(VerticalScroll, can_focus=False):

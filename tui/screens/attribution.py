@@ -1,13 +1,14 @@
 """Attribution: the features of an SAE behind a prediction, by gradient and by ablation."""
 
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
 from energylens.protocol import AttributionRequest, AttributionResult
@@ -16,11 +17,12 @@ from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import with_meanings
 from energylens.tui.address import Told
 from energylens.tui.kinds.asking import AskingScreen
-from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose_sae import ChooseSae
 from energylens.tui.places import Attribution, FeatureInList
+from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.columns import label, numeric, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -40,7 +42,7 @@ _AROUND = 8
 """Tokens before the predicted one that are written out."""
 
 
-class AttributionScreen(AskingScreen, MarkingScreen, ListingScreen):
+class AttributionScreen(AskingScreen, MarkingScreen, PreviewScreen):
     """A line on what is explained; below, features by the size of their gradient."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -86,7 +88,9 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
         yield ViewBar("features")
         with Vertical(id="attribution"):
             yield Static("", id="attribution-about", markup=False)
-            yield VirtualTable(_COLUMNS, id="behind")
+            with Horizontal(classes="beside"):
+                yield VirtualTable(_COLUMNS, id="behind")
+                yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -137,6 +141,10 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
 
         if id_at(event.row) is not None:
             self.open_place(FeatureInList(self._selection, event.row, len(ids), id_at))
+
+    def look(self, table: VirtualTable) -> Look | None:
+        place = self.feature_in_view()
+        return None if place is None else partial(feature_preview, place=place)
 
     def feature_in_view(self) -> FeaturePlace | None:
         rows, row = self.frame("behind"), self.query_one("#behind", VirtualTable).cursor_row

@@ -1,11 +1,12 @@
 """Two SAEs side by side: their figures, and the features of one that the other has too."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import polars as pl
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 
 from energylens.db.store import Session
 from energylens.queries.coactivation import matched_features
@@ -13,8 +14,9 @@ from energylens.queries.display import number
 from energylens.queries.efas import efas_by_layer
 from energylens.queries.specialists import layer_progression
 from energylens.tui.address import Told
-from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.places import TwoFeatures, TwoSaes
+from energylens.tui.previews import feature_preview
 from energylens.tui.sources import string_rows
 from energylens.tui.state import FeaturePlace, Selection
 from energylens.tui.widgets.columns import MOST_ROWS, SIDES, numeric, sides, text, whole
@@ -51,7 +53,7 @@ class _Side:
     efas: dict
 
 
-class CompareSaesScreen(ListingScreen):
+class CompareSaesScreen(PreviewScreen):
     """Figures above; below, features that are active together in both, the closest first."""
 
     HELP = """# Two SAEs side by side
@@ -78,7 +80,9 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
         yield ViewBar("overview")
         with Vertical(id="compared"):
             yield VirtualTable(sides(self.app.size.width), id="sides")
-            yield VirtualTable(_MATCHES, id="matches")
+            with Horizontal(id="matched", classes="beside"):
+                yield VirtualTable(_MATCHES, id="matches")
+                yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -97,13 +101,20 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
 
     def _compared(self, both: list[_Side], matches: pl.DataFrame) -> None:
         self.query_one("#sides", VirtualTable).show(string_rows(_rows(both), SIDES))
-        self.query_one("#matches").display = len(matches) > 0
+        self.query_one("#matched").display = len(matches) > 0
         if len(matches):
             self.show_rows(self.query_one("#matches", VirtualTable), matches)
         one, other = self._sides
         found = f"{len(matches):,} features of the first have a stored match"
         none = "no stored matches: they are kept for neighbouring SAEs of one run"
         self.say(f"{one.sae.sae_id} and {other.sae.sae_id}", found if len(matches) else none)
+
+    def look(self, table: VirtualTable) -> Look | None:
+        rows, row = self.frame("matches"), self.query_one("#matches", VirtualTable).cursor_row
+        if row >= len(rows):
+            return None
+        place = FeaturePlace(self._sides[0], int(rows["feature_id"][row]))
+        return partial(feature_preview, place=place)
 
     @on(VirtualTable.Chosen, "#matches")
     def _chosen(self, event: VirtualTable.Chosen) -> None:

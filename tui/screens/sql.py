@@ -16,19 +16,19 @@ from energylens.queries.adhoc import SqlResult, ask
 from energylens.queries.catalog import named_queries
 from energylens.queries.completion import Vocabulary, vocabulary
 from energylens.queries.display import visible, visible_lines
-from energylens.queries.editing import Span, call_of, formatted, place_of_error
+from energylens.queries.editing import Span, call_of, formatted, told_at
 from energylens.queries.frames import FeatureColumns
 from energylens.queries.meanings import features_in, told_rows
 from energylens.tui.address import Told
-from energylens.tui.fuzzy import Entry
-from energylens.tui.kinds.listing import ListingScreen, TableState
+from energylens.tui.kinds.listing import TableState
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen, look_of
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.chart import ChartModal
 from energylens.tui.modals.choose import Choose
 from energylens.tui.modals.choose_query import ChooseQuery
-from energylens.tui.places import place_of_row
+from energylens.tui.places import Place, place_of_row
 from energylens.tui.sql_tabs import SqlTab, keep_tabs, read_tabs
-from energylens.tui.statements import history, on_one_line, remember, save, saved
+from energylens.tui.statements import history, kept_entries, remember, save
 from energylens.tui.widgets.catalogue import Catalogue
 from energylens.tui.widgets.columns import columns_of
 from energylens.tui.widgets.completions import Completions
@@ -42,7 +42,7 @@ LIMIT = 10_000
 _NO_ROWS = (TableColumn("rows", "F5 runs the statement", 40),)
 
 
-class SqlScreen(ListingScreen):
+class SqlScreen(PreviewScreen):
     """Write, run with F5, walk through the rows; esc stops a query, then leaves the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -113,16 +113,17 @@ and only within the store.
                 yield Static("", id="sql-tabs", markup=False)
                 yield SqlEditor("", "editor", candidates)
                 yield Static("", id="sql-error", markup=False)
-                yield VirtualTable(_NO_ROWS, id="rows")
+                with Horizontal(id="sql-rows", classes="beside"):
+                    yield VirtualTable(_NO_ROWS, id="rows")
+                    yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
         yield candidates
 
     def on_mount(self) -> None:
         self._is_running = False
-        self._walked = 0
-        """Steps into the history; 0 is what was being written."""
-        self._draft = ""
+        self._walked, self._draft = 0, ""
+        """Steps into the history, and what was being written before them."""
         self._asked = ("", Span(0, 0))
         """The text of the editor when a statement began to run, and where in it that is."""
         self._tabs = read_tabs()
@@ -292,8 +293,9 @@ and only within the store.
         self.query_one("#sql-error").display = False
         self.rows.cursor_column = 0
         self.show_rows(self.rows, result.rows, columns_of(result.rows))
-        n = len(result.rows)
-        shown = f"{n:,} of >{n:,} rows" if result.is_cut else f"{n:,} rows"
+        self.query_one(Preview).set_class(self.look(self.rows) is None, "-lacking")
+        n = f"{len(result.rows):,}"
+        shown = f"{n} of >{n} rows" if result.is_cut else f"{n} rows"
         self.say(shown, f"{result.seconds * 1000:,.0f} ms", "F6 to the rows")
 
     def features_of(self, table: VirtualTable) -> FeatureColumns | None:
@@ -305,15 +307,10 @@ and only within the store.
         self._is_running = False
         message = self.query_one("#sql-error", Static)
         message.display = True
-        whole, span = self._asked
-        place = place_of_error(str(error), whole[span.start : span.end])
-        told = visible_lines(str(error))
-        if place is not None and self.editor.text == whole:
-            first = self.editor.place(span.start)
-            column = place.column + (first.column if place.line == 0 else 0)
-            told = f"line {first.line + place.line + 1}, column {column + 1}: {told}"
-            self.editor.move_cursor((first.line + place.line, column))
-        message.update(told)
+        told, place = told_at(str(error), *self._asked)
+        if place is not None and self.editor.text == self._asked[0]:
+            self.editor.move_cursor(place)
+        message.update(visible_lines(told))
         self.say("the statement did not run")
 
     def _stop(self) -> None:
@@ -322,13 +319,12 @@ and only within the store.
 
     def step_back(self) -> bool:
         """Close the candidates, stop the query, close the tree, leave the editor."""
-        tree = self.query_one(Catalogue)
         if self.editor.close_candidates():
             return True
         if self._is_running:
             self._stop()
             self.say("stopped")
-        elif tree.has_focus:
+        elif self.query_one(Catalogue).has_focus:
             self.action_names()
         elif self.editor.has_focus:
             self.query_one("#rows").focus()
@@ -351,8 +347,7 @@ and only within the store.
 
     def action_past(self) -> None:
         """Choose a statement that was saved, or that ran before."""
-        entries = [Entry(name, text, on_one_line(text)) for name, text in saved().items()]
-        entries += [Entry(on_one_line(text), text) for text in history()]
+        entries = kept_entries()
         if not entries:
             self.notify("nothing ran yet and nothing is saved", markup=False)
             return
@@ -380,8 +375,7 @@ and only within the store.
     @on(SqlEditor.Walked)
     def _walk(self, event: SqlEditor.Walked) -> None:
         past = history()
-        if self._walked == 0:
-            self._draft = self.editor.text
+        self._draft = self._draft if self._walked else self.editor.text
         self._walked = max(0, min(self._walked + event.by, len(past)))
         self._write(past[self._walked - 1] if self._walked else self._draft)
 
@@ -389,11 +383,17 @@ and only within the store.
         self.editor.write(text)
         self.editor.focus()
 
+    def look(self, table: VirtualTable) -> Look | None:
+        return look_of(self._place_at(self.rows.cursor_row))
+
+    def _place_at(self, row: int) -> Place | None:
+        rows = self.frame("rows")
+        return place_of_row(rows.row(row, named=True), self.workspace) if row < len(rows) else None
+
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        row = self.row_of(event)
-        place = None if row is None else place_of_row(row, self.workspace)
+        place = self._place_at(event.row)
         if place is not None:
             self.open_place(place)
-        elif row is not None:
+        elif event.row < len(self.frame("rows")):
             event.table.action_peek()
