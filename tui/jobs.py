@@ -217,7 +217,7 @@ class Jobs:
         """What a job does, or what it waits for: the worker does one thing at a time."""
         first = next((one for one in self.running if one.kept is None), job)
         if job.report is None and first is not job:
-            return f"after: {first.title} {first.now}"
+            return first.now if first.method == START else f"after {first.title}: {first.now}"
         return job.now
 
     def cancel(self, job: Job | None) -> None:

@@ -39,7 +39,9 @@ class _Job:
         self.ended = threading.Event()
 
     def tell(self) -> None:
-        """Write what has changed since the last time."""
+        """Write what has changed since the last time; where the file was taken away nobody knows of
+        the job any more, and it ends."""
+        self.is_stopped = self.is_stopped or not self._file.exists()
         with self._lock:
             kept, is_told, self._is_told = self._kept, self._is_told, True
         if not is_told:
@@ -81,6 +83,7 @@ class _Job:
                     self.hear(ProgressReport(_WAITING, 0, 0, ""))
                 self.tell()
                 time.sleep(_EVERY)
+            self.hear(ProgressReport("starting", 0, 0, ""))
             if self.is_stopped:
                 self.end("cancelled", "stopped before its turn")
             else:

@@ -72,6 +72,7 @@ _PIECES = {
     "energylens.ingest.on_request.methods": "loading energylens",
 }
 """What a start imports, and how that is told: it takes seconds, before any model is read."""
+_CHANGING = "loading libraries"
 
 
 @dataclass
@@ -258,8 +259,11 @@ class Worker:
         if job.method in _STORE_METHODS:
             store, run = self._place(job.params)
             asked = _in_full(run, decode(_STORE_METHODS[job.method], job.params.get("request")))
+            phases = Phases([_CHANGING], progress.phase)
+            phases.begin(_CHANGING)
             from energylens.ingest.on_request.store_methods import CHANGES
 
+            phases.keep()
             self._held = None  # one model at a time
             return CHANGES[job.method](Path(store), run.run_id, asked, progress)
         if job.method not in _METHODS:

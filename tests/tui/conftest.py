@@ -1,6 +1,9 @@
 """Run the app under Pilot and read its screen as a person would."""
 
 import json
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from energylens.ingest.progress import Progress
 from energylens.queries.catalog import open_catalog
 from energylens.tui.address import Told
 from energylens.tui.app import LensApp, WorkerPlace
+from energylens.tui.kept import is_alive, read
 from energylens.tui.settings import Settings
 from energylens.tui.start import look_up
 from energylens.tui.widgets.virtual_table import VirtualTable
@@ -126,10 +130,20 @@ Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
 
 @pytest.fixture(autouse=True)
-def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings, history and saved statements of a test are its own."""
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Settings, history and saved statements of a test are its own, and so are the jobs that would
+    go on after it."""
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    yield
+    for file in tmp_path.glob("xdg_state_home/energylens/jobs/*/*.json"):
+        kept = read(file)
+        while kept is not None and is_alive(file):
+            if kept.process:  # it has begun to tell of itself
+                with suppress(ProcessLookupError):
+                    os.kill(kept.process, signal.SIGKILL)
+            time.sleep(0.02)
+            kept = read(file)
 
 
 @pytest.fixture(autouse=True, scope="session")

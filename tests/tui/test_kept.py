@@ -72,6 +72,15 @@ def alive(path: Path) -> list[Path]:
     return [file for file in folder_of(path).glob("*.json") if is_alive(file)]
 
 
+def is_there(process: int) -> bool:
+    """Whether a process lives."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def only(path: Path) -> Kept:
     (kept,) = listed(folder_of(path))
     return kept
@@ -171,6 +180,14 @@ async def test_one_job_works_at_a_time(drive: Open, path: Path) -> None:
         )
         (path / "finish").touch()
         within(lambda: [k.state for k in listed(folder_of(path))] == ["done", "done"])
+
+
+async def test_a_job_whose_file_was_taken_away_ends(drive: Open, path: Path) -> None:
+    async with drive("large", path, worker=PLACE) as d:
+        await begun(d, path)
+        process = only(path).process
+        shutil.rmtree(folder_of(path))
+        within(lambda: not is_there(process))
 
 
 def test_nothing_of_a_job_is_written_into_the_store(tmp_path: Path) -> None:
