@@ -56,10 +56,6 @@ class _Commands(TyperGroup):
 
 def _said(error: BaseException) -> tuple[int, str]:
     """Exit code and message of an error."""
-    import duckdb
-
-    from energylens.queries.catalog import unreadable
-
     stopped = signals.exit_code() or (INTERRUPTED if isinstance(error, KeyboardInterrupt) else None)
     if stopped is not None:
         return (
@@ -68,8 +64,13 @@ def _said(error: BaseException) -> tuple[int, str]:
         )
     if isinstance(error, EnergyLensError):
         return error.exit_code, str(error)
-    if isinstance(error, duckdb.Error):
-        return _said(unreadable(error))
+    if "duckdb" in sys.modules:  # or it is none of its errors
+        import duckdb
+
+        from energylens.queries.catalog import unreadable
+
+        if isinstance(error, duckdb.Error):
+            return _said(unreadable(error))
     if isinstance(error, MemoryError):
         return 1, "out of memory; give a smaller --batch-tokens, or fewer SAEs or layers at once"
     if isinstance(error, OSError) and error.strerror:
