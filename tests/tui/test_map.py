@@ -202,6 +202,9 @@ async def test_words_mark_what_a_filter_leaves(drive: Open, rich_path: Path) -> 
         assert len(screen.map.matches) == 30 and screen._ids[screen.map.at] < 30
         await d.press("escape")
         assert not screen.map.matches and "marked" not in d.text
+        await d.press_ahead("slash", *"feature_id<2", "enter")
+        assert screen._ids[screen.map.at] < 2, "also where enter comes before the answer"
+        await d.press("escape")
         await d.press("slash")
         await d.type("nothing_such>3")
         assert "nothing_such" in d.lines[-3] or "nothing_such" in d.text

@@ -342,7 +342,12 @@ looks at another SAE.
     def _words_done(self) -> None:
         self.query_one(FilterBar).display = False
         self.map.focus()
-        if self.map.matches and self.map.at not in self.map.matches:
+        self._go_to_matches()
+
+    def _go_to_matches(self) -> None:
+        """Go to the surest of what is marked, once its words are done with."""
+        is_done = not self.query_one(FilterBar).display and self._words
+        if is_done and self.map.matches and self.map.at not in self.map.matches:
             self.map.move_to(self.map.matches[0])
 
     @on(FilterBar.Cleared)
@@ -376,6 +381,7 @@ looks at another SAE.
             self.map.mark(found)
             self._said = words if words.strip() else ""
             self.query_one(FilterBar).say(f"{len(found):,} of {len(self._ids):,}")
+            self._go_to_matches()
             self._moved()
 
         self.workspace.tasks.ask(self, "words", question, marked, self._refused)
