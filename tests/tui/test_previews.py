@@ -28,6 +28,9 @@ async def test_rows_of_features_and_texts_have_previews_and_counts_have_none(
         assert not pane.display
         await d.pilot.resize_terminal(80, 24)
         assert not (await asked(d, "FROM features ORDER BY feature_id")).display
+        for view in "357":
+            await d.press(view)
+            assert not d.app.screen.query_one(Preview).display
 
 
 async def test_matches_of_two_saes_have_previews(drive: Open, rich_path: Path) -> None:
