@@ -111,6 +111,12 @@ def worker(tree: Path, store: Path) -> Times:
 MEASURED: tuple[Callable[[Path, Path], Times], ...] = (first_frame, no_store, worker)
 
 
+def commit_of(tree: Path) -> str:
+    """What is measured."""
+    asked = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def medians(rounds: list[Times]) -> Times:
     return {name: round(statistics.median(one[name] for one in rounds), 2) for name in rounds[0]}
 
@@ -122,14 +128,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args()
     store, trees = given.store.resolve(), [tree.resolve() for tree in given.trees]
-    rounds: dict[str, list[Times]] = {str(tree): [] for tree in trees}
+    names = {tree: commit_of(tree) for tree in trees}
+    rounds: dict[str, list[Times]] = {name: [] for name in names.values()}
     for _ in range(given.rounds):
         for tree in trees:
             times: Times = {}
             for measure in MEASURED:
                 times |= measure(tree, store)
-            rounds[str(tree)].append(times)
-            print(tree, {name: round(value, 2) for name, value in times.items()})  # noqa: T201
+            rounds[names[tree]].append(times)
+            print(names[tree], {name: round(value, 2) for name, value in times.items()})  # noqa: T201
     found = {
         "load": os.getloadavg(),
         "cores": os.cpu_count(),
