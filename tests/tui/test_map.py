@@ -1,7 +1,9 @@
 """The map of the dictionary: places against loops over all features, and what a person sees."""
 
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +17,7 @@ from energylens.db.layout import StoreLayout
 from energylens.db.store import Store
 from energylens.queries.features import similar_features
 from energylens.queries.maps import mapped_features
+from energylens.queries.meanings import meant_by
 from energylens.tui.address import Told
 from energylens.tui.screens.dictionary import MapScreen
 from energylens.tui.screens.feature import FeatureScreen
@@ -188,7 +191,14 @@ async def test_from_a_feature_its_neighbours_are_marked(
         assert d.app.screen._feature_id == near[-1], "the page goes along what is marked"
 
 
-async def test_words_mark_what_a_filter_leaves(drive: Open, rich_path: Path) -> None:
+def slowly(*asked: Any) -> pl.DataFrame:
+    time.sleep(0.3)
+    return meant_by(*asked)
+
+
+async def test_words_mark_what_a_filter_leaves(
+    drive: Open, rich_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with drive("large", rich_path, told=Told(sae="one")) as d:
         await d.press("2", "slash")
         await d.type("feature_id<3")
@@ -202,6 +212,8 @@ async def test_words_mark_what_a_filter_leaves(drive: Open, rich_path: Path) -> 
         assert len(screen.map.matches) == 30 and screen._ids[screen.map.at] < 30
         await d.press("escape")
         assert not screen.map.matches and "marked" not in d.text
+        monkeypatch.setattr("energylens.tui.screens.dictionary.meant_by", slowly)
+        screen.map.move_to(screen._places[40])
         await d.press_ahead("slash", *"feature_id<2", "enter")
         assert screen._ids[screen.map.at] < 2, "also where enter comes before the answer"
         await d.press("escape")
