@@ -1,6 +1,7 @@
 """The named queries: one DuckDB table macro a file in `sql/`, callable from any DuckDB client."""
 
 import re
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -12,12 +13,13 @@ import polars as pl
 from energylens.db.limits import Limits
 from energylens.db.sources import quote
 from energylens.db.store import Reader, Store, open_store, reread, write_catalog_file
-from energylens.errors import QueryError, StoreDamagedError, UnknownNameError
+from energylens.errors import QueryError, StoreDamagedError, StoreError, UnknownNameError
 from energylens.queries.names import nearest, no_such
 from energylens.queries.scope import looked_up
 
 _SQL = files("energylens.queries") / "sql"
 _HEAD = re.compile(r"CREATE OR REPLACE MACRO (\w+)\((.*?)\) AS TABLE", re.DOTALL)
+_NO_ROOM = re.compile("No space left|File too large|Could not write")
 _WRONG_VALUES = (
     duckdb.BinderException,
     duckdb.ConversionException,
@@ -106,8 +108,13 @@ def _call(reader: Reader, query: str, values: dict[str, object]) -> pl.DataFrame
         raise unreadable(error) from error
 
 
-def unreadable(error: duckdb.Error) -> StoreDamagedError:
-    """What a query says that fails on what is stored, not on what was asked."""
+def unreadable(error: duckdb.Error) -> StoreError:
+    """What a query says that fails on what is stored, or for want of room, not on what was asked."""
+    if _NO_ROOM.search(str(error)):
+        return StoreError(
+            f"there is no room for what is put aside meanwhile: {error}; make room in "
+            f"'{tempfile.gettempdir()}', or set TMPDIR to another directory"
+        )
     return StoreDamagedError(
         f"what is stored cannot be read: {error}; energylens verify names the files that are "
         "damaged"

@@ -10,9 +10,9 @@ import pytest
 
 from energylens.db.limits import LEAST_MEMORY, Limits, machine_memory, parse_memory
 from energylens.db.store import Session, Store, confine
-from energylens.errors import QueryError, RunawayError, UsageError
+from energylens.errors import QueryError, RunawayError, StoreDamagedError, UsageError
 from energylens.queries.adhoc import run_sql
-from energylens.queries.catalog import open_catalog
+from energylens.queries.catalog import open_catalog, unreadable
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +171,11 @@ def test_no_more_rows_are_made_than_are_shown(store_path: Path) -> None:
         confine(store)
         found = run_sql(store.cursor(), "SELECT * FROM range(1000000000000)", 5, limits)
     assert found.rows["range"].to_list() == [0, 1, 2, 3, 4] and found.is_cut
+
+
+def test_a_full_disk_is_no_damage() -> None:
+    told = 'Failed to commit: Could not write file "/tmp/x/catalog.duckdb.wal": File too large'
+    full = unreadable(duckdb.IOException(told))
+    assert not isinstance(full, StoreDamagedError) and "set TMPDIR" in str(full)
+    damaged = unreadable(duckdb.IOException("No magic bytes found at end of file 'x.parquet'"))
+    assert isinstance(damaged, StoreDamagedError) and "energylens verify" in str(damaged)
