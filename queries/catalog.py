@@ -109,7 +109,7 @@ def _call(reader: Reader, query: str, values: dict[str, object]) -> pl.DataFrame
 
 
 def unreadable(error: duckdb.Error) -> StoreError:
-    """What a query says that fails on what is stored, or for want of room, not on what was asked."""
+    """What a query says that fails on what is stored or for want of room, not on what was asked."""
     if _NO_ROOM.search(str(error)):
         return StoreError(
             f"there is no room for what is put aside meanwhile: {error}; make room in "
