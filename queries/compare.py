@@ -8,34 +8,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from energylens.db.store import Reader, Store
-from energylens.queries.catalog import call
+from energylens.db.store import Store
 from energylens.queries.names import find_run
-
-
-def compare_texts(store: Reader, run: str, other_run: str) -> pl.DataFrame:
-    """Energies of the texts both runs read."""
-    return call(store, "compare_texts", run=run, other_run=other_run)
-
-
-def compare_saes(store: Reader, run: str, other_run: str, of_variant: str = "lens") -> pl.DataFrame:
-    """SAEs that read at the same place, side by side."""
-    return call(store, "compare_saes", run=run, other_run=other_run, of_variant=of_variant)
-
-
-def compare_rates(
-    store: Reader, run: str, sae: str, other_run: str, other_sae: str, of_variant: str = "lens"
-) -> pl.DataFrame:
-    """The features of one SAE in two runs that used it."""
-    return call(
-        store,
-        "compare_rates",
-        run=run,
-        sae=sae,
-        other_run=other_run,
-        other_sae=other_sae,
-        of_variant=of_variant,
-    )
+from energylens.queries.two_runs import compare_saes
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from scipy import stats
 from energylens.db.provenance import RunInfo
 from energylens.db.store import Store
 from energylens.queries.catalog import call
-from energylens.queries.compare import compare_rates, compare_saes, compare_texts
 from energylens.queries.matching import match
 from energylens.queries.matrices import Codes
+from energylens.queries.two_runs import compare_rates, compare_saes, compare_texts
 from energylens.stats.multiple_tests import benjamini_hochberg
 from energylens.stats.paired import (
     RateSums,

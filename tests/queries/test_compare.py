@@ -13,12 +13,9 @@ from energylens.db.store import Store
 from energylens.errors import UnknownNameError
 from energylens.ingest.plan import IngestConfig
 from energylens.queries.catalog import open_catalog
-from energylens.queries.compare import (
-    compare_runs,
-    compare_saes,
-    compare_texts,
-)
+from energylens.queries.compare import compare_runs
 from energylens.queries.differences import matched_runs
+from energylens.queries.two_runs import compare_saes, compare_texts
 from tests.conftest import make_gpt2, make_sae, make_store
 from tests.synthetic import T, unrelated, write_world
 
