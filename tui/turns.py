@@ -9,6 +9,7 @@ has gone all the way up from its widget to the app, and what that opened has got
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from textual import events
 from textual.app import App
@@ -18,6 +19,10 @@ Typed = events.Key | events.Paste
 
 _LONGEST_WAIT = 2.0
 """Seconds after which a key goes on, whatever became of the one before."""
+
+
+_LOOK_AGAIN = 0.01
+"""Seconds between two looks whether a screen is there."""
 
 
 class Turns:
@@ -45,6 +50,9 @@ class Turns:
             self._follow(event)
 
     async def _begin(self, event: Typed) -> None:
+        if not self._app.screen.is_mounted:  # just opened: it holds nothing yet that keys act on
+            self._app.set_timer(_LOOK_AGAIN, partial(self._begin, event))
+            return
         loop = asyncio.get_running_loop()
         self._limit = loop.call_later(_LONGEST_WAIT, self._app.call_later, self._end, event)
         lowest = self._app.focused or self._app.screen
