@@ -54,7 +54,7 @@ MODULES = (
     "coactivation",
     "routing",
     "heads",
-    "compare",
+    "two_runs",
     "notes",
     "ratings",
     "explanations",

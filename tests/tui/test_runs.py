@@ -17,6 +17,8 @@ from tests.tui.conftest import Driver, Open
 
 RUNS = ("full", "nosae", "noindex", "silent", "output", "plain", "dense", "kept")
 SAE = "one"
+SLOW = ("plain", "silent", "dense", "kept")
+"""Looked at in the slow form."""
 NO_INDEX = "has no index yet"
 NO_SAE = "made without an SAE"
 NO_ENERGY = "holds no energies."
@@ -154,10 +156,7 @@ def flat(d: Driver) -> str:
 
 @pytest.mark.parametrize(
     "run",
-    [
-        pytest.param(run, marks=pytest.mark.slow) if run in ("plain", "dense", "kept") else run
-        for run in RUNS
-    ],
+    [pytest.param(run, marks=pytest.mark.slow) if run in SLOW else run for run in RUNS],
 )
 async def test_every_view_of_every_run_says_what_is_so(drive: Open, many: Path, run: str) -> None:
     facts = Facts(many / "runs" / run)
