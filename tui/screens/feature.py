@@ -116,11 +116,11 @@ enter opens one; **L** again goes back to the contexts.
             with VerticalScroll(id="about", classes="side", can_focus=False):
                 yield Static("", id="facts", markup=False)
                 yield Histogram(lines=3, id="histogram")
-                yield Links(classes="more-facts")
                 yield Static("", classes="more-facts", markup=False)
+                yield Links(classes="more-facts")
             yield Texts(id="contexts")
-            yield Links(classes="more-facts")
             yield Static("", classes="more-facts", markup=False)
+            yield Links(classes="more-facts")
         yield StatusBar(id="status")
         yield KeyBar()
 
