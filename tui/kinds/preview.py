@@ -25,14 +25,19 @@ Look = Callable[[Session, int], RenderableType]
 _LEAST = 20
 
 
+def look_at_feature(place: FeaturePlace | None) -> Look | None:
+    """The preview of a feature; None where there is none."""
+    return None if place is None else partial(feature_preview, place=place)
+
+
 def look_of(place: Place | None) -> Look | None:
     """The preview of a feature or a text; None for what has none."""
     if isinstance(place, WholeText):
         return lambda session, _: text_preview(session, place.run, place.text_id, None)
-    found = place.id_at(place.row) if isinstance(place, FeatureInList) else None
-    if not isinstance(place, FeatureInList) or found is None:
+    if not isinstance(place, FeatureInList):
         return None
-    return partial(feature_preview, place=FeaturePlace(place.selection, found))
+    found = place.id_at(place.row)
+    return look_at_feature(None if found is None else FeaturePlace(place.selection, found))
 
 
 class Preview(VerticalScroll, can_focus=False):

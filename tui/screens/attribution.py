@@ -1,7 +1,6 @@
 """Attribution: the features of an SAE behind a prediction, by gradient and by ablation."""
 
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar
 
 import polars as pl
@@ -18,11 +17,10 @@ from energylens.queries.meanings import with_meanings
 from energylens.tui.address import Told
 from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.choose_sae import ChooseSae
 from energylens.tui.places import Attribution, FeatureInList
-from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.columns import label, numeric, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -143,8 +141,7 @@ sort it; `*`, **n** and **=** star, note and compare the feature in the row.
             self.open_place(FeatureInList(self._selection, event.row, len(ids), id_at))
 
     def look(self, table: VirtualTable) -> Look | None:
-        place = self.feature_in_view()
-        return None if place is None else partial(feature_preview, place=place)
+        return look_at_feature(self.feature_in_view())
 
     def feature_in_view(self) -> FeaturePlace | None:
         rows, row = self.frame("behind"), self.query_one("#behind", VirtualTable).cursor_row

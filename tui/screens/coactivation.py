@@ -1,7 +1,6 @@
 """Co-activation: pairs, partners followed from feature to feature, and clusters."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar, Literal
 
 import polars as pl
@@ -18,9 +17,8 @@ from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.listing import TableState
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.lacks import Lack, Wanted, why_nothing
-from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -251,8 +249,7 @@ pairs). Jaccard is won by dense features, lift by rare ones.
         return int(found["partner_id" if on_partner or "feature_id" not in found else "feature_id"])
 
     def look(self, table: VirtualTable) -> Look | None:
-        place = self.feature_in_view()
-        return None if place is None else partial(feature_preview, place=place)
+        return look_at_feature(self.feature_in_view())
 
     def step_back(self) -> bool:
         """One step back along the path."""

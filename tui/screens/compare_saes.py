@@ -1,7 +1,6 @@
 """Two SAEs side by side: their figures, and the features of one that the other has too."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import polars as pl
 from textual import on
@@ -14,9 +13,8 @@ from energylens.queries.display import number
 from energylens.queries.efas import efas_by_layer
 from energylens.queries.specialists import layer_progression
 from energylens.tui.address import Told
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.places import TwoFeatures, TwoSaes
-from energylens.tui.previews import feature_preview
 from energylens.tui.sources import string_rows
 from energylens.tui.state import FeaturePlace, Selection
 from energylens.tui.widgets.columns import MOST_ROWS, SIDES, numeric, sides, text, whole
@@ -114,7 +112,7 @@ of activations (stored for neighbouring SAEs of a run). **tab** goes from one ta
         if row >= len(rows):
             return None
         place = FeaturePlace(self._sides[0], int(rows["feature_id"][row]))
-        return partial(feature_preview, place=place)
+        return look_at_feature(place)
 
     @on(VirtualTable.Chosen, "#matches")
     def _chosen(self, event: VirtualTable.Chosen) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar
 
 import polars as pl
@@ -20,9 +19,8 @@ from energylens.queries.specialists import layer_progression, ranked_specialists
 from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.marking import MarkingScreen
-from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.lacks import Lack, why_nothing
-from energylens.tui.previews import feature_preview
 from energylens.tui.state import FeaturePlace, RunPlace, Selection
 from energylens.tui.widgets.columns import MOST_ROWS, label, mark, numeric, probability, text, whole
 from energylens.tui.widgets.heatmap import HeatCell, Heatmap
@@ -221,7 +219,7 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
 
     def look(self, table: VirtualTable) -> Look | None:
         place = self.feature_in_view() if table.id == "ranked" else None
-        return None if place is None else partial(feature_preview, place=place)
+        return look_at_feature(place)
 
     def step_back(self) -> bool:
         """Out of the list."""
