@@ -67,6 +67,14 @@ def within(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+async def soon(d: Driver, is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something is so, with the program at work meanwhile."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        await d.pilot.pause(0.05)
+
+
 def alive(path: Path) -> list[Path]:
     """Files of jobs whose processes live."""
     return [file for file in folder_of(path).glob("*.json") if is_alive(file)]
@@ -91,7 +99,7 @@ async def begun(d: Driver, path: Path) -> None:
     await d.press("2", "r")
     await d.until("Recompute for")
     await d.press("enter")
-    within(lambda: only(path).phase == "making")
+    await soon(d, lambda: [kept.phase for kept in listed(folder_of(path))] == ["making"])
 
 
 async def state_of(d: Driver, state: str) -> None:
@@ -175,11 +183,11 @@ async def test_one_job_works_at_a_time(drive: Open, path: Path) -> None:
         await d.press("r")
         await d.until("Recompute for")
         await d.press("down", "enter")
-        within(
-            lambda: [k.phase for k in listed(folder_of(path))] == ["making", "waits for another"]
+        await soon(
+            d, lambda: [k.phase for k in listed(folder_of(path))] == ["making", "waits for another"]
         )
         (path / "finish").touch()
-        within(lambda: [k.state for k in listed(folder_of(path))] == ["done", "done"])
+        await soon(d, lambda: [k.state for k in listed(folder_of(path))] == ["done", "done"])
 
 
 async def test_a_job_whose_file_was_taken_away_ends(drive: Open, path: Path) -> None:
@@ -187,7 +195,7 @@ async def test_a_job_whose_file_was_taken_away_ends(drive: Open, path: Path) -> 
         await begun(d, path)
         process = only(path).process
         shutil.rmtree(folder_of(path))
-        within(lambda: not is_there(process))
+        await soon(d, lambda: not is_there(process))
 
 
 def test_nothing_of_a_job_is_written_into_the_store(tmp_path: Path) -> None:
