@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PIECE = 60_000
+PIECE = 240_000
 """Cases of the cheapest targets between two looks at the clock."""
 _INSTRUMENTED = (
     "energylens.db",
