@@ -8,6 +8,7 @@ from typing import Literal
 
 from energylens.db.store import Reader
 from energylens.queries.catalog import NamedQuery, named_queries
+from energylens.queries.stored_values import Stored, stored_values
 
 Kind = Literal["table", "column", "query", "value", "keyword"]
 
@@ -24,7 +25,6 @@ _KEYWORDS = (
     "NULLS LAST", "OVER", "PARTITION BY", "QUALIFY", "UNION ALL", "count(", "sum(", "avg(", "max(",
     "min(", "median(", "quantile_cont(", "arg_max(", "list(", "string_agg(", "regexp_matches(",
 )  # fmt: skip
-_MOST_VALUES = 1000
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,10 @@ class Completion:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names of a store's catalogue, and values of what runs, SAEs and categories are named
-    by."""
+    """The names of a store's catalogue, and values that it holds."""
 
     tables: dict[str, Table]
-    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    values: dict[str, tuple[Stored, ...]] = field(default_factory=dict)
     """By the name of a column or of a query's argument."""
 
     def complete(self, before: str, after: str = "") -> Completion:
@@ -95,11 +94,13 @@ class Vocabulary:
 
     def _values(self, name: str, quote: str, begun: str, after: str) -> Completion:
         close = "" if after.startswith("'") else "'"
-        fitting = [v for v in self.values[name] if v.lower().startswith(begun.lower())]
-        written = [f"{quote or chr(39)}{value.replace(chr(39), chr(39) * 2)}" for value in fitting]
-        return Completion(
-            len(quote) + len(begun), tuple(Candidate(text + close, "value") for text in written)
-        )
+        candidates = []
+        for one in self.values[name]:
+            if one.begins_with(begun):
+                text = one.text.replace("'", "''")
+                written = text if one.is_number else f"{quote or chr(39)}{text}{close}"
+                candidates.append(Candidate(written, "value", one.note))
+        return Completion(len(quote) + len(begun), tuple(candidates))
 
     def _tables(self) -> Iterator[Candidate]:
         for name, table in self.tables.items():
@@ -149,7 +150,7 @@ def vocabulary(store: Reader) -> Vocabulary:
     for table, column, kind, doc in rows:
         columns.setdefault(table, []).append(Column(column, kind, doc or ""))
     tables = {n: Table(tuple(found), docs.get(n) or "") for n, found in columns.items()}
-    return Vocabulary(tables, _stored(store))
+    return Vocabulary(tables, stored_values(store))
 
 
 def arguments(query: NamedQuery) -> str:
@@ -161,19 +162,3 @@ def arguments(query: NamedQuery) -> str:
 def _queries() -> Iterator[Candidate]:
     for name, query in named_queries().items():
         yield Candidate(f"{name}(", "query", arguments(query))
-
-
-def _stored(store: Reader) -> dict[str, tuple[str, ...]]:
-    runs = tuple(info.run_id for info in store.infos)
-    saes = tuple(dict.fromkeys(sae.sae_id for info in store.infos for sae in info.saes))
-    rows = (
-        store.cursor()
-        .execute(
-            "SELECT DISTINCT category FROM texts WHERE category IS NOT NULL ORDER BY 1 LIMIT ?",
-            [_MOST_VALUES],
-        )
-        .fetchall()
-    )
-    categories = tuple(str(row[0]) for row in rows)
-    by_name = {"run_id": runs, "run": runs, "sae_id": saes, "sae": saes, "in_sae": saes}
-    return by_name | {"category": categories, "top_category": categories}

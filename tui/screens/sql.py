@@ -93,10 +93,10 @@ puts the cursor where it lies. Candidates open as one types: **up** and **down**
 writes, **esc** closes. **F7** opens the tables, columns and queries as a tree: **enter** writes a
 name. **F8** formats, **ctrl+l** empties, **ctrl+z** undoes.
 
-**F2** lists the named queries, **F3** what was saved and what ran before (**ctrl+up** and
-**ctrl+down** walk through it), **F4** saves the statement under a name. **F9** opens a new tab,
-**F12** closes it, **alt+right** and **alt+left** (or ctrl+page down and up) go through them; the
-next start finds them again.
+**F2** lists the named queries and offers values for the one chosen, **F3** what was saved and what
+ran before (**ctrl+up** and **ctrl+down** walk through it), **F4** saves the statement under a name.
+**F9** opens a new tab, **F12** closes it, **alt+right** and **alt+left** (or ctrl+page down and up)
+go through them; the next start finds them again.
 
 **esc** stops a running query, then leaves the editor, so that the view keys work. **F6** goes to
 the rows and back: there **enter** opens the row's feature or text, **space** shows the whole cell,

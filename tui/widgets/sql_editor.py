@@ -44,10 +44,10 @@ class SqlEditor(TextArea):
 
     @property
     def completion(self) -> Completion:
-        """What may be written at the cursor."""
-        before = self.get_text_range((0, 0), self.cursor_location)
-        after = self.get_text_range(self.cursor_location, self.document.end)
-        return self.vocabulary.complete(before, after)
+        """What may be written at the cursor, or in place of what is selected."""
+        start, end = sorted(self.selection)
+        before = self.get_text_range((0, 0), start)
+        return self.vocabulary.complete(before, self.get_text_range(end, self.document.end))
 
     @property
     def statement(self) -> Span:
@@ -63,12 +63,15 @@ class SqlEditor(TextArea):
         return Place(len(lines) - 1, len(lines[-1]))
 
     def write(self, text: str, selected: Span | None = None) -> None:
-        """Put a text in place of all; the cursor stands at its end, or a part is selected."""
+        """Put a text in place of all; the cursor stands at its end, or a part is selected and what
+        may be written in its place is offered."""
         self.replace(text, (0, 0), self.document.end)
         end = self.place(len(text)) if selected is None else self.place(selected.end)
         start = end if selected is None else self.place(selected.start)
         self.selection = Selection(start, end)
         self._candidates.close()
+        if selected:
+            self.call_after_refresh(self.offer)  # where the cursor will be shown
 
     def close_candidates(self) -> bool:
         """Take the candidates away; whether there were any."""
@@ -79,7 +82,8 @@ class SqlEditor(TextArea):
     def offer(self) -> None:
         """Open what may be written at the cursor, where that is more than what stands there."""
         found = self.completion
-        written = self.get_text_range((0, 0), self.cursor_location)[-found.taken_back or None :]
+        start, _ = sorted(self.selection)
+        written = self.get_text_range((0, 0), start)[-found.taken_back or None :]
         names = [one.text for one in found.candidates]
         if not names or (found.taken_back and names == [written]):
             self._candidates.close()
@@ -102,9 +106,9 @@ class SqlEditor(TextArea):
             self._candidates.close()
 
     def _take(self, text: str) -> None:
-        row, column = self.cursor_location
+        (row, column), end = sorted(self.selection)
         taken_back = self.completion.taken_back
-        self.replace(text, (row, column - taken_back), (row, column))
+        self.replace(text, (row, column - taken_back), end)
         self.move_cursor((row, column - taken_back + len(text)))
         self._candidates.close()
 
