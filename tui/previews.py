@@ -64,6 +64,21 @@ def text_preview(session: Session, run: str, text_id: int, at: int | None) -> Re
     return shown
 
 
+def pair_preview(
+    session: Session, run: str, context_id: int, token_index: int, source_index: int
+) -> RenderableType:
+    """A context in which a head looks from one token, reversed, at another one, underlined."""
+    shown = Text(
+        f"context {context_id}: the token reversed looks at the one underlined\n\n", "bold"
+    )
+    for glyph in glyphs(tokens := shaded_tokens(context_tokens(session, run, context_id))):
+        inside = {token.token_index for token in tokens[glyph.first : glyph.end]}
+        looks, is_seen = token_index in inside, source_index in inside
+        style = Style(dim=not looks and not is_seen, bold=is_seen, underline=is_seen, reverse=looks)
+        shown.append(visible(glyph.text), style)
+    return shown
+
+
 def shaded_preview(
     session: Session, run: str, text_id: int, shade_by: tuple[str, int]
 ) -> RenderableType:

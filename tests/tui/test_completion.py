@@ -87,7 +87,9 @@ def test_the_catalogue_is_the_stores(store) -> None:
     counted = Counter(token for (token,) in rows)
     offered = [one.text for one in found.values["token"]]
     assert set(offered) == {token for token in counted if token.isprintable()}
-    assert [counted[token] for token in offered] == sorted(map(counted.get, offered), reverse=True)
+    assert [counted[token] for token in offered] == sorted(
+        (counted[token] for token in offered), reverse=True
+    )
     place = found.values["at_token"][0]
     stands = con.execute("SELECT token FROM tokens WHERE token_index = ?", [int(place.text)])
     assert (place.note,) in [(row[0],) for row in stands.fetchall()]

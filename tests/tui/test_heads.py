@@ -20,6 +20,7 @@ from energylens.queries.catalog import open_catalog
 from energylens.queries.display import visible_token
 from energylens.queries.heads import composed_heads, head_ranking, head_skip_trigrams, head_tokens
 from energylens.tui.jobs import Jobs
+from energylens.tui.kinds.base import WIDE
 from energylens.tui.screens.attention import AttentionScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.head import HeadScreen
@@ -118,6 +119,10 @@ async def test_a_head_shows_skip_trigrams_pairs_and_partners(
         second = pairs.row(1, named=True)
         assert f"looks {second['distance']} back at {visible_token(second['source'])}" in d.text
         assert f"{second['attention']:.3f}" in d.text
+        await d.pilot.pause(0.2)
+        await d.settle()
+        is_wide = d.app.size.width >= WIDE
+        assert ("the token reversed looks at" in d.text) == is_wide
         assert "Back" in d.lines[-1], "nothing is pushed off the screen"
 
 

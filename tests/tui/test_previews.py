@@ -4,6 +4,8 @@ nothing to open."""
 from pathlib import Path
 
 from energylens.tui.kinds.preview import Preview
+from energylens.tui.screens.text import TextScreen
+from energylens.tui.widgets.virtual_table import VirtualTable
 from tests.tui.conftest import Driver, Open
 
 
@@ -40,3 +42,27 @@ async def test_matches_of_two_saes_have_previews(drive: Open, rich_path: Path) -
         await d.settle()
         assert d.app.screen.query_one(Preview).display and "  one" in d.text
         assert "tokens in" in d.text and "│ Feature " in d.text
+
+
+async def test_features_of_a_token_of_a_text_have_previews(drive: Open, rich_path: Path) -> None:
+    async with drive("160x45", rich_path) as d:
+        await d.press("7", "t")
+        await d.until("activ.")
+        await d.pilot.pause(0.3)
+        await d.settle()
+        pane = d.app.screen.query_one(Preview)
+        first = d.app.screen.query_one("#text-features", VirtualTable)
+
+        def ids() -> list[int]:
+            assert isinstance(d.app.screen, TextScreen)
+            return d.app.screen.frame("text-features")["feature_id"].to_list()
+
+        assert pane.display and f"Feature {ids()[0]} " in d.text
+        await d.press("tab", "down")
+        await d.pilot.pause(0.3)
+        await d.settle()
+        assert f"Feature {ids()[1]} " in d.text
+        await d.pilot.resize_terminal(160, 24)
+        assert not pane.display and first.size.height > 12
+        await d.pilot.resize_terminal(100, 45)
+        assert not pane.display

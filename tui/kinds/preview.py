@@ -23,6 +23,8 @@ from energylens.tui.widgets.virtual_table import VirtualTable
 Look = Callable[[Session, int], RenderableType]
 """Draws a preview of so many cells."""
 _LEAST = 20
+STACKED = [(0, "-low"), (28, "-high")]
+"""Rows of a screen from which a preview has room below its list."""
 
 
 def look_at_feature(place: FeaturePlace | None) -> Look | None:

@@ -8,7 +8,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
 from energylens.db.store import Session
@@ -21,8 +21,9 @@ from energylens.queries.heads import (
     head_tokens,
 )
 from energylens.tui.address import Told
-from energylens.tui.kinds.listing import ListingScreen
+from energylens.tui.kinds.preview import Look, Preview, PreviewScreen
 from energylens.tui.places import Attention, OneHead
+from energylens.tui.previews import pair_preview
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.columns import MOST_ROWS, numeric, text, token, whole
 from energylens.tui.widgets.key_bar import KeyBar
@@ -57,7 +58,7 @@ _N_PARTNERS = 3
 _ALL_PAIRS = 1_000_000
 
 
-class HeadScreen(ListingScreen):
+class HeadScreen(PreviewScreen):
     """Figures above; then what its weights say, and what it does in the texts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -94,7 +95,9 @@ attention times the norm of what the source's value writes. **tab** goes from on
         with Vertical(id="head"):
             yield Static("", id="head-facts", markup=False)
             yield VirtualTable(_TRIGRAMS, id="head-trigrams")
-            yield VirtualTable(_PAIRS, id="head-pairs")
+            with Horizontal(id="head-lists", classes="beside"):
+                yield VirtualTable(_PAIRS, id="head-pairs")
+                yield Preview()
             yield Static("", id="head-text", markup=False)
         yield StatusBar(id="status")
         yield KeyBar()
@@ -127,6 +130,7 @@ attention times the norm of what the source's value writes. **tab** goes from on
         self.query_one("#head-facts", Static).update(facts)
         self.show_rows(self.query_one("#head-trigrams", VirtualTable), trigrams)
         self.show_rows(self.query_one("#head-pairs", VirtualTable), pairs)
+        self.look_again()
         self.say(
             f"layer {place.layer} head {place.head}",
             f"{len(trigrams)} skip-trigrams, {len(pairs)} pairs",
@@ -138,6 +142,15 @@ attention times the norm of what the source's value writes. **tab** goes from on
         at = self.query_one("#head-pairs", VirtualTable).cursor_row
         if 0 <= at < len(pairs):
             self.query_one("#head-text", Static).update(_around(pairs.row(at, named=True)))
+
+    def look(self, table: VirtualTable) -> Look | None:
+        pairs = self.frame("head-pairs")
+        at = self.query_one("#head-pairs", VirtualTable).cursor_row
+        if not 0 <= at < len(pairs):
+            return None
+        row, run = pairs.row(at, named=True), self._place.run
+        context_id, pair = row["context_id"], (row["token_index"], row["source_index"])
+        return lambda session, _: pair_preview(session, run, context_id, *pair)
 
     @on(VirtualTable.Chosen, "#head-pairs")
     def _open(self, event: VirtualTable.Chosen) -> None:

@@ -1,5 +1,6 @@
 """Prompt: a text of one's own, read as the run's texts were: energies, features, routing."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -17,8 +18,8 @@ from energylens.queries.meanings import with_meanings
 from energylens.tui.address import Told
 from energylens.tui.kinds.asking import AskingScreen
 from energylens.tui.kinds.attributing import AttributingScreen
-from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.kinds.preview import STACKED, Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Attribution, Prompt, one_feature
 from energylens.tui.state import FeaturePlace, RunPlace
@@ -44,11 +45,14 @@ _FEATURES = (
 )
 _ROWS = {"pos": pl.Int64, "sae_id": pl.String, "feature_id": pl.Int64, "activation": pl.Float64}
 _TOP = 8
+_LEAST_HIGH, _MOST_BESIDE = 6, 3
+"""Lines of energies before a second column begins, and columns at most."""
 
 
-class PromptScreen(AskingScreen, AttributingScreen, MarkingScreen, ListingScreen):
+class PromptScreen(PreviewScreen, AskingScreen, AttributingScreen, MarkingScreen):
     """Tokens on one side; the features active at the one under the cursor on the other."""
 
+    VERTICAL_BREAKPOINTS = STACKED
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "text", "Text", id="prompt.text", tooltip="Type or change the text"),
         Binding("o", "other", "Compare", id="prompt.other", tooltip="Compare with another text"),
@@ -109,6 +113,7 @@ say next, from the embedding up.
             with Vertical(id="prompt-about"):
                 yield Static("", id="prompt-energies", markup=False)
                 yield VirtualTable(_FEATURES, id="prompt-features")
+                yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -183,16 +188,15 @@ say next, from the embedding up.
             return
         pos = int(rows["pos"][row])
         token = found.reading.tokens[pos]
-        layers = [
-            f"{'emb' if layer < 0 else f'L{layer}':>4} {number(energy):>7}"
-            for layer, energy in zip(found.reading.layers, token.energies, strict=True)
-        ]
         self.query_one("#prompt-energies", Static).update(
-            f"energy after each layer at {visible_token(token.token)}\n" + "\n".join(layers)
+            f"energy after each layer at {visible_token(token.token)}\n"
+            + _energies(found.reading.layers, token.energies)
         )
         if len(self._features):
             own = self._features.filter(pl.col("pos") == pos)
-            self.show_rows(self.query_one("#prompt-features", VirtualTable), own)
+            table = self.query_one("#prompt-features", VirtualTable)
+            self.show_rows(table, own)
+            self.look_soon(table)
 
     def features_of(self, table: VirtualTable) -> FeatureColumns | None:
         is_list = table.id == "prompt-features"
@@ -200,6 +204,9 @@ say next, from the embedding up.
 
     def feature_in_view(self) -> FeaturePlace | None:
         return self._place_at(self.query_one("#prompt-features", VirtualTable).cursor_row)
+
+    def look(self, table: VirtualTable) -> Look | None:
+        return look_at_feature(self.feature_in_view())
 
     def _place_at(self, index: int) -> FeaturePlace | None:
         """The feature in a row of the list."""
@@ -249,6 +256,16 @@ say next, from the embedding up.
     def action_keep(self) -> None:
         """Store the text as a run."""
         self._run(keep=True)
+
+
+def _energies(layers: Sequence[int], energies: Sequence[float | None]) -> str:
+    """An energy a layer, down one column after the other."""
+    told = [
+        f"{'emb' if layer < 0 else f'L{layer}':>4} {number(energy):>7}"
+        for layer, energy in zip(layers, energies, strict=True)
+    ]
+    height = max(_LEAST_HIGH, -(-len(told) // _MOST_BESIDE))
+    return "\n".join("  ".join(told[line::height]) for line in range(min(height, len(told))))
 
 
 def _routes(reading: Reading) -> dict[int, str]:

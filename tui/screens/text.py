@@ -9,7 +9,7 @@ import polars as pl
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
@@ -23,6 +23,7 @@ from energylens.tui.kinds.analysis import AnalysisScreen
 from energylens.tui.kinds.attributing import AttributingScreen
 from energylens.tui.kinds.listing import ListingScreen
 from energylens.tui.kinds.marking import MarkingScreen
+from energylens.tui.kinds.preview import STACKED, Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.places import Attribution, Prompt, WholeText
 from energylens.tui.state import FeaturePlace, RunPlace
 from energylens.tui.widgets.columns import label, numeric, text, whole
@@ -45,9 +46,10 @@ MOST_CONTEXTS = 12
 MOST_FEATURES = 60
 
 
-class TextScreen(AttributingScreen, MarkingScreen, AnalysisScreen):
+class TextScreen(PreviewScreen, AttributingScreen, MarkingScreen, AnalysisScreen):
     """Tokens on one side; on the other the features of the token under the cursor."""
 
+    VERTICAL_BREAKPOINTS = STACKED
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab,shift+tab", "turn", "Features", show=False, id="text.features"),
         Binding("down,j", "context(1)", "Part", show=False, id="text.down"),
@@ -80,7 +82,9 @@ the features behind what follows the token under the cursor.
         yield ViewBar("energy")
         with Horizontal(id="text"):
             yield Texts(id="text-contexts")
-            yield VirtualTable(_FEATURES, id="text-features")
+            with Vertical(id="text-about"):
+                yield VirtualTable(_FEATURES, id="text-features")
+                yield Preview()
         yield StatusBar(id="status")
         yield KeyBar()
 
@@ -193,7 +197,9 @@ the features behind what follows the token under the cursor.
     def _listed(self, rows: pl.DataFrame) -> None:
         names = _short_names(self.workspace.store.run(self._run).info.saes)
         named = rows.with_columns(sae=pl.col("sae_id").replace(names))
-        self.show_rows(self.query_one("#text-features", VirtualTable), named)
+        table = self.query_one("#text-features", VirtualTable)
+        self.show_rows(table, named)
+        self.look_soon(table)
 
     @on(VirtualTable.Chosen)
     def _chosen(self, event: VirtualTable.Chosen) -> None:
@@ -210,6 +216,9 @@ the features behind what follows the token under the cursor.
 
     def feature_in_view(self) -> FeaturePlace | None:
         return self._place_at(self.query_one("#text-features", VirtualTable).cursor_row)
+
+    def look(self, table: VirtualTable) -> Look | None:
+        return look_at_feature(self.feature_in_view())
 
     def _place_at(self, index: int) -> FeaturePlace | None:
         """The feature in a row of the list."""
