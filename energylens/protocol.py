@@ -27,6 +27,20 @@ class PromptRequest:
 
 
 @dataclass(frozen=True)
+class When:
+    """The tokens an edit acts at: those where what is read of them is above or below a threshold.
+    Read is the activation of a feature, or the probability that a probe gives a category; one of
+    the two is given. `energylens.when` reads one from text."""
+
+    sae_id: str = ""
+    """Whose codes are read, at its own hook; empty is the SAE of the edit."""
+    feature_id: int | None = None
+    category: str | None = None
+    comparison: str = ">"
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
 class EditRequest:
     """What is done to features of one SAE; see `energylens.lens.interventions`."""
 
@@ -37,6 +51,8 @@ class EditRequest:
     unit: str = "activation"
     positions: tuple[int, ...] | None = None
     """Tokens of the context; None is every token but BOS."""
+    when: When | None = None
+    """Only at those of them where this holds; None is at all."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from energylens.errors import UsageError
+from energylens.lens.conditions import Trigger
 from energylens.lens.gate import encode_tokens
 from energylens.lens.saes import Sae
 
@@ -67,27 +68,36 @@ class Intervention:
     bos_id: int | None
     positions: tuple[int, ...] | None = None
     """Of the context; None is every token but BOS."""
+    when: Trigger | None = None
+    """Only at those of them where it holds; None is at all."""
+    told: Callable[[Bool[Tensor, "batch pos"]], None] | None = None
+    """Called in each pass with the tokens that are changed."""
 
     def hooks(self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]) -> list[Hook]:
         """Hooks of one forward pass over a padded batch."""
-        where = self._where(ids, mask)
-        sae, held = self.sae, {}
+        sae, when, target = self.sae, self.when, self.sae.target_hook
+        held: dict[str, Tensor] = {}
 
-        def keep(value: Tensor, hook: Any) -> None:
-            held["input"] = value
+        def keeper(name: str) -> Hook:
+            return name, lambda value, hook: held.__setitem__(name, value)
 
         def edit(value: Tensor, hook: Any) -> Tensor:
-            source = value if sae.hook_name == sae.target_hook else held["input"]
-            seen = see(sae, source, value, where, mask)
+            held[target] = value
+            where = self._where(ids, mask)
+            if when is not None:
+                where &= when.mask(held[when.sae.hook_name], mask)
+            if self.told is not None:
+                self.told(where)
+            seen = see(sae, held[sae.hook_name], value, where, mask)
             added = self.change(seen)
             out = value.clone()
             own = sae.part(out)
             own[where] += added.to(value.dtype).reshape(own[where].shape)
             return out
 
-        if sae.hook_name == sae.target_hook:
-            return [(sae.target_hook, edit)]
-        return [(sae.hook_name, keep), (sae.target_hook, edit)]
+        read = [sae.hook_name] if when is None else [sae.hook_name, when.sae.hook_name]
+        earlier = dict.fromkeys(name for name in read if name != target)
+        return [*(keeper(name) for name in earlier), (target, edit)]
 
     def _where(self, ids: Tensor, mask: Tensor) -> Tensor:
         where = mask.clone()
