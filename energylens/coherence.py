@@ -48,6 +48,8 @@ def _(answer: InterventionResult) -> None:
     for one in answer.conditions:
         _long("energies", one.energies, n)
         _long("divergences", one.kl, n)
+        if one.acted is not None:
+            _long("tokens that were changed or not", one.acted, n)
         _long("energies by layer", one.lens_energies, len(answer.layers))
         for energies in one.lens_energies:
             _long("energies of a layer", energies, n)

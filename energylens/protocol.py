@@ -7,6 +7,8 @@ each method; the records here are its parameters and results.
 
 from dataclasses import dataclass
 
+from energylens.when import When, WhenReport
+
 VERSION = 1
 """Of the protocol; grows when an older reader would misread an answer."""
 MOST_BYTES = 1 << 20
@@ -24,20 +26,6 @@ class PromptRequest:
     """Features reported for each token and SAE, strongest first."""
     keep: bool = False
     """Store it as a run of kind prompt."""
-
-
-@dataclass(frozen=True)
-class When:
-    """The tokens an edit acts at: those where what is read of them is above or below a threshold.
-    Read is the activation of a feature, or the probability that a probe gives a category; one of
-    the two is given. `energylens.when` reads one from text."""
-
-    sae_id: str = ""
-    """Whose codes are read, at its own hook; empty is the SAE of the edit."""
-    feature_id: int | None = None
-    category: str | None = None
-    comparison: str = ">"
-    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -244,6 +232,8 @@ class Condition:
     """KL(clean || this) of the next-token distribution at each token, nats."""
     energy_change: float
     """Mean over tokens with a next one, against clean, nats."""
+    acted: list[bool] | None = None
+    """At which tokens the change was made; None from a worker that does not tell it."""
 
 
 @dataclass(frozen=True)
@@ -288,6 +278,8 @@ class InterventionResult:
     features: list[FeatureShift]
     routing: list[RoutingShift]
     kept_as: str | None
+    when: WhenReport | None = None
+    """None where the edit has no condition."""
 
 
 @dataclass(frozen=True)
@@ -374,6 +366,10 @@ class SteeredText:
     activation_steered: float | None = None
     """Mean activation over the new tokens as the steered model reads them, with the edit in place;
     None from a worker that does not tell it."""
+    n_acted: int | None = None
+    """Tokens of prompt and continuation at which the change was made."""
+    n_read: int | None = None
+    """All of them, BOS and what stands for it left out."""
 
 
 @dataclass(frozen=True)
@@ -382,6 +378,8 @@ class SteeringResult:
 
     prompt: str
     texts: list[SteeredText]
+    when: WhenReport | None = None
+    """None where the edit has no condition."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""Read and write conditions on tokens, such as `285>2.0` or `python_probe`."""
+"""Conditions on tokens, such as `285>2.0` or `python_probe`: what they say, and how they are
+written."""
 
 import math
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from energylens.choices import one_of
 from energylens.errors import UsageError
-from energylens.protocol import When
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
@@ -26,6 +27,51 @@ HOW = (
 
 _COMPARED = re.compile(r"(?P<read>.*?)\s*(?:(?P<comparison>[<>]=?)\s*(?P<number>[^<>=]*))?", re.S)
 _PROBE = "_probe"
+
+
+@dataclass(frozen=True)
+class When:
+    """The tokens an edit acts at: those where what is read of them is above or below a threshold.
+    Read is the activation of a feature, or the probability that a probe gives a category; one of
+    the two is given."""
+
+    sae_id: str = ""
+    """Whose codes are read, at its own hook; empty is the SAE of the edit."""
+    feature_id: int | None = None
+    category: str | None = None
+    comparison: str = ">"
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class WhenRate:
+    """How a condition goes with a category, over tokens of the run that are not masked; None where
+    there is nothing to tell, and of intervals where texts are too few."""
+
+    category: str
+    n_texts: int
+    precision: float | None
+    """Of the tokens at which it holds, those in texts of the category."""
+    precision_low: float | None
+    precision_high: float | None
+    recall: float | None
+    """Of the tokens in texts of the category, those at which it holds."""
+    recall_low: float | None
+    recall_high: float | None
+
+
+@dataclass(frozen=True)
+class WhenReport:
+    """What a condition does on texts of the run that it was not learned on."""
+
+    condition: str
+    """As `parse_when` reads it, the SAE in full."""
+    share: float
+    """Of the tokens, at which it holds."""
+    n_tokens: int
+    n_texts: int
+    rates: list[WhenRate]
+    """Of a probe its own category, of a feature all."""
 
 
 def parse_when(text: str) -> When:
@@ -55,6 +101,28 @@ def when_told(when: When) -> str:
     read = f"{when.category}{_PROBE}" if when.feature_id is None else when.feature_id
     threshold = repr(float(when.threshold)).removesuffix(".0")
     return f"{of}{read}{when.comparison}{threshold}"
+
+
+def when_in_words(report: WhenReport) -> list[str]:
+    """What a condition does on the run's texts, line by line."""
+    lines = [
+        f"{report.condition} holds at {100 * report.share:.3g} % of {report.n_tokens:,} tokens in "
+        f"{report.n_texts:,} texts"
+    ]
+    for one in report.rates:
+        precision = _rate(one.precision, one.precision_low, one.precision_high)
+        recall = _rate(one.recall, one.recall_low, one.recall_high)
+        texts = f"{one.n_texts:,} text{'' if one.n_texts == 1 else 's'}"
+        lines.append(f"  {one.category} ({texts}): precision {precision}, recall {recall}")
+    return lines
+
+
+def _rate(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "·"
+    if low is None or high is None:
+        return f"{value:.2f}"
+    return f"{value:.2f} ({max(low, 0):.2f} to {min(high, 1):.2f})"
 
 
 def check_when(when: When) -> When:

@@ -19,6 +19,13 @@ SaeOption = Annotated[
     str,
     typer.Option("--sae", help="The SAE, or the beginning of its name, where there are several."),
 ]
+WhenOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Only at tokens where this holds: a feature, 285>2.0; one of another SAE, "
+        "blocks.1:285>2.0; a probe of a category, python_probe or python_probe>0.9."
+    ),
+]
 KeepOption = Annotated[bool, typer.Option(help="Store the result as a run of its own.")]
 
 
@@ -56,6 +63,7 @@ def intervene(
         str, typer.Option(help="activation; max: of each feature's maximum; norm: of the stream.")
     ] = "activation",
     at: Annotated[list[int] | None, typer.Option(help="Only this position; repeatable.")] = None,
+    when: WhenOption = None,
     seed: Annotated[int, typer.Option(help="Of the controls.")] = 0,
     keep: KeepOption = True,
     as_json: JsonOption = False,
@@ -64,14 +72,17 @@ def intervene(
     beside three controls: sign turned round, noise of the same norm, a feature of like strength."""
     from energylens.cli.readings import print_intervention
     from energylens.protocol import EditRequest, InterventionRequest
+    from energylens.when import parse_when
 
     run, text = run_and_text(store, words)
+    condition = None if when is None else parse_when(when)
 
     def answer(reopened: "Reopened", progress: "Progress"):
         from energylens.ingest.on_request.intervene import intervene as change
 
         positions = None if at is None else tuple(at)
-        edit = EditRequest(_sae(reopened, sae), tuple(feature), kind, value, unit, positions)
+        name = _sae(reopened, sae)
+        edit = EditRequest(name, tuple(feature), kind, value, unit, positions, condition)
         return change(reopened, InterventionRequest(_text(text), edit, seed, keep))
 
     _answer(store, run, as_json, answer, print_intervention)
@@ -142,6 +153,7 @@ def steer(
     kind: Annotated[str, typer.Option(help="add or clamp.")] = "add",
     unit: Annotated[str, typer.Option(help="Of the strengths: activation, max or norm.")] = "max",
     strengths: Annotated[str, typer.Option(help="Separated by commas; 0 comes first.")] = "1,2",
+    when: WhenOption = None,
     n_tokens: Annotated[int, typer.Option(min=1, help="New tokens at most.")] = 40,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
     seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
@@ -150,13 +162,16 @@ def steer(
     """Generate text with features held or added, several strengths beside the unsteered text."""
     from energylens.cli.readings import print_steering
     from energylens.protocol import EditRequest, SteeringRequest
+    from energylens.when import parse_when
 
     run, prompt = run_and_text(store, words)
+    condition = None if when is None else parse_when(when)
 
     def answer(reopened: "Reopened", progress: "Progress"):
         from energylens.ingest.on_request.steer import steer as write
 
-        edit = EditRequest(_sae(reopened, sae), tuple(feature), kind, 0.0, unit)
+        name = _sae(reopened, sae)
+        edit = EditRequest(name, tuple(feature), kind, 0.0, unit, when=condition)
         asked = SteeringRequest(
             _text(prompt), edit, _numbers(strengths), n_tokens, temperature, seed
         )

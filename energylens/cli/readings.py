@@ -10,10 +10,12 @@ from energylens.protocol import (
     PromptResult,
     Reading,
     SourcesResult,
+    SteeredText,
     SteeringResult,
 )
 from energylens.queries.display import number, visible, visible_token
 from energylens.queries.writing import Format
+from energylens.when import WhenReport, when_in_words
 
 
 def print_prompt(found: PromptResult) -> None:
@@ -61,27 +63,8 @@ def print_intervention(found: InterventionResult) -> None:
         ),
         Format.table,
     )
-    clean, edited = found.conditions[0], found.conditions[1]
-    print_frame(
-        pl.DataFrame(
-            {
-                "pos": [str(i) for i in range(len(found.tokens))],
-                "token": [visible_token(t) for t in found.tokens],
-                "energy": [number(e) for e in clean.energies],
-                "edited": [number(e) for e in edited.energies],
-                "KL": [number(k, 4) for k in edited.kl],
-                "next tokens moved": [
-                    "  ".join(
-                        f"{visible_token(s.token)} {number(s.before)}→{number(s.after)}"
-                        for s in found.shifts
-                        if s.pos == pos
-                    )
-                    for pos in range(len(found.tokens))
-                ],
-            }
-        ),
-        Format.table,
-    )
+    print_frame(pl.DataFrame(_by_token(found)), Format.table)
+    _print_when(found.when)
     if found.features:
         typer.echo("features moved most (activation summed over the text)")
         print_frame(
@@ -101,6 +84,31 @@ def print_intervention(found: InterventionResult) -> None:
             f"total variation {route.total_variation:.4f}"
         )
     _print_kept(found.kept_as)
+
+
+def _by_token(found: InterventionResult) -> dict[str, list[str]]:
+    clean, edited = found.conditions[0], found.conditions[1]
+    acted = (
+        {}
+        if found.when is None or edited.acted is None
+        else {"changed": ["yes" if one else "" for one in edited.acted]}
+    )
+    return {
+        "pos": [str(i) for i in range(len(found.tokens))],
+        "token": [visible_token(t) for t in found.tokens],
+        **acted,
+        "energy": [number(e) for e in clean.energies],
+        "edited": [number(e) for e in edited.energies],
+        "KL": [number(k, 4) for k in edited.kl],
+        "next tokens moved": [
+            "  ".join(
+                f"{visible_token(s.token)} {number(s.before)}→{number(s.after)}"
+                for s in found.shifts
+                if s.pos == pos
+            )
+            for pos in range(len(found.tokens))
+        ],
+    }
 
 
 def print_attribution(found: AttributionResult) -> None:
@@ -159,8 +167,21 @@ def print_steering(found: SteeringResult) -> None:
         typer.echo(
             f"strength {number(one.strength)}: activation {number(one.activation)}, "
             f"perplexity {number(one.perplexity)}, distinct pairs {number(one.distinct)}"
+            + _acted(found, one)
         )
         typer.echo(f"  {visible(found.prompt)}|{visible(one.text)}\n")
+    _print_when(found.when)
+
+
+def _acted(found: SteeringResult, one: SteeredText) -> str:
+    if found.when is None or one.n_acted is None or not one.strength:
+        return ""
+    return f", changed at {one.n_acted} of {one.n_read} tokens"
+
+
+def _print_when(report: WhenReport | None) -> None:
+    if report is not None:
+        typer.echo("\n" + "\n".join(visible(line) for line in when_in_words(report)))
 
 
 def _print_kept(run_id: str | None) -> None:

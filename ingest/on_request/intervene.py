@@ -9,8 +9,10 @@ from energylens.errors import UsageError
 from energylens.ingest.corpus import Context
 from energylens.ingest.measure import Measured
 from energylens.ingest.on_request.as_run import keep
+from energylens.ingest.on_request.conditions import judge, trigger_of
 from energylens.ingest.on_request.prompt import labels, or_none, summed_codes
 from energylens.ingest.on_request.reopen import Reopened
+from energylens.lens.conditions import Trigger
 from energylens.lens.interventions import (
     KINDS,
     UNITS,
@@ -51,8 +53,9 @@ def intervene(reopened: Reopened, asked: InterventionRequest) -> InterventionRes
     sae = reopened.sae(asked.edit.sae_id)
     edit = edit_of(reopened, asked.edit)
     change = feature_change(sae, edit)
+    when = trigger_of(reopened, sae, asked.edit)
     clean = reopened.measure([reopened.context(asked.text, 0, "clean")])
-    seen = _seen(reopened, sae, clean.contexts[0])
+    seen = _seen(reopened, sae, when, clean.contexts[0])
     other, other_ids = like_feature_change(sae, edit, seen, asked.seed)
     changes: list[tuple[str, Change, tuple[int, ...]]] = [
         ("edited", change, edit.feature_ids),
@@ -60,24 +63,22 @@ def intervene(reopened: Reopened, asked: InterventionRequest) -> InterventionRes
         ("noise", noise(change, asked.seed), ()),
         ("like", other, other_ids),
     ]
-    found = {
-        name: reopened.measure(
-            [reopened.context(asked.text, number, name)],
-            Intervention(sae, made, reopened.model.bos_id, edit_positions(asked)),
-        )
-        for number, (name, made, _) in enumerate(changes, start=1)
-    }
+    found: dict[str, Measured] = {}
+    acted: dict[str, list[bool]] = {"clean": [False] * len(clean.contexts[0].ids)}
+    for number, (name, made, _) in enumerate(changes, start=1):
+        masks: list[Tensor] = []
+        positions = edit_positions(asked)
+        changed = Intervention(sae, made, reopened.model.bos_id, positions, when, masks.append)
+        found[name] = reopened.measure([reopened.context(asked.text, number, name)], changed)
+        acted[name] = masks[-1][0].tolist()
     features = {name: ids for name, _, ids in changes}
     clean_log_p = reopened.log_p(clean)
     return InterventionResult(
         tokens=labels(reopened, clean),
         layers=list(clean.lens),
         conditions=[
-            _condition(reopened, "clean", (), clean, clean, clean_log_p),
-            *(
-                _condition(reopened, name, features[name], one, clean, clean_log_p)
-                for name, one in found.items()
-            ),
+            _condition(reopened, name, features.get(name, ()), one, clean, clean_log_p, acted[name])
+            for name, one in {"clean": clean, **found}.items()
         ],
         shifts=_token_shifts(reopened, clean_log_p, reopened.log_p(found["edited"])),
         features=_feature_shifts(reopened, clean, found["edited"]),
@@ -85,6 +86,7 @@ def intervene(reopened: Reopened, asked: InterventionRequest) -> InterventionRes
         kept_as=keep(reopened, "intervention", asked, [clean, *found.values()])
         if asked.keep
         else None,
+        when=judge(reopened, asked.edit),
     )
 
 
@@ -125,12 +127,15 @@ def _maxima(reopened: Reopened, asked: EditRequest) -> tuple[float, ...]:
     return tuple(known[f] for f in asked.feature_ids)
 
 
-def _seen(reopened: Reopened, sae: Sae, context: Context) -> Seen:
+def _seen(reopened: Reopened, sae: Sae, when: Trigger | None, context: Context) -> Seen:
     """What an edit sees of a clean context."""
     ids = torch.tensor([context.ids])
     mask = torch.ones_like(ids, dtype=torch.bool)
-    _, cache = run_hooks(reopened.model, ids, mask.long(), [sae.hook_name, sae.target_hook])
+    hooks = {sae.hook_name, sae.target_hook, (when.sae if when else sae).hook_name}
+    _, cache = run_hooks(reopened.model, ids, mask.long(), hooks)
     where = mask if reopened.model.bos_id is None else mask & (ids != reopened.model.bos_id)
+    if when is not None:
+        where = where & when.mask(cache[when.sae.hook_name], mask)
     return see(sae, cache[sae.hook_name], cache[sae.target_hook], where, mask)
 
 
@@ -141,6 +146,7 @@ def _condition(
     measured: Measured,
     clean: Measured,
     clean_log_p: Tensor,
+    acted: list[bool],
 ) -> Condition:
     assert measured.output is not None and clean.output is not None, (
         "a reopened run reads the output"
@@ -157,6 +163,7 @@ def _condition(
         ],
         kl=kl.tolist(),
         energy_change=float(difference.nanmean()) if not difference.isnan().all() else 0.0,
+        acted=acted,
     )
 
 

@@ -4,7 +4,7 @@ Whatever loads again what a run was made with does it here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from energylens.lens.models import LanguageModel, load_model, tokenizer_sha256
 from energylens.lens.routers import find_routers
 from energylens.lens.saes import Sae, load_saes
 from energylens.queries.names import find_sae
+from energylens.stats.logistic import Probe
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Reopened:
     instruments: Instruments
     """With every lens layer, and the activations at every hook and at the end of the stream."""
     corpus: Corpus
+    probes: dict[tuple[str, str], Probe] = field(default_factory=dict, repr=False)
+    """Learned so far, by SAE and category; see `conditions`."""
 
     @property
     def model(self) -> LanguageModel:

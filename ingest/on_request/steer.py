@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from energylens.errors import UsageError
+from energylens.ingest.on_request.conditions import judge, trigger_of
 from energylens.ingest.on_request.intervene import edit_of
 from energylens.ingest.on_request.reopen import Reopened
 from energylens.ingest.progress import Progress
+from energylens.lens.conditions import Trigger
 from energylens.lens.energy import lens_energies
 from energylens.lens.gate import encode_tokens
 from energylens.lens.interventions import Edit, Intervention, feature_change
@@ -28,6 +30,7 @@ def steer(reopened: Reopened, asked: SteeringRequest, progress: Progress) -> Ste
     edit = edit_of(reopened, asked.edit)
     if edit.kind not in ("add", "clamp"):
         raise UsageError("steering adds to features or clamps them; to remove one: intervene")
+    when = trigger_of(reopened, sae, asked.edit)
     prompt = torch.tensor(reopened.context(asked.prompt).ids)
     if len(prompt) >= reopened.model.n_ctx:
         raise UsageError(f"the prompt fills the model's context of {reopened.model.n_ctx} tokens")
@@ -41,19 +44,21 @@ def steer(reopened: Reopened, asked: SteeringRequest, progress: Progress) -> Ste
             progress.step("steering", done + len(new), total, "tokens")
             progress.preview(f"{strength:g}: {reopened.model.tokenizer.decode(new.tolist())}")
 
-        made = _intervention(reopened, sae, edit, strength)
+        made = _intervention(reopened, sae, edit, strength, when)
         new = generate(
             reopened.model, prompt, made, asked.n_tokens, asked.temperature, asked.seed, tick
         )
         texts.append(_judged(reopened, sae, edit, strength, prompt, new, made))
-    return SteeringResult(asked.prompt, texts)
+    return SteeringResult(asked.prompt, texts, judge(reopened, asked.edit))
 
 
-def _intervention(reopened: Reopened, sae: Sae, edit: Edit, strength: float) -> Intervention | None:
+def _intervention(
+    reopened: Reopened, sae: Sae, edit: Edit, strength: float, when: Trigger | None
+) -> Intervention | None:
     if strength == 0.0:
         return None
     change = feature_change(sae, replace(edit, value=strength))
-    return Intervention(sae, change, reopened.model.bos_id)
+    return Intervention(sae, change, reopened.model.bos_id, when=when)
 
 
 def _judged(
@@ -73,11 +78,12 @@ def _judged(
     before = cache[last][0, len(prompt) - 1 : -1]
     energies = lens_energies(reopened.model.readout, before, new).energy
     plain = _activation(sae, edit, cache[sae.hook_name], mask, len(prompt))
-    steered = plain
+    steered, acted = plain, torch.zeros_like(mask)
     if made is not None:
-        edits = made.hooks(ids, mask)
+        masks: list[Tensor] = []
+        edits = replace(made, told=masks.append).hooks(ids, mask)
         _, held = run_hooks(reopened.model, ids, mask.long(), [sae.hook_name], edits=edits)
-        steered = _activation(sae, edit, held[sae.hook_name], mask, len(prompt))
+        steered, acted = _activation(sae, edit, held[sae.hook_name], mask, len(prompt)), masks[0]
     return SteeredText(
         strength=strength,
         text=reopened.model.tokenizer.decode(new.tolist()),
@@ -85,6 +91,8 @@ def _judged(
         perplexity=perplexity(energies),
         distinct=distinct_pairs(new.tolist()),
         activation_steered=steered,
+        n_acted=int(acted.sum()),
+        n_read=int((ids != reopened.model.bos_id).sum()),
     )
 
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energylens.errors import UsageError
-from energylens.protocol import When
-from energylens.when import COMPARISONS, check_when, parse_when, when_told
+from energylens.when import COMPARISONS, When, check_when, parse_when, when_told
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(
     lambda text: text == text.strip() and not set(text) & set("<>=:")

@@ -1,7 +1,6 @@
 """Edits under a condition: its tokens by numpy, and what must then be as without one, or as
 without an edit."""
 
-
 import numpy as np
 import pytest
 import torch
