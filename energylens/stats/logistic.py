@@ -28,12 +28,9 @@ class Probe:
 def fit_probe(
     codes: sparse.csr_array, is_class: Bool[np.ndarray, " n"], text: Int[np.ndarray, " n"]
 ) -> Probe:
-    """The probe whose penalty foretells one half of the texts best from the other, fitted on all.
-
-    Both classes must be in either half: texts take turns in the order of their first rows, class
-    by class.
-    """
-    half = _halves(is_class, text)
+    """The probe whose penalty foretells one half of the texts best from the other, fitted on
+    both. Each class needs two texts."""
+    half = halves(is_class.astype(int), text)
     losses = [
         sum(
             _loss(fit_at(codes[half == side], is_class[half == side], penalty), codes, is_class,
@@ -76,9 +73,12 @@ def _loss(
     return float(np.logaddexp(0, -sign * probe.score(codes[chosen])).sum())
 
 
-def _halves(is_class: Bool[np.ndarray, " n"], text: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def halves(kind: Int[np.ndarray, " n"], text: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """0 or 1 at each row: the texts of each kind take turns, in the order of their numbers, so
+    that a corpus in which kinds alternate is halved as well as one in which they follow."""
     half = np.zeros(len(text), dtype=int)
-    for one in (is_class, ~is_class):
-        _, index = np.unique(text[one], return_inverse=True)
-        half[one] = index % 2
+    for one in np.unique(kind):
+        chosen = kind == one
+        _, index = np.unique(text[chosen], return_inverse=True)
+        half[chosen] = index % 2
     return half

@@ -55,7 +55,7 @@ def judge(reopened: Reopened, asked: EditRequest) -> WhenReport | None:
         tokens = sampled_tokens(store, run)
         codes = codes_of(store, run, sae, tokens, when.feature_id)
     if when.feature_id is None:
-        judged = tokens.text_id % 2 == 1
+        judged = ~tokens.learns
         held = test(_probe(reopened, when).score(codes), log_odds(when.threshold))
         categories = [when.category]
     else:

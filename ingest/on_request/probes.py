@@ -1,6 +1,7 @@
 """Tokens of a run with an SAE's codes as the store holds them, and a probe of a category on them.
 
-The probe learns on the texts of even number and is judged on those of odd number; no model runs.
+The texts of each category take turns: a probe learns on the first, third, ... and is judged on the
+others. No model runs.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from scipy import sparse
 from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.store import Store
 from energylens.errors import UsageError
-from energylens.stats.logistic import Probe, fit_probe
+from energylens.stats.logistic import Probe, fit_probe, halves
 
 MOST_TOKENS = 50_000
 """Tokens looked at, both halves together; contexts are drawn by a hash of their number."""
@@ -54,17 +55,19 @@ class Tokens:
     text_id: np.ndarray
     category: np.ndarray
     """Names; None where a text has none."""
+    learns: np.ndarray
+    """Whether a probe learns on it; it is judged on the others."""
 
 
 def sampled_tokens(store: Store, run: RunInfo) -> Tokens:
     """All of them, or a sample of contexts where a run is large."""
     asked = {"run": run.run_id, "most": MOST_TOKENS}
     found = store.cursor().sql(_TOKENS, params=asked).to_arrow_table()
-    return Tokens(
-        found["token_index"].to_numpy(),
-        found["text_id"].to_numpy(),
-        np.array(found["category"].to_pylist(), dtype=object),
-    )
+    text_id = found["text_id"].to_numpy()
+    category = np.array(found["category"].to_pylist(), dtype=object)
+    _, kind = np.unique([name or "" for name in category], return_inverse=True)
+    learns = halves(kind, text_id) == 0
+    return Tokens(found["token_index"].to_numpy(), text_id, category, learns)
 
 
 def codes_of(
@@ -83,7 +86,7 @@ def codes_of(
 
 
 def category_probe(store: Store, run: RunInfo, sae: SaeInfo, category: str) -> Probe:
-    """The probe of a category, learned on the texts of even number.
+    """The probe of a category, learned on half of the texts.
 
     Raises:
         UsageError: the run has no such category, or too few texts of it or of others.
@@ -94,14 +97,14 @@ def category_probe(store: Store, run: RunInfo, sae: SaeInfo, category: str) -> P
         there = f"it has {', '.join(known)}" if known else "its texts have none"
         raise UsageError(f"the run '{run.run_id}' has no category '{category}'; {there}")
     tokens = sampled_tokens(store, run)
-    learns = tokens.text_id % 2 == 0
+    learns = tokens.learns
     is_own = (tokens.category == category).astype(bool)
     for chosen, of in ((is_own, "it"), (~is_own, "anything else")):
         n = len(np.unique(tokens.text_id[learns & chosen]))
         if n < LEAST_TEXTS:
             raise UsageError(
-                f"a probe of '{category}' learns on texts of even number, and there are {n} of "
-                f"{of}; it needs {LEAST_TEXTS}, so condition on a feature instead"
+                f"a probe of '{category}' learns on half of the texts, and there {n} are of {of}; "
+                f"it needs {LEAST_TEXTS}, so take a feature for the condition instead"
             )
     codes = codes_of(store, run, sae, tokens)
     return fit_probe(codes[learns], is_own[learns], tokens.text_id[learns])

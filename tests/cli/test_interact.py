@@ -71,6 +71,29 @@ def test_steer_shows_the_unsteered_text_first(path: Path, name: str) -> None:
     assert "--strengths takes numbers" in wrong.stderr
 
 
+def test_an_edit_acts_where_a_condition_holds(path: Path, name: str) -> None:
+    edit = ("--sae", "two", "--feature", "3", "--when")
+    changed = ("intervene", path, name, "the cat sat", *edit)
+    shown = run(*changed, "one:7>-1", "--kind", "add", "--value", "9", "--no-keep").stdout
+    assert "one:7>-1 holds at 100 % of" in shown and "recall 1.00" in shown
+    tokens = json.loads(run(*changed, "one:7>-1", "--no-keep", "--json").stdout)["tokens"]
+    assert sum(" yes " in line for line in shown.splitlines()) == len(tokens) - 1, "not at BOS"
+    written = ("steer", path, name, "the cat", *edit)
+    never = run(*written, "one:7>1e9", "--unit", "norm", "--n-tokens", "4", "--json").stdout
+    found = json.loads(never)
+    assert found["texts"][0]["text"] == found["texts"][1]["text"] == found["texts"][2]["text"]
+    assert [text["n_acted"] for text in found["texts"]] == [0, 0, 0]
+    assert found["when"]["condition"] == "one:7>1000000000" and found["when"]["share"] == 0
+    assert "changed at 0 of" in run(*written, "7>1e9", "--unit", "norm", "--n-tokens", "4").stdout
+    for wrong, words in (
+        ("sevens", "'sevens' is no condition"),
+        ("one:48>1", "a feature that does not exist: 'one' has features 0 to 47, not 48"),
+        ("c_probe", "has no category 'c'; it has a, b"),
+        ("one:7>nan", "compares with a number, not nan"),
+    ):
+        assert words in run(*written, wrong, code=2).stderr
+
+
 def test_one_of_several_saes_must_be_named(path: Path, name: str) -> None:
     result = run("intervene", path, name, "the", "--feature", "1", code=2)
     assert "say which sae: sae=mlp, sae=one, sae=two" in result.stderr

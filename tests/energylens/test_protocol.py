@@ -16,6 +16,7 @@ from energylens.protocol import (
     SteeringRequest,
     SteeringResult,
 )
+from energylens.when import When
 from energylens.wire import decode, encode
 
 edits = st.builds(
@@ -24,6 +25,8 @@ edits = st.builds(
     feature_ids=st.lists(st.integers(0, 99)).map(tuple),
     value=st.floats(allow_nan=False, allow_infinity=False),
     positions=st.none() | st.lists(st.integers(0, 9)).map(tuple),
+    when=st.none()
+    | st.builds(When, feature_id=st.none() | st.integers(0, 9), category=st.none() | st.text()),
 )
 
 
