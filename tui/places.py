@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from energylens.tui.state import FeaturePlace, Selection, Workspace
+from energylens.when import When
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Steering:
 
     feature: FeaturePlace
     prompt: str
+    when: When | None = None
+    """Where it is added; None is everywhere."""
 
 
 @dataclass(frozen=True)

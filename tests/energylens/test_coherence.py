@@ -62,6 +62,7 @@ def test_what_fits_together_is_taken(answer: object) -> None:
         replace(CHANGED, conditions=[EDITED, CLEAN]),
         replace(CHANGED, conditions=[CLEAN, replace(EDITED, kl=[0.0])]),
         replace(CHANGED, conditions=[CLEAN, replace(EDITED, energies=[])]),
+        replace(CHANGED, conditions=[CLEAN, replace(EDITED, acted=[True])]),
         replace(CHANGED, conditions=[CLEAN, replace(EDITED, lens_energies=[[1.0]])]),
         replace(CHANGED, layers=[0, 1]),
         replace(CHANGED, shifts=[TokenShift(2, "x", 0.1, 0.2)]),

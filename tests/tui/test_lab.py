@@ -8,6 +8,7 @@ import pytest
 
 from energylens.queries.catalog import open_catalog
 from energylens.queries.display import number, visible_token
+from energylens.tui.address import Told
 from energylens.tui.jobs import Job
 from energylens.tui.screens.attribution import AttributionScreen
 from energylens.tui.screens.feature import FeatureScreen
@@ -79,6 +80,52 @@ async def test_a_feature_is_ablated_added_kept_and_steered_by(drive: Open, path:
         assert "done" in driver.text and "0 running" in driver.text
         await driver.press("x")
         await driver.until("no job runs under the cursor")
+
+
+async def test_an_edit_acts_only_where_a_condition_holds(drive: Open, path: Path) -> None:
+    async with drive("small", path) as driver:
+        await open_feature(driver)
+        await driver.press("a")
+        await worked(driver)
+        assert "▸" not in driver.text
+        await driver.press("o")
+        await driver.until("Change it only where")
+        await driver.type("sevens")
+        await driver.press("enter")
+        await driver.until("is no condition: a condition is a feature")
+        await driver.type("7>-1")
+        await driver.press("enter")
+        await worked(driver)
+        tokens = driver.app.screen.query_one(TokenPairs)._tokens
+        assert [token.startswith("▸") for token in tokens] == [False] + [True] * (len(tokens) - 1)
+        assert "ablated where 7>-1" in driver.text
+        assert f":7>-1 at {len(tokens) - 1} of {len(tokens)} tokens" in driver.text
+        assert "in the run at 100 %; " in driver.text and "recall 1.00" in driver.text
+        line = driver.app.screen.address()
+        assert isinstance(driver.app.screen, LabScreen) and line.show == "when 7>-1"
+        await driver.press("o")
+        await driver.type("99>1")
+        await driver.press("enter")
+        await worked(driver)
+        assert "a feature that does not exist" in driver.text and "not run" in driver.text
+        await driver.press("o")
+        await driver.type("7>1e9")
+        await driver.press("enter")
+        await worked(driver)
+        assert "at 0 of" in driver.text and "none moved" in driver.text
+        await driver.press("s")
+        assert isinstance(driver.app.screen, SteeringScreen)
+        await worked(driver)
+        assert "changed at 0 of" in driver.text and "1000000000" in driver.text
+        assert driver.app.screen.address().show == "when 7>1000000000"
+        await driver.press("o", "backspace", "enter")
+        await worked(driver)
+        assert "changed at" not in driver.text and driver.app.screen.address().show is None
+        driver.app.screen.take(driver.app.screen.address())
+        for told, expected in (("2 1 when a:7>2", "2 1 when a:7>2"), ("2 0 when x", "2 0")):
+            driver.app.screen.when = None
+            driver.app.screen.take(Told(show=told))
+            assert driver.app.screen.address().show == expected
 
 
 async def test_a_text_is_typed_read_and_compared(drive: Open, path: Path) -> None:

@@ -9,10 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, FeatureShift, InterventionRequest, InterventionResult
 from energylens.queries.display import number, visible, visible_lines, visible_token
 from energylens.tui.address import Told, number_in
-from energylens.tui.kinds.asking import AskingScreen
+from energylens.tui.kinds.conditioning import ConditionScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Lab, Steering
 from energylens.tui.sources import string_rows
@@ -22,6 +23,7 @@ from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.token_pairs import TokenPairs, signed
 from energylens.tui.widgets.view_bar import ViewBar
 from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
+from energylens.when import WhenReport
 
 _PROMPT = 60
 """Characters of the text that steering begins with."""
@@ -38,7 +40,7 @@ _COLUMNS = (
 )
 
 
-class LabScreen(AskingScreen):
+class LabScreen(ConditionScreen):
     """Tokens with the change of their energy; below, the controls and each token's figures."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -62,6 +64,14 @@ touches: that is the number *read anew*.
 
 **a** ablates the feature; **+** and **-** add to it in halves of its maximum; **t** takes another
 text, **s** steers generation by the feature, **w** stores what is shown as a run.
+
+**o** takes a condition: the change is then made only at the tokens where it holds, marked by ▸. It
+is a feature with a threshold, as in `285>2.0`, also of another SAE that reads before this one
+writes, as in `blocks.1:285>2.0`, or the probe of a category, as in `python_probe`, which holds
+where the category is more likely than not, or `python_probe>0.9`. Below the controls stands how
+often it holds in the run's texts, and for the category it is surest of: how many of its tokens are
+of that category (precision), and how many of the category's tokens it finds (recall); a probe is
+judged on texts it did not learn on.
 """
 
     def __init__(self, place: Lab) -> None:
@@ -77,13 +87,14 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
 
     def address(self) -> Told:
         feature = f"{self._selection.sae.sae_id}:{self._feature_id}"
-        shown = None if self._ablates else f"{self._strength:+g}"
+        shown = self.shown_with_condition("" if self._ablates else f"{self._strength:+g}")
         told = replace(super().address(), page="lab", feature=feature, show=shown)
         return replace(told, prompt=self._text)
 
     def take(self, told: Told) -> None:
         if told.show is not None:
-            self._ablates, self._strength = False, number_in(told.show, self._strength)
+            if strength := self.take_condition(told.show):
+                self._ablates, self._strength = False, number_in(strength, self._strength)
             self._run()
 
     def compose(self) -> ComposeResult:
@@ -104,14 +115,16 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
         ids = (self._feature_id,)
         sae_id = self._selection.sae.sae_id
         if self._ablates:
-            return EditRequest(sae_id, ids, "ablate")
-        return EditRequest(sae_id, ids, "add", self._strength, "max")
+            return EditRequest(sae_id, ids, "ablate", when=self.when)
+        return EditRequest(sae_id, ids, "add", self._strength, "max", when=self.when)
 
     @property
     def _what(self) -> str:
-        if self._ablates:
-            return f"feature {self._feature_id} ablated"
-        return f"feature {self._feature_id} {signed(self._strength)} of its maximum"
+        done = "ablated" if self._ablates else f"{signed(self._strength)} of its maximum"
+        return f"feature {self._feature_id} {done} {self.only_where}".rstrip()
+
+    def run_again(self) -> None:
+        self._run()
 
     def _run(self, keep: bool = False) -> None:
         self.ask_worker(
@@ -130,7 +143,8 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
             None if a is None or b is None else b - a
             for a, b in zip(clean.energies, edited.energies, strict=True)
         ]
-        self.query_one(TokenPairs).show(found.tokens, changes)
+        tokens = _marked(found)
+        self.query_one(TokenPairs).show(tokens, changes)
         self.query_one("#controls", Static).update(visible_lines(_controls(found, self._edit)))
         rows = [
             (
@@ -142,11 +156,15 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
                 number(edited.kl[pos], 4),
                 _shifts(found, pos),
             )
-            for pos, token in enumerate(found.tokens)
+            for pos, token in enumerate(tokens)
         ]
         self.query_one("#lab", VirtualTable).show(string_rows(rows, [c.name for c in _COLUMNS]))
         kept = f"stored as {found.kept_as}" if found.kept_as else ""
         self.say(self._what, kept)
+
+    def failed(self, error: EnergyLensError) -> None:
+        self.query_one("#controls", Static).update(visible_lines(str(error)))
+        self.say(self._what, "not run")
 
     def action_ablate(self) -> None:
         """Take the feature out."""
@@ -172,11 +190,20 @@ text, **s** steers generation by the feature, **w** stores what is shown as a ru
     def action_steer(self) -> None:
         """Generate with the feature added."""
         prompt = shorten(self._text.split("\n\n")[0], _PROMPT, placeholder="")
-        self.open_place(Steering(self._feature, prompt))
+        self.open_place(Steering(self._feature, prompt, self.when))
 
     def action_keep(self) -> None:
         """Store what is shown as a run."""
         self._run(keep=True)
+
+
+def _marked(found: InterventionResult) -> list[str]:
+    """The tokens; where there is a condition, those that were changed with a mark."""
+    acted = found.conditions[1].acted
+    if found.when is None or acted is None:
+        return found.tokens
+    pairs = zip(found.tokens, acted, strict=True)
+    return [f"▸{visible_token(token)}" if is_changed else token for token, is_changed in pairs]
 
 
 def _controls(found: InterventionResult, edit: EditRequest) -> str:
@@ -197,7 +224,25 @@ def _controls(found: InterventionResult, edit: EditRequest) -> str:
     if found.routing:
         routes = [f"L{r.layer} {100 * r.share_changed:.0f} %" for r in found.routing]
         lines.append(f"     routes  first choice changed: {'  '.join(routes)}")
+    if found.when is not None:
+        lines += _condition(found.when, found.conditions[1].acted or [])
     return "\n".join(lines)
+
+
+def _condition(report: WhenReport, acted: list[bool]) -> list[str]:
+    """Where the change was made, and what is known of that from the run's texts."""
+    told = f"in the run at {100 * report.share:.3g} %"
+    known = [rate for rate in report.rates if rate.precision is not None]
+    surest = max(known, key=lambda rate: rate.precision or 0.0, default=None)
+    if surest is not None:
+        told += (
+            f"; {surest.category}: precision {number(surest.precision, 2)}, "
+            f"recall {number(surest.recall, 2)}"
+        )
+    return [
+        f"       when  {report.condition} at {sum(acted)} of {len(acted)} tokens",
+        f"             {told}",
+    ]
 
 
 def _is_edited(shift: FeatureShift, edit: EditRequest) -> bool:

@@ -19,20 +19,21 @@ from energylens.protocol import (
 from energylens.queries.display import number, visible, visible_lines
 from energylens.tui.address import Told, number_in
 from energylens.tui.jobs import Job
-from energylens.tui.kinds.asking import AskingScreen
+from energylens.tui.kinds.conditioning import ConditionScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Steering
 from energylens.tui.state import RunPlace
 from energylens.tui.widgets.key_bar import KeyBar
 from energylens.tui.widgets.status_bar import StatusBar
 from energylens.tui.widgets.view_bar import ViewBar
+from energylens.when import when_in_words
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 """Multiples of the feature's maximum at first; + and - double and halve them."""
 N_TOKENS = 40
 
 
-class SteeringScreen(AskingScreen):
+class SteeringScreen(ConditionScreen):
     """A continuation for each strength."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,12 +52,18 @@ reads them with the direction added, and **unchanged**, as the model without it 
 words, which falls where steering has made them strange to it. **perplexity** is how surprised the
 unchanged model is by them, **distinct** the share of two-token sequences that are different:
 steering too hard shows in both.
+
+**+** and **-** steer harder and more gently, **n** draws other words, **t** takes another prompt.
+**o** takes a condition, as in the lab: the direction is then added only at the tokens of prompt and
+continuation where it holds. At how many that was stands with each text, and below them how often
+the condition holds in the run's texts.
 """
 
     def __init__(self, place: Steering) -> None:
         super().__init__()
         self._selection, self._feature_id = place.feature.selection, place.feature.feature_id
         self._prompt = place.prompt
+        self.when = place.when
         self._scale, self._seed = 1.0, 0
 
     @property
@@ -67,13 +74,16 @@ steering too hard shows in both.
         feature = f"{self._selection.sae.sae_id}:{self._feature_id}"
         told = replace(super().address(), page="steering", feature=feature, prompt=self._prompt)
         is_first = (self._scale, self._seed) == (1.0, 0)
-        return replace(told, show=None if is_first else f"{self._scale:g} {self._seed}")
+        show = "" if is_first else f"{self._scale:g} {self._seed}"
+        return replace(told, show=self.shown_with_condition(show))
 
     def take(self, told: Told) -> None:
-        scale, _, seed = (told.show or "").partition(" ")
+        if told.show is None:
+            return
+        scale, _, seed = self.take_condition(told.show).partition(" ")
         if scale:
             self._scale, self._seed = number_in(scale, 1.0), int(number_in(seed, 0))
-            self._run()
+        self._run()
 
     def compose(self) -> ComposeResult:
         yield ViewBar("features")
@@ -86,9 +96,13 @@ steering too hard shows in both.
         self.query_one("#steering").focus()
         self._run()
 
+    def run_again(self) -> None:
+        self._run()
+
     def _run(self) -> None:
         strengths = tuple(self._scale * strength for strength in STRENGTHS)
-        edit = EditRequest(self._selection.sae.sae_id, (self._feature_id,), "add", unit="max")
+        sae_id = self._selection.sae.sae_id
+        edit = EditRequest(sae_id, (self._feature_id,), "add", unit="max", when=self.when)
         self.ask_worker(
             "writing",
             f"steer by feature {self._feature_id}",
@@ -104,7 +118,7 @@ steering too hard shows in both.
         self._say(doing, self.workspace.jobs.told(job))
 
     def _say(self, *parts: str) -> None:
-        place = f"feature {self._feature_id}"
+        place = f"feature {self._feature_id} {self.only_where}".rstrip()
         self.say(*parts, place, f"seed {self._seed}")
 
     def _preview(self, report: ProgressReport) -> None:
@@ -124,8 +138,12 @@ steering too hard shows in both.
                 f"distinct {number(one.distinct, 2)}\n",
                 "dim",
             )
+            if found.when is not None and one.strength and one.n_acted is not None:
+                text.append(f"changed at {one.n_acted} of {one.n_read} tokens\n", "dim")
             text.append(visible(found.prompt), "dim")
             text.append(f"{visible(one.text)}\n\n")
+        if found.when is not None:
+            text.append("\n".join(map(visible, when_in_words(found.when))), "dim")
         self.query_one("#steered", Static).update(text)
         self._say("done")
 
