@@ -10,7 +10,8 @@ _VARIANT = Column(
     pa.string(),
     "what z is compared with: g = -dE/dz of the gradient lens, own, total or calibration; "
     "position is the energy's negative slope along the text, as EFAS was first defined; energy is "
-    "the energy itself, and no EFAS",
+    "the energy itself, and drop what the blocks after the SAE's place are worth to the token (its "
+    "energy there less that of the output); these two are no EFAS",
 )
 _TESTED = "NULL where the feature is active on fewer than 30 tokens or in fewer than 10 texts"
 EFAS = Table(

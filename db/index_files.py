@@ -143,11 +143,16 @@ def shard_fingerprints(run: RunLayout) -> tuple[str, ...]:
     )
 
 
+_ADDED_ROWS = ("efas", "variant", "drop")
+"""Rows that came to a table whose columns stayed the same."""
+
+
 @cache
 def _columns_fingerprint() -> str:
     """What names the columns of the derived tables: an index made by a version that had others is
     stale."""
     columns = [(t.name, c.name, str(c.type)) for t in INDEX_TABLES for c in t.columns]
+    columns.append(_ADDED_ROWS)
     return f"columns:{hashlib.sha256(repr(columns).encode()).hexdigest()}"
 
 

@@ -95,6 +95,13 @@ class RunInfo:
     settings: str | None = None
     saes: list[SaeInfo] = field(default_factory=list)
 
+    def layer_before_drop(self, sae: SaeInfo) -> int | None:
+        """The layer with stored energies at the place an SAE reads, or next before it, from which
+        it is told what later blocks are worth; None where only the last is stored, or none."""
+        place = sae.layer - 1 if sae.hook_name.endswith("resid_pre") else sae.layer
+        stored = max((layer for layer in self.lens_layers if layer <= place), default=None)
+        return None if stored == self.n_layers - 1 else stored
+
 
 def write_run(path: Path, run: RunInfo) -> None:
     """Write `run.json` whole or not at all; `energylens.db.change` is the way to call it."""

@@ -1,6 +1,6 @@
 """The SQL that turns complete shards and indexes into documented tables."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,9 @@ def _fill(
     fill_tables(con, [info for _, info in listed], STORED)
     parts = _index_files(listed)  # first: shards are only added, so that an index has no more rows
     files = _shard_files([layout for layout, _ in listed])
+    infos = [info for _, info in listed]
     for table in SHARD_TABLES:
-        _replace(con, table, _select(table, files[table.name], source))
+        _replace(con, table, _select(table, files[table.name], source, infos))
     for table in LATER_TABLES:
         _replace(con, table, _select_index(table, parts[table.name], source))
     for table in BESIDE_TABLES:
@@ -82,8 +83,8 @@ def _replace(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Mask:
-    """A column of the view tokens that follows from stored ones."""
+class _Computed:
+    """A column of a view that follows from stored ones."""
 
     name: str
     sql: str
@@ -91,18 +92,43 @@ class _Mask:
 
 
 _MASKS = (
-    _Mask("is_first", "(pos = 0)", "first in its context"),
-    _Mask(
+    _Computed("is_first", "(pos = 0)", "first in its context"),
+    _Computed(
         "is_sink",
         f"(coalesce(norm_ratio, 0) > {SINK_NORM_RATIO})",
         f"an attention sink: norm_ratio above {SINK_NORM_RATIO:g}",
     ),
-    _Mask(
+    _Computed(
         "is_masked",
         "(is_special OR is_first OR is_sink)",
         "left out of statistics by default: special, first in its context, or a sink",
     ),
 )
+
+
+def _computed(table: Table, infos: Sequence[RunInfo] = ()) -> tuple[_Computed, ...]:
+    """The columns of a view that no file holds. One that a statement does not ask for costs it
+    nothing: a window that nobody reads is not computed, as long as DuckDB cannot make a join of it,
+    which its order keeps it from."""
+    if table.name == "tokens":
+        return _MASKS
+    if table.name != "energies":
+        return ()
+    runs = [quote(i.run_id) for i in infos if i.n_layers - 1 in i.lens_layers]
+    has_last = f"run_id IN ({', '.join(runs)})" if runs else "false"
+    sql = (
+        f"CASE WHEN {has_last} THEN energy - last_value(energy) OVER (PARTITION BY run_id, "
+        "token_index ORDER BY layer ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) END"
+    )
+    return (
+        _Computed(
+            "drop",
+            sql,
+            "what the blocks after the layer are worth to the token: its energy less that of the "
+            "model's output, in nats; below 0 where they make it worse; NULL where the last layer "
+            "is not stored",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -202,10 +228,9 @@ def _is_there(path: Path) -> bool:
     return path.is_file()
 
 
-def _select(table: Table, files: list[Path], source: Source) -> str:
+def _select(table: Table, files: list[Path], source: Source, infos: Sequence[RunInfo] = ()) -> str:
     columns = ", ".join(f'"{c.name}"' for c in table.columns)
-    if table.name == "tokens":
-        columns += "".join(f", {mask.sql} AS {mask.name}" for mask in _MASKS)
+    columns += "".join(f', {one.sql} AS "{one.name}"' for one in _computed(table, infos))
     if not files:
         return _select_nothing(table, columns)
     return f"SELECT {columns} FROM {source(files)}"  # noqa: S608
@@ -250,8 +275,7 @@ def _select_nothing(table: Table, columns: str) -> str:
 
 
 def _comments(table: Table) -> list[str]:
-    masks = _MASKS if table.name == "tokens" else ()
-    columns = [(c.name, c.doc) for c in (*table.columns, *masks)]
+    columns = [(c.name, c.doc) for c in (*table.columns, *_computed(table))]
     return [
         f"COMMENT ON VIEW {table.name} IS {quote(table.doc)}",
         *(f'COMMENT ON COLUMN {table.name}."{name}" IS {quote(doc)}' for name, doc in columns),

@@ -66,3 +66,11 @@ def energy_features(
 ) -> pl.DataFrame:
     """The `k` features that go most with high (or low) energy."""
     return call(store, "energy_features", run=run, sae=sae, is_high=is_high, k=k)
+
+
+def drop_features(
+    store: Reader, run: str, sae: str, is_high: bool = True, k: int = 20
+) -> pl.DataFrame:
+    """The `k` features that go most with what later blocks are worth, or (`is_high` false) with
+    how little."""
+    return call(store, "drop_features", run=run, sae=sae, is_high=is_high, k=k)

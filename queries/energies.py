@@ -21,6 +21,11 @@ def energy_by_layer(store: Reader, run: str, **shown: Unpack[WithMasked]) -> pl.
     return call(store, "energy_by_layer", run=run, **shown)
 
 
+def drop_by_category(store: Reader, run: str, **shown: Unpack[WithMasked]) -> pl.DataFrame:
+    """What the blocks after each layer are worth, by category and over all (is_all)."""
+    return call(store, "drop_by_category", run=run, **shown)
+
+
 def category_summary(store: Reader, run: str, **shown: Unpack[WithMasked]) -> pl.DataFrame:
     """How many texts a category has, how long they are, and how hard for the model."""
     return call(store, "category_summary", run=run, **shown)

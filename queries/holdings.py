@@ -45,6 +45,13 @@ class Holdings:
     efas: frozenset[str]
     """Variants of EFAS that any of the SAE's features was tested in."""
 
+    @property
+    def layer_before_drop(self) -> int | None:
+        """From where it is told what later blocks are worth to the SAE's features, if from
+        anywhere."""
+        saes = (sae for sae in self.info.saes if sae.sae_id == self.sae_id)
+        return next(map(self.info.layer_before_drop, saes), None)
+
 
 def holdings(reader: Cursors, state: RunState, sae_id: str | None) -> Holdings:
     """What a run holds, of one of its SAEs too where one is named."""

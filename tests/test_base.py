@@ -115,7 +115,7 @@ def test_an_index_made_without_weights_is_completed_where_they_are(
     (layout,) = StoreLayout(path).runs()
     whole = StoreLayout(store_path).runs()[0].index
     efas = pl.concat(pl.read_parquet(f) for f in layout.index.glob("efas/*.parquet"))
-    assert set(efas["variant"]) == {"position", "energy"}
+    assert set(efas["variant"]) == {"position", "energy", "drop"}
     assert build_indexes(path, Progress()) == [layout.root.name]
     files, own = entries_of(whole), entries_of(layout.index)
     assert sorted(files) == sorted(own)

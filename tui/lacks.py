@@ -30,6 +30,7 @@ Wanted = Literal[
     "texts",
     "hard tokens",
     "layers",
+    "drops",
     "heads",
     "token features",
     "map",
@@ -126,6 +127,11 @@ def _efas(held: Holdings, path: Path, variant: str) -> Lack:
             f"EFAS with the gradient '{variant}' is not computed for this run.",
             Remedy(command, title, "efas", EfasRequest(sae, variant)),
         )
+    if variant == "drop" and held.layer_before_drop is None:
+        return Lack(
+            "What later blocks are worth is told by energies under the lens at the place an SAE "
+            f"reads or before it. Of {sae} there are none, or it reads the last layer."
+        )
     return Lack(
         "No feature could be tested: a test takes 30 tokens that are not masked, in 10 texts."
     )
@@ -195,6 +201,17 @@ def _layers(held: Holdings, path: Path, _: str) -> Lack:
     return Lack("Every token with an energy under the lens is masked; M counts them too.")
 
 
+def _drops(held: Holdings, path: Path, _: str) -> Lack:
+    last = held.info.n_layers - 1
+    if "lens" in held.has and last not in held.info.lens_layers:
+        return Lack(
+            f"What later blocks are worth is told against layer {last}, the last, whose energies "
+            "are not stored.",
+            _ingest(held, path, "--energies all"),
+        )
+    return _layers(held, path, "")
+
+
 def _heads(held: Holdings, path: Path, _: str) -> Lack:
     return Lack(
         "The attention heads of this run's model are not measured yet.",
@@ -229,6 +246,7 @@ _REASONS: dict[Wanted, Callable[[Holdings, Path, str], Lack]] = {
     "texts": _texts,
     "hard tokens": _hard_tokens,
     "layers": _layers,
+    "drops": _drops,
     "heads": _heads,
     "token features": _token_features,
     "map": _map,

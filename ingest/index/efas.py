@@ -83,7 +83,7 @@ def write_efas(
     unit of each activation writes, or None where the weights are not here: then gradients of the
     model are left out. Codes are read from the view `sorted_codes`; `folder` is for what does not
     fit in memory."""
-    panel = read_panel(con, run.run_id, sae)
+    panel = read_panel(con, run, sae)
     if not panel.n_windows:
         return
     gradients: dict[str, Gradients] = {}
@@ -97,7 +97,7 @@ def write_efas(
             found = model_gradients(con, panel, names, sae.d_sae, run.n_ctx, folder)
             if found is not None:
                 gradients[variant] = Gradients(*found, directions)
-    for variant in SCALAR_VARIANTS:
+    for variant in panel.scalars:
         totals, effects = scalar_gradients(panel, variant, sae.d_sae, run.n_ctx, folder)
         gradients[variant] = Gradients(totals, effects, np.ones((sae.d_sae, 1)))
     whole, by_category = efas_rows(con, run, sae, panel, gradients, n_flips)
@@ -162,7 +162,7 @@ def _ranges(
         found = con.sql(query, params={"first": first, "end": end}).to_arrow_table()
         row, inside = rows_of(panel.token_index, found["token_index"].to_numpy())
         g = {name: found[f"g_{name}"].to_numpy()[inside] for name in variants}
-        g |= {name: panel.scalars[name][row] for name in SCALAR_VARIANTS}
+        g |= {name: series[row] for name, series in panel.scalars.items()}
         yield Codes(
             first,
             end,

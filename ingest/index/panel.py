@@ -9,12 +9,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from energylens.db.provenance import SaeInfo
+from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.ingest.index.on_disk import Rows
 from energylens.stats.clusters import N_GROUPS
 from energylens.stats.two_way import position_effects, window_effects
 
-SCALAR_VARIANTS = ("position", "energy")
+SCALAR_VARIANTS = ("position", "energy", "drop")
 """One series for all features: its direction is 1."""
 
 _TOKENS = """
@@ -22,12 +22,18 @@ WITH chosen AS (
     SELECT e.token_index, e.energy FROM energies AS e
     WHERE e.run_id = $run_id AND e.layer = $layer
 ),
+earlier AS (
+    SELECT e.token_index, e.energy FROM energies AS e
+    WHERE e.run_id = $run_id AND e.layer = $layer_before_drop
+),
 placed AS (
     SELECT
         t.token_index, t.context_id, t.pos, t.is_masked, t.log_frequency, t.energy,
-        coalesce(c.energy, t.energy) AS read_energy
+        coalesce(c.energy, t.energy) AS read_energy,
+        coalesce(r.energy - t.energy, 0) AS worth
     FROM tokens AS t
     LEFT JOIN chosen AS c ON c.token_index = t.token_index
+    LEFT JOIN earlier AS r ON r.token_index = t.token_index
     WHERE t.run_id = $run_id AND t.energy IS NOT NULL
 ),
 sloped AS (
@@ -43,7 +49,7 @@ sloped AS (
 )
 SELECT
     s.token_index, s.context_id, s.pos, coalesce(s.log_frequency, 0) AS log_frequency, s.energy,
-    s.read_energy, -coalesce(s.slope, 0) AS slope
+    s.read_energy, -coalesce(s.slope, 0) AS slope, s.worth
 FROM sloped AS s
 WHERE NOT s.is_masked
 ORDER BY s.token_index
@@ -87,7 +93,8 @@ class Panel:
     energy: np.ndarray
     """Of the output."""
     scalars: dict[str, np.ndarray]
-    """The series of SCALAR_VARIANTS."""
+    """The series of SCALAR_VARIANTS; without `drop` where no layer before the last is stored at or
+    before the SAE's place."""
 
     @property
     def n_windows(self) -> int:
@@ -146,17 +153,20 @@ class Effects:
     """dE/dh summed over the valid tokens of each window, [J, d]."""
 
 
-def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Panel:
-    """The valid tokens of a run, with energies read at the SAE's layer where they are stored."""
+def read_panel(con: duckdb.DuckDBPyConnection, run: RunInfo, sae: SaeInfo) -> Panel:
+    """The valid tokens of a run, with energies read at the SAE's layer where they are stored. What
+    later blocks are worth is told from there, or from the stored layer next before it."""
     layer = sae.layer - 1 if sae.hook_name.endswith("resid_pre") else sae.layer
-    columns = _read_tokens(con, {"run_id": run_id, "layer": layer})
+    before = run.layer_before_drop(sae)
+    names = {"run_id": run.run_id, "layer": layer, "layer_before_drop": before}
+    columns = _read_tokens(con, names)
     context_id = columns.pop("context_id")
     first = np.flatnonzero(np.diff(context_id, prepend=-1))
     window = np.repeat(
         np.arange(len(first), dtype=np.int32), np.diff(first, append=len(context_id))
     )
     context_ids = context_id[first]
-    rows = con.sql(_TEXTS, params={"run_id": run_id}).to_arrow_table()
+    rows = con.sql(_TEXTS, params={"run_id": run.run_id}).to_arrow_table()
     place = np.searchsorted(rows["context_id"].to_numpy(), context_ids)
     text_ids, first_window, text = np.unique(
         rows["text_id"].to_numpy()[place], return_index=True, return_inverse=True
@@ -164,6 +174,7 @@ def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Pan
     of_text = rows["category"].take(place[first_window]).to_pylist()
     categories = sorted({c for c in of_text if c is not None})
     number = {c: i for i, c in enumerate(categories)}
+    worth = {} if before is None else {"drop": columns["worth"]}
     return Panel(
         token_index=columns["token_index"],
         context_ids=context_ids,
@@ -176,7 +187,7 @@ def read_panel(con: duckdb.DuckDBPyConnection, run_id: str, sae: SaeInfo) -> Pan
         category=np.array([-1 if c is None else number[c] for c in of_text], dtype=np.int64),
         log_frequency=columns["log_frequency"],
         energy=columns["energy"],
-        scalars={"position": columns["slope"], "energy": columns["read_energy"]},
+        scalars={"position": columns["slope"], "energy": columns["read_energy"]} | worth,
     )
 
 

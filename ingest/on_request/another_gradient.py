@@ -71,7 +71,7 @@ def add_variant(store: Path, run_id: str, sae_id: str, variant: str, progress: P
     """
     with open_store(store) as opened:
         run, sae = _find(opened, run_id, sae_id)
-        panel = read_panel(opened.cursor(), run_id, sae)
+        panel = read_panel(opened.cursor(), run, sae)
         layout = StoreLayout(store).run(run_id)
         if index_state(layout) != "fresh":
             raise UsageError(f"the index of '{run_id}' is not fresh; run: energylens index {store}")
@@ -117,7 +117,7 @@ def resample_features(
         wrong = [f for f in features if not 0 <= f < sae.d_sae]
         if wrong:
             raise UsageError(f"'{sae_id}' has features 0 to {sae.d_sae - 1}, not {wrong[0]}")
-        panel = read_panel(opened.cursor(), run_id, sae)
+        panel = read_panel(opened.cursor(), run, sae)
         n = len(panel.token_index)
         if n * len(features) > _MOST_NUMBERS:
             most = _MOST_NUMBERS // n

@@ -41,6 +41,7 @@ PASSED_ON = {
     "anchor_effects": "anchor_ablations", "anchor_features": "routing_features",
     "anchor_specialization": "routing_information", "coactivation_partners": "coactivation",
     "coactive_pairs": "coactivation", "efas_ranking": "efas", "energy_features": "efas",
+    "drop_features": "efas",
     "feature_anchors": "routing_features", "feature_efas": "efas", "mapped_features": "efas",
     "find_specialists": "specialists", "ranked_specialists": "specialists",
     "routing_health": "routing_layers", "routing_paths": "routing_circuits",

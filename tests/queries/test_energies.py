@@ -1,14 +1,19 @@
 """Energies of texts and tokens, and the layers they settle at, against numpy on the raw tables."""
 
+from dataclasses import replace
 from typing import Any
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
 
+from energylens.db.layout import StoreLayout
 from energylens.db.store import Store
+from energylens.db.views import fill_views, schema_statements
 from energylens.queries.energies import (
     barrier_tokens,
+    drop_by_category,
     settling_layers,
     settling_summary,
     text_behaviour,
@@ -70,3 +75,55 @@ def test_settling_is_the_last_change_of_the_top_token(rich: Store, rich_run: str
     by_layer = dict(zip(*(c.tolist() for c in counts), strict=True))
     assert dict(zip(whole["settling_layer"], whole["n_tokens"], strict=True)) == by_layer
     assert whole["share"].sum() == pytest.approx(1.0)
+
+
+def test_the_drop_is_the_energy_less_that_of_the_output(rich: Store, rich_run: str) -> None:
+    rows = frame(
+        rich,
+        'SELECT e.layer, e.energy, e."drop", e.entropy, t.energy AS output, t.is_masked, category '
+        "FROM energies AS e JOIN tokens AS t USING (run_id, token_index) "
+        "JOIN contexts USING (run_id, context_id) JOIN texts USING (run_id, text_id)",
+    ).cast(dict.fromkeys(("energy", "drop", "output"), pl.Float64))
+    told = rows.filter(pl.col("energy").is_not_null())
+    expected = (told["energy"] - told["output"]).to_numpy()
+    np.testing.assert_allclose(told["drop"].to_numpy(), expected, atol=2e-5)
+    assert rows.filter(pl.col("energy").is_null())["drop"].null_count() == len(rows) - len(told)
+    assert set(told.filter(pl.col("layer") == told["layer"].max())["drop"]) == {0.0}
+    counted = told.filter(~pl.col("is_masked"))
+    found = drop_by_category(rich, rich_run)
+    for row in found.iter_rows(named=True):
+        own = counted.filter(pl.col("layer") == row["layer"])
+        if not row["is_all"]:
+            own = own.filter(pl.col("category").eq_missing(row["category"]))
+        drop = (own["energy"] - own["output"]).to_numpy()
+        assert row["n_tokens"] == len(own)
+        assert row["mean_drop"] == pytest.approx(drop.mean(), abs=1e-5)
+        assert row["worse_rate"] == pytest.approx((own["drop"] < 0).mean())
+        if drop.any():
+            assert row["r_energy"] == pytest.approx(
+                np.corrcoef(drop, own["output"])[0, 1], abs=1e-4
+            )
+            r = np.corrcoef(drop, own["entropy"].cast(pl.Float64))[0, 1]
+            assert row["r_entropy"] == pytest.approx(r, abs=1e-4)
+    assert found["is_all"].sum() == 3 and len(found) == 3 * 4
+
+
+def test_a_drop_that_nobody_asks_for_costs_nothing(rich: Store, rich_run: str) -> None:
+    def plan(column: str, rest: str) -> str:
+        sql = f"EXPLAIN SELECT avg({column}) FROM energies {rest}"
+        return rich.cursor().execute(sql).fetchall()[0][1]
+
+    for rest in ("", "WHERE token_index < 9", "GROUP BY layer", f"WHERE run_id = '{rich_run}'"):
+        plain, asked = plan("energy", rest), plan('"drop"', rest)
+        assert "Window" not in plain and "Join" not in plain and "Window" in asked
+
+
+def test_without_the_last_layer_there_is_no_drop(rich: Store) -> None:
+    info = rich.infos[0]
+    fewer = replace(info, lens_layers=info.lens_layers[:-1])
+    con = duckdb.connect()
+    for statement in schema_statements():
+        con.execute(statement)
+    fill_views(con, [(StoreLayout(rich.path).run(info.run_id), fewer)])
+    told = 'SELECT count("drop"), count(energy) FROM energies'
+    assert con.execute(told).fetchall()[0][0] == 0 < con.execute(told).fetchall()[0][1]

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from energylens.db.store import Store
-from energylens.queries.display import visible_token
+from energylens.queries.display import number, visible_token
 from energylens.queries.energies import (
     barrier_tokens,
+    drop_by_category,
     energy_by_layer,
     energy_trajectory,
     settling_layers,
@@ -97,5 +98,10 @@ async def test_each_layers_energy_by_category(
             assert line[1:] == [f"{mean:.2f}", *(f"{e:.3f}" for e in layers["mean_energy"])]
         await d.press("enter", "t")
         assert not isinstance(d.app.screen, LandscapeScreen), "a category is no text"
+        await d.press("v")
+        line = next(line for line in d.lines[2:6] if line.split()[:1] == ["all"])
+        drops = drop_by_category(rich, rich_run).filter("is_all").sort("layer")
+        assert line.split()[1:] == [number(drop) for drop in drops["mean_drop"]]
+        assert "nats that the blocks after each layer are worth" in d.text
         await d.press("v")
         assert "40 texts, hardest first" in d.lines[-2]

@@ -47,6 +47,7 @@ VARIANTS = (
     ("calibration", "labels drawn from the lens: the null of a calibrated read-out"),
     ("position", "slope of the energy along the text: EFAS as first defined"),
     ("energy", "the energy itself: which features go with hard tokens; no EFAS"),
+    ("drop", "what later blocks are worth: which features go with tokens that need them; no EFAS"),
 )
 MEANING = (
     "Not 0 says that the read-out is miscalibrated along the feature where it is active: "

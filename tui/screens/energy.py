@@ -13,6 +13,7 @@ from energylens.db.store import Session
 from energylens.queries.energies import (
     barrier_tokens,
     category_summary,
+    drop_by_category,
     energy_by_layer,
     settling_summary,
     text_behaviour,
@@ -35,9 +36,12 @@ from energylens.tui.widgets.virtual_table import TableColumn, VirtualTable
 
 _ALL = "all"
 """How the row over all categories is named."""
-Shown = Literal["texts", "tokens", "layers"]
-_ORDER: tuple[Shown, ...] = ("texts", "tokens", "layers")
-_WANTED: dict[Shown, Wanted] = {"texts": "texts", "tokens": "hard tokens", "layers": "layers"}
+Shown = Literal["texts", "tokens", "layers", "drops"]
+_ORDER: tuple[Shown, ...] = ("texts", "tokens", "layers", "drops")
+_WANTED: dict[Shown, Wanted] = {
+    "texts": "texts", "tokens": "hard tokens", "layers": "layers", "drops": "drops",
+}  # fmt: skip
+_BY_LAYER = ("layers", "drops")
 _TEXTS = (
     whole("text_id", "text", 6),
     text("category", "category", 14),
@@ -65,13 +69,13 @@ _TOKENS = (
 
 
 class EnergyScreen(MaskingScreen, PreviewScreen, AnalysisScreen):
-    """One table of three; entering a text or a token draws the text's landscape."""
+    """One table of four; entering a text or a token draws the text's landscape."""
 
     FIGURES: ClassVar[dict[str, str]] = {
         "energy_by_layer": "energy by layer",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "turn", "Turn", id="energy.turn", tooltip="Texts, hardest tokens, layers"),
+        Binding("v", "turn", "Turn", id="energy.turn", tooltip="Texts, tokens, layers, drops"),
         Binding("t", "tokens", "Tokens", id="energy.tokens", tooltip="The text with its features"),
         Binding("f", "category", "Category", id="energy.category", tooltip="Of one kind only"),
     ]
@@ -81,7 +85,9 @@ Texts by mean energy (surprisal of the next token, nats), the hardest first. **v
 hardest tokens of the run: those harder than both neighbours that stand out of their context (`z`,
 standard deviations above its mean), with the token that came next; and from there to the layers:
 the mean energy of each category under the lens after each layer, and the layer at which the
-likeliest next token settles, on average. **enter** draws a text, layer by token; on a token, from
+likeliest next token settles, on average. Once more: the drop, what the blocks after a layer are
+worth: the energy there less that of the output; **4** with **v** lists the features that go with
+it. **enter** draws a text, layer by token; on a token, from
 there. **t** shows the text with the features active at each token, **f** lists one category. **/**
 filters, **s** and **S** sort by the column under the cursor. **M** chooses which masked tokens
 (special, first ones, sinks) count in the means of texts and layers.
@@ -109,8 +115,10 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
                 return text_behaviour(session, run, wanted, MOST_ROWS, **unmasked.asked)
             if kind == "tokens":
                 return barrier_tokens(session, run, wanted, k=MOST_ROWS)
+            if kind == "drops":
+                return _by_category(drop_by_category(session, run, **unmasked.asked), "mean_drop")
             layers = energy_by_layer(session, run, **unmasked.asked)
-            return _by_category(layers, settling_summary(session, run))
+            return _by_category(layers, "mean_energy", settling_summary(session, run))
 
         def question(session: Session) -> tuple[pl.DataFrame, Lack | None]:
             rows = rows_of(session)
@@ -122,7 +130,7 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
 
     def _listed(self, kind: Shown, rows: pl.DataFrame, lack: Lack | None) -> None:
         self.show_lack(lack, self.query_one("#texts"))
-        self.query_one(Preview).set_class(lack is not None or kind == "layers", "-lacking")
+        self.query_one(Preview).set_class(lack is not None or kind in _BY_LAYER, "-lacking")
         columns = {"texts": _TEXTS, "tokens": _TOKENS}.get(kind) or _layer_columns(rows)
         self.show_rows(self.query_one("#texts", VirtualTable), rows, columns)
         n = len(rows)
@@ -134,12 +142,13 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
             "texts": f"{shown} texts, hardest first",
             "tokens": f"{shown} tokens, by how far they stand out",
             "layers": f"{n - 1} categories, nats after each layer",
+            "drops": f"{n - 1} categories, nats that the blocks after each layer are worth",
         }
         self.say(
             said[kind],
-            (self._category or "") if kind != "layers" else "",
+            (self._category or "") if kind not in _BY_LAYER else "",
             self.workspace.unmasked.title if kind != "tokens" else "",
-            "enter draws, t shows features" if kind != "layers" else "",
+            "enter draws, t shows features" if kind not in _BY_LAYER else "",
         )
 
     def address(self) -> Told:
@@ -151,7 +160,7 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
         self._shown = cast("Shown", self.one_of(_ORDER, told.show))
 
     def action_turn(self) -> None:
-        """From the texts to the hardest tokens, to the layers, and back."""
+        """From the texts to the hardest tokens, to the layers, to the drops, and back."""
         self._shown = _ORDER[(_ORDER.index(self._shown) + 1) % len(_ORDER)]
         self.again()
 
@@ -208,24 +217,27 @@ filters, **s** and **S** sort by the column under the cursor. **M** chooses whic
         self.ask("categories", lambda session: category_summary(session, run), choose)
 
 
-def _by_category(layers: pl.DataFrame, settling: pl.DataFrame) -> pl.DataFrame:
-    """A row for each category, over all first: energy after each layer, and where it settles."""
+def _by_category(
+    layers: pl.DataFrame, value: str, settling: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """A row for each category, over all first: a value after each layer, and where it settles."""
     keys = ["category", "is_all"]
     if layers.is_empty():
         return pl.DataFrame()
-    wide = layers.pivot("layer", index=keys, values="mean_energy", sort_columns=False)
-    means = settling.group_by(keys).agg(
-        (pl.col("settling_layer") * pl.col("n_tokens")).sum() / pl.col("n_tokens").sum()
-    )
+    rows = layers.pivot("layer", index=keys, values=value, sort_columns=False)
+    if settling is not None:
+        means = settling.group_by(keys).agg(
+            (pl.col("settling_layer") * pl.col("n_tokens")).sum() / pl.col("n_tokens").sum()
+        )
+        rows = rows.join(means, on=keys, how="left", nulls_equal=True, maintain_order="left")
     named = pl.when("is_all").then(pl.lit(_ALL)).otherwise("category").alias("category")
-    joined = wide.join(means, on=keys, how="left", nulls_equal=True, maintain_order="left")
-    return joined.with_columns(named).drop("is_all")
+    return rows.with_columns(named).drop("is_all")
 
 
 def _layer_columns(rows: pl.DataFrame) -> tuple[TableColumn, ...]:
     layers = sorted(int(name) for name in rows.columns if name.lstrip("-").isdigit())
     return (
         text("category", "category", 14),
-        numeric("settling_layer", "settles", 7, 2),
+        *([numeric("settling_layer", "settles", 7, 2)] if "settling_layer" in rows.columns else []),
         *(numeric(f"{n}", f"L{n}" if n >= 0 else "embed", 7) for n in layers),
     )

@@ -274,7 +274,8 @@ def test_scalar_variants_are_the_series_they_are_named_for(
         slopes = np.gradient(series) if len(series) > 1 else np.zeros(1)
         slope |= dict(zip(part["token_index"], slopes, strict=True))
     position = -np.array([slope[t] for t in tokens["token_index"]])
-    for variant, series in (("energy", energy), ("position", position)):
+    output = np.array(tokens["energy"], dtype=np.float64)
+    for variant, series in (("energy", energy), ("position", position), ("drop", energy - output)):
         found = column(efas(dense, variant), "efas")
         for f in np.flatnonzero(~np.isnan(found)):
             assert found[f] == pytest.approx(stats.pearsonr(z[:, f], series)[0], abs=1e-6), variant
