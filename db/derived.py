@@ -5,6 +5,7 @@ import pyarrow as pa
 from energylens.db.analyses import ANALYSES
 from energylens.db.heads import HEAD_TABLES
 from energylens.db.patterns import FEATURE_PATTERNS
+from energylens.db.repairs import REPAIR_GAINS, REPAIRS
 from energylens.db.table import (
     ACTIVATION,
     FEATURE,
@@ -212,5 +213,5 @@ INDEX_TABLES = (
     *ANALYSES,
 )
 """Every derived table. An index that was made when they had other columns is stale."""
-LATER_TABLES = (*INDEX_TABLES, *HEAD_TABLES)
+LATER_TABLES = (*INDEX_TABLES, *HEAD_TABLES, REPAIRS, REPAIR_GAINS)
 """Every table made after the ingest."""

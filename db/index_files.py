@@ -40,6 +40,7 @@ from energylens.db.whole import discard, exchange, partial_of, sync, writing
 
 MEASURED = (
     *("feature_effects", "effect_agreements", "energy_permutations", "anchor_ablations"),
+    *("repairs", "repair_gains"),
     *(table.name for table in HEAD_TABLES),
 )
 """The tables that are measured on request."""

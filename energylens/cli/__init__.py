@@ -20,6 +20,7 @@ from energylens.cli import (
     page,
     programs,
     recompute,
+    repair,
     report,
     routing,
     saes,
@@ -126,6 +127,7 @@ app.command()(report.report)
 app.command()(analyses.compare)
 app.command()(analyses.efas)
 app.command()(analyses.causality)
+app.command()(repair.repair)
 app.command()(routing.routing)
 app.command()(heads.heads)
 app.command()(recompute.recompute)

@@ -19,7 +19,7 @@ from energylens.lens.energy import NO_NEXT, lens_energies
 from energylens.lens.gate import encode_tokens
 from energylens.lens.gradients import model_gradients
 from energylens.lens.interventions import Change, Intervention
-from energylens.lens.models import LanguageModel, run_hooks
+from energylens.lens.models import EnoughError, LanguageModel, run_hooks, run_until_enough
 from energylens.lens.saes import Sae
 from energylens.stats.repairs import TextSums
 
@@ -75,16 +75,15 @@ class Bench:
 
     def streams(self, part: Part, change: Change | None = None) -> Float[Tensor, "n d_model"]:
         """The residual stream at the model's end, at the tokens that count."""
-        found = []
+        found: list[Tensor] = []
         for batch, counted in zip(part.batches, part.counted, strict=True):
-            _, cache = run_hooks(
-                self.model,
-                batch.ids,
-                batch.mask.long(),
-                [self.last],
-                edits=self.edits(batch, change),
-            )
-            found.append(cache[self.last][counted].float())
+
+            def keep(value: Tensor, hook: object, counted: Tensor = counted) -> None:
+                found.append(value[counted].float())
+                raise EnoughError
+
+            hooks = [*self.edits(batch, change), (self.last, keep)]
+            run_until_enough(self.model, batch.ids, batch.mask.long(), hooks)
             self._tick(int(counted.sum()))
         return torch.cat(found)
 
@@ -109,34 +108,26 @@ class Bench:
         first = 0
         for batch, counted in zip(part.batches, part.counted, strict=True):
             n = int(counted.sum())
-            rows = counted.nonzero()[:, 0]
-            text = torch.full((len(batch.ids),), -1, dtype=torch.long)
-            text[rows] = torch.from_numpy(part.text[first : first + n])
+            text = torch.from_numpy(part.text[first : first + n])
             first += n
-            sums.add(batch, text, *self._seen(batch))
+            sums.add(text, *self._seen(batch, counted))
             self._tick(n)
-        counts = np.bincount(part.text, minlength=n_texts)
-        return sums.done(counts)
+        return sums.done(np.bincount(part.text, minlength=n_texts))
 
-    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the tokens an edit reaches: their rows in the batch, codes, gradients; both as the
-        SAE's scale at the token has it."""
+    def _seen(self, batch: Batch, counted: Bool[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
+        """Codes and gradients of the tokens that count, the gradients as the SAE's scale at the
+        token has it. An edit reaches tokens without a next one too, but nothing follows them."""
         sae, hook = self.sae, self.sae.target_hook
         _, cache = run_hooks(self.model, batch.ids, batch.mask.long(), [sae.hook_name])
         source = cache[sae.hook_name]
-        where = batch.mask.clone()
-        if self.model.bos_id is not None:
-            where &= batch.ids != self.model.bos_id
         with torch.no_grad():
-            codes = encode_tokens(sae, source, batch.mask)[where[batch.mask]].float()
+            codes = encode_tokens(sae, source, batch.mask)[counted[batch.mask]].float()
         found = model_gradients(
             self.model, batch.ids, batch.mask, batch.next_ids, [hook], own=False
         )
-        gradient = sae.part(found[hook])[where].flatten(1)
-        scale = sae.write_scale(source[where].flatten(1))
-        if scale is not None:
-            gradient = gradient * scale[:, None]
-        return where.nonzero()[:, 0], codes, gradient
+        gradient = sae.part(found[hook])[counted].flatten(1)
+        scale = sae.write_scale(source[counted].flatten(1))
+        return codes, gradient if scale is None else gradient * scale[:, None]
 
 
 class _Sums:
@@ -149,10 +140,7 @@ class _Sums:
         self._parts: list[list[sparse.csr_matrix]] = [[], [], [], []]
         self._gradient = np.zeros((n_texts, self._directions.shape[1]))
 
-    def add(self, batch: Batch, text: Tensor, row: Tensor, codes: Tensor, gradient: Tensor) -> None:
-        of_token = text[row]
-        kept = of_token >= 0  # a context none of whose tokens counts says nothing
-        of_token, codes, gradient = of_token[kept], codes[kept], gradient[kept]
+    def add(self, of_token: Tensor, codes: Tensor, gradient: Tensor) -> None:
         texts, place = of_token.unique(return_inverse=True)
         g = -(gradient @ self._directions.T)
         for number, values in enumerate(

@@ -145,7 +145,8 @@ def matched_gains(gains: Float[np.ndarray, " F"], known: Known) -> Float[np.ndar
     power (distance of logarithms, in their deviations over the tested features); a control. Those
     that find no partner any more are left out."""
     tested = known.tested
-    place = np.log(np.stack([known.n_active, np.maximum(known.power, 1e-30)], axis=1))
+    place = np.zeros((len(gains), 2))
+    place[tested] = np.log([known.n_active[tested], np.maximum(known.power[tested], 1e-30)]).T
     spread = place[tested].std(axis=0)
     place = place / np.where(spread > 0, spread, 1.0)
     free = [int(f) for f in tested if gains[f] == 0]
