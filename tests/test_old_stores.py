@@ -165,6 +165,7 @@ query S find_specialists | search S word | compare S tiny tiny | explain S tiny 
 explain write S --model x --endpoint http://localhost:1/v1
 explain score S --model x --endpoint http://localhost:1/v1
 efas S tiny --variant own | causality S tiny one | routing S tiny | heads S tiny
+repair S tiny --sae one
 recompute S tiny --keep activations --hook blocks.0.hook_resid_post
 prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x
 sources S tiny x --feature 1 --sae one | export headvis S tiny | page S 1 | report S

@@ -17,8 +17,8 @@ EXTRAS = {
     "models": (
         ("torch", "transformers", "transformer-lens", "sae-lens"),
         "making stores, training, and whatever runs a model: demo, ingest, train, prompt, "
-        "intervene, attribute, steer, causality, efas, routing, heads, recompute, worker, and the "
-        "tables that index reads off weights",
+        "intervene, attribute, steer, causality, repair, efas, routing, heads, recompute, worker, "
+        "and the tables that index reads off weights",
     ),
     "report": (
         ("matplotlib",),

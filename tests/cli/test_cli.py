@@ -36,7 +36,7 @@ def test_help_lists_every_command_with_its_purpose() -> None:
     for command in (
         "demo", "ingest", "index", "info", "verify", "merge", "tui", "keys", "sql", "queries",
         "query", "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
-        "recompute", "worker", "compare", "efas",
+        "recompute", "repair", "worker", "compare", "efas",
         "explain", "routing", "heads", "saes", "search", "sources", "export", "import", "page",
         "report",
     ):  # fmt: skip

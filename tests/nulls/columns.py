@@ -23,7 +23,7 @@ SIMULATED = frozenset(
         "energy_permutations.moved", "energy_permutations.energy_change", "anchor_ablations.own",
         "anchor_ablations.others", "anchor_ablations.difference", "effect_agreements.slope",
         "effect_agreements.sign_agreement", "effect_agreements.relative_error",
-        "efas_split.p_reported", "explanation_scores.score",
+        "efas_split.p_reported", "explanation_scores.score", "repairs.change",
     }
 )  # fmt: skip
 """What the tallies of the simulations are called."""

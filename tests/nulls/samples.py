@@ -13,6 +13,8 @@ from energylens.lens.ablation import agreement
 from energylens.lens.rerouting import Ablated, Rerouted
 from energylens.lens.routers import Router
 from energylens.stats.balanced import judged
+from energylens.stats.repairs import halvings, together
+from energylens.stats.repairs import judged as judged_change
 from energylens.stats.resampling import permute_texts, shift_windows
 from tests.nulls.tally import POWER, Tally
 from tests.nulls.worlds import N_PLANTED, Effects, world
@@ -22,6 +24,8 @@ N_DRAWS = 99
 N_JUDGES = 40
 OWN, OTHERS = 0.3, 0.1
 """Nats that an anchor's own tokens and the others lose without it."""
+REPAIRED = -0.2
+"""Nats that gains change the energy by, on average over what they may be learned on."""
 
 
 def _router() -> Router:
@@ -35,6 +39,11 @@ def _router() -> Router:
 def effects(layout: Layout, seed: int) -> Tally:
     """Ten of `_effects`: they cost next to nothing."""
     return _summed([_effects(layout, 10 * seed + i) for i in range(10)])
+
+
+def repairs(layout: Layout, seed: int) -> Tally:
+    """Ten of `_repairs`."""
+    return _summed([_repairs(layout, 10 * seed + i) for i in range(10)])
 
 
 def _summed(tallies: list[Tally]) -> Tally:
@@ -69,6 +78,26 @@ def _effects(layout: Layout, seed: int) -> Tally:
     row = _Work._rerouted(work, [_router()], [{"router": found}], is_all=False)
     for name, truth in (("total_variation", 0.5), ("moved", 0.2), ("energy_change", 0.2)):
         _interval(tally, f"energy_permutations.{name}", row, name, truth)
+    return tally
+
+
+def _repairs(layout: Layout, seed: int) -> Tally:
+    """`repairs` of gains whose effect is known: it differs by the half they were learned on, and
+    each text has a level of its own in all splits."""
+    generator = np.random.default_rng([seed, 7])
+    places, tally = layout.draw(seed), Tally()
+    level = generator.gamma(1.0, 0.3, places.n_texts) - 0.3
+    found, truths = [], []
+    for learned in halvings(places.n_texts, 4, seed):
+        truth = REPAIRED + 0.05 * generator.standard_normal()
+        text = places.text[~learned[places.text]]
+        change = truth + level[text] + generator.gamma(0.5, 0.6, len(text)) - 0.3
+        found.append(judged_change(change, text))
+        truths.append(truth)
+    for one, truth in ((together(found), float(np.mean(truths))), (found[0], truths[0])):
+        low, high = np.array([one.low]), np.array([one.high])
+        tally.interval("repairs.change", low, high, truth)
+        tally.excludes_zero("repairs.change", low, high)
     return tally
 
 

@@ -73,6 +73,8 @@ SIMULATIONS = (
     Simulation("resampled", COMPARED, 2, _resampled(False)),
     Simulation("resampled, planted", COMPARED, 6, _resampled(True)),
     Simulation("judges", LAYOUTS, 1, lambda _, x, seed: samples.judges(x, seed)),
+    Simulation("repairs", (EVEN, BUNDLED, LOGNORMAL), 1,
+               lambda _, x, seed: samples.repairs(x, seed)),
     Simulation("routers", ROUTED, 1, _routing("plain")),
     Simulation("routers, lexical", ROUTED, 2, _routing("lexical")),
     Simulation("routers, blind", ROUTED, 2, _routing("blind")),

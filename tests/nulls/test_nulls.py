@@ -34,7 +34,7 @@ LEAST_COVERED, MOST_REJECTED = 0.93, 0.06
 SEEDS = {
     "features": 3, "features, profile": 1, "features, covariates": 1, "features, planted": 1,
     "patterns": 3, "patterns, planted": 1, "effects": 3, "fits": 3, "resampled": 2,
-    "judges": 3,
+    "judges": 3, "repairs": 3,
     "resampled, planted": 1, "routers": 2, "routers, lexical": 2, "routers, blind": 2,
     "routers, planted": 1, "runs, same texts": 2, "runs, other texts": 2,
     "runs, same texts, planted": 1, "runs, other texts, planted": 1,
