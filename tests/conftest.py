@@ -325,7 +325,7 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
 
 def write_effects(path: Path) -> None:
     """A row of each table of routing's effects, which are measured on MesaNets alone, and of
-    heads and repairs, which take passes over the texts."""
+    heads, which take a pass over the texts."""
     layout = StoreLayout(path).runs()[0]
     rows = {
         "energy_permutations": {"router": "all", "layer": None},
@@ -340,8 +340,6 @@ def write_effects(path: Path) -> None:
             "out_token": "c",
         },
         "bigrams": {"rank": 0, "token": "a", "next_token": "b"},
-        "repairs": {"split": -1, "condition": "by attribution", "against": "nothing"},
-        "repair_gains": {"feature_id": 3, "sae_id": "two"},
         "head_compositions": {"how": "K", "layer": 0, "head": 1, "to_layer": 1, "to_head": 0},
     }
     with add_measured(layout, tuple(rows)) as writer:
