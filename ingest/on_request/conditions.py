@@ -68,7 +68,7 @@ def judge(reopened: Reopened, asked: EditRequest) -> WhenReport | None:
         share=float(held.mean()) if len(held) else 0.0,
         n_tokens=len(held),
         n_texts=len(np.unique(text)),
-        rates=[_rate(str(name), held, category == name, text) for name in categories],
+        rates=[rate_of(str(name), held, category == name, text) for name in categories],
     )
 
 
@@ -96,7 +96,8 @@ def _probe(reopened: Reopened, when: When) -> Probe:
     return reopened.probes[key]
 
 
-def _rate(name: str, held: np.ndarray, is_own: np.ndarray, text: np.ndarray) -> WhenRate:
+def rate_of(name: str, held: np.ndarray, is_own: np.ndarray, text: np.ndarray) -> WhenRate:
+    """Precision and recall at tokens, texts as clusters."""
     precision = clustered_mean(is_own[held].astype(float), text[held])
     recall = clustered_mean(held[is_own].astype(float), text[is_own])
     ends = [precision.value, precision.low, precision.high, recall.value, recall.low, recall.high]

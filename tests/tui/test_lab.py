@@ -101,8 +101,8 @@ async def test_an_edit_acts_only_where_a_condition_holds(drive: Open, path: Path
         assert "ablated where 7>-1" in driver.text
         assert f":7>-1 at {len(tokens) - 1} of {len(tokens)} tokens" in driver.text
         assert "in the run at 100 %; " in driver.text and "recall 1.00" in driver.text
-        line = driver.app.screen.address()
-        assert isinstance(driver.app.screen, LabScreen) and line.show == "when 7>-1"
+        assert isinstance(driver.app.screen, LabScreen)
+        assert driver.app.screen.address().show == "when 7>-1"
         await driver.press("o")
         await driver.type("99>1")
         await driver.press("enter")
