@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing screens lock clean
+.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -64,6 +64,16 @@ findings: $(INSTALLED)
 reproduce-routing: $(INSTALLED)
 	$(BIN)/python -m benchmarks.routing runs-local/routing-short --n-tokens 50000 --one-seed
 	$(BIN)/python -m benchmarks.routing_report runs-local/routing-short runs-local/routing-short/report.md
+
+# A real language model from one end to the other; some six hours on two cores, resumable. TRAIN and
+# HELDOUT are directories of <category>.jsonl; TOKENS is the budget of each SAE.
+TOKENS ?= 1200000
+SMOLLM2 := runs-local/smollm2
+
+smollm2: $(INSTALLED)
+	$(BIN)/python -m benchmarks.smollm2 $(SMOLLM2) --train $(TRAIN) --heldout $(HELDOUT) --tokens $(TOKENS)
+	$(BIN)/python -m benchmarks.smollm2_page $(SMOLLM2)
+	$(BIN)/python -m benchmarks.exits benchmarks/results/exits-smollm2 $(SMOLLM2)/model.gguf $(HELDOUT)
 
 screens: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pictures
