@@ -5,10 +5,10 @@
 MODEL is read as energylens reads it. On the even texts an affine lens is fitted for each depth (to
 the last stream, by ridge regression), and on the stream there two heads of equal size: one
 foretells the energy of stopping, one the drop, what the blocks that would be skipped are worth. On
-the odd texts a share of the tokens stops where a rule says so, and is read out by the lens. Nats lost, with
-the states of later tokens whole (own), and with the stopped token's last vector in the place of all
-later ones, which attention then reads (frozen, as in CALM, Schuster et al., 2022). OUT gets
-exits.json; intervals are 95 %, clustered by text.
+the odd texts a share of the tokens stops where a rule says so, and is read out by the lens. Told
+are nats lost, with the states of later tokens whole (own), and with the stopped token's last vector
+in the place of all later ones, which attention then reads (frozen, as in CALM, Schuster et al.,
+2022). OUT gets exits.json; intervals are 95 %, clustered by text.
 """
 
 import argparse
