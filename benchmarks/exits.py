@@ -32,7 +32,7 @@ from energylens.stats.clusters import clustered_mean
 N_CTX, BATCH_TOKENS = 128, 2048
 SHARES = (0.1, 0.25, 0.5)
 FROZEN_SHARES = (0.25, 0.5)
-RULES = (
+RULES: tuple[str, ...] = (
     "entropy",
     "predicted energy",
     "predicted drop",
