@@ -74,6 +74,7 @@ smollm2: $(INSTALLED)
 	$(BIN)/python -m benchmarks.smollm2 $(SMOLLM2) --train $(TRAIN) --heldout $(HELDOUT) --tokens $(TOKENS)
 	$(BIN)/python -m benchmarks.smollm2_page $(SMOLLM2)
 	$(BIN)/python -m benchmarks.exits benchmarks/results/exits-smollm2 $(SMOLLM2)/model.gguf $(HELDOUT)
+	$(BIN)/python -m benchmarks.exit_choices benchmarks/results/exits-smollm2 $(SMOLLM2)/model.gguf $(HELDOUT)
 
 screens: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pictures

@@ -13,7 +13,7 @@ in the place of all later ones, which attention then reads (frozen, as in CALM, 
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,6 @@ from energylens.stats.clusters import clustered_mean
 N_CTX, BATCH_TOKENS = 128, 2048
 SHARES = (0.1, 0.25, 0.5)
 FROZEN_SHARES = (0.25, 0.5)
-RULES: tuple[str, ...] = (
-    "entropy",
-    "predicted energy",
-    "predicted drop",
-    "previous drop",
-    "drop shuffled",
-    "oracle",
-)
 FROZEN_RULES = ("random", "entropy", "predicted energy", "predicted drop", "oracle")
 RIDGES = tuple(10.0**power for power in range(-2, 6))
 _ROWS = 512
@@ -172,6 +164,8 @@ class Depth:
     """What a rule may know of the counted tokens at one depth, and what stopping there costs."""
 
     lens: Affine
+    heads: dict[str, Affine]
+    """What foretells energy and drop, by the rule that asks it."""
     cost: Float[np.ndarray, " n"]
     """Energy of stopping less that of the whole model: the drop."""
     is_right: Bool[np.ndarray, " n"]
@@ -187,18 +181,15 @@ def at_depth(model: LanguageModel, found: Read, depth: int) -> Depth:
     energy, is_right, entropy = judged(model, lens(x), found.target)
     cost = energy - found.energy
 
-    def foretold(what: np.ndarray) -> np.ndarray:
-        y = torch.from_numpy(what).float()[:, None]
-        return ridge(x[even], y[even], own)(x)[:, 0].numpy()
-
-    drop = foretold(cost)
+    heads = {}
+    for rule, what in (("predicted energy", energy), ("predicted drop", cost)):
+        heads[rule] = ridge(x[even], torch.from_numpy(what).float()[even, None], own)
+    foretold = {rule: head(x)[:, 0].numpy() for rule, head in heads.items()}
     follows = (np.diff(found.context, prepend=-1) == 0) & (np.diff(found.pos, prepend=-9) == 1)
     previous = np.where(follows, np.roll(cost, 1), np.median(cost))
-    shuffled = np.random.default_rng(0).permutation(drop)
-    scores = dict(
-        zip(RULES, (entropy, foretold(energy), drop, previous, shuffled, cost), strict=True)
-    )
-    return Depth(lens, cost, is_right, scores)
+    shuffled = np.random.default_rng(0).permutation(foretold["predicted drop"])
+    others = {"previous drop": previous, "drop shuffled": shuffled, "oracle": cost}
+    return Depth(lens, heads, cost, is_right, {"entropy": entropy, **foretold, **others})
 
 
 def chosen(scores: np.ndarray, share: float, among: np.ndarray) -> np.ndarray:
@@ -256,15 +247,36 @@ def frozen_losses(
             yield _row("frozen", depth, share, rule, own, lost["random"], found.text[odd])
 
 
+Stops = Callable[[Float[Tensor, "batch pos d_model"]], Bool[Tensor, "batch pos"]]
+"""Which tokens stop, from the stream at the depth."""
+
+
+def frozen_pass(
+    model: LanguageModel, ids: Tensor, mask: Tensor, depth: int, stops: Stops
+) -> tuple[Float[Tensor, "batch pos d_model"], Bool[Tensor, "batch pos"]]:
+    """The last stream where some tokens stop at a depth and stay what they are there, and which."""
+    first, last = model.resid_post(depth - 1), model.resid_post(model.n_layers - 1)
+    held: dict[str, Tensor] = {}
+
+    def keep(value: Tensor, hook: Any) -> None:
+        held["stream"], held["stops"] = value, stops(value)
+
+    def freeze(value: Tensor, hook: Any) -> Tensor:
+        return torch.where(held["stops"][..., None], held["stream"], value)
+
+    later = [model.resid_post(layer) for layer in range(depth, model.n_layers)]
+    edits = [(first, keep), *((name, freeze) for name in later)]
+    _, cache = run_hooks(model, ids, mask.long(), [last], edits=edits)
+    return cache[last].float(), held["stops"]
+
+
 def frozen_energy(
     model: LanguageModel, contexts: list[Context], found: Read, depth: int, lens: Affine,
     stops: Bool[np.ndarray, " n"],
 ) -> np.ndarray:  # fmt: skip
-    """Energies of all counted tokens where some stop at a depth and stay what they are there."""
+    """Energies of all counted tokens where some of them stop at a depth."""
     place = {(c, p): n for n, (c, p) in enumerate(zip(found.context, found.pos, strict=True))}
     energy = found.energy.astype(np.float64).copy()
-    first, last = model.resid_post(depth - 1), model.resid_post(model.n_layers - 1)
-    later = [model.resid_post(layer) for layer in range(depth, model.n_layers)]
     for batch, ids, mask in passes(contexts):
         if all(contexts[number].text % 2 == 0 for number in batch):
             continue
@@ -274,26 +286,13 @@ def frozen_energy(
             for pos in range(len(contexts[number].ids))
             if (number, pos) in place
         ]
-        at = torch.tensor([n for _, _, n in rows])
-        own = torch.tensor([(row, pos) for row, pos, _ in rows])
+        row, pos, at = torch.tensor(rows).T
         where = torch.zeros_like(mask)
-        where[own[:, 0], own[:, 1]] = torch.from_numpy(stops)[at]
-        held: dict[str, Tensor] = {}
-
-        def keep(value: Tensor, hook: Any, held: dict[str, Tensor] = held) -> None:
-            held["stopped"] = value
-
-        def freeze(
-            value: Tensor, hook: Any, held: dict[str, Tensor] = held, where: Tensor = where
-        ) -> Tensor:
-            return torch.where(where[..., None], held["stopped"], value)
-
-        edits = [(first, keep), *((name, freeze) for name in later)]
-        _, cache = run_hooks(model, ids, mask.long(), [last], edits=edits)
-        stream = cache[last][own[:, 0], own[:, 1]].float()
-        gone = where[own[:, 0], own[:, 1]]
-        stream[gone] = lens(stream[gone])
-        energy[at.numpy()] = judged(model, stream, found.target[at])[0]
+        where[row, pos] = torch.from_numpy(stops)[at]
+        stream, _ = frozen_pass(model, ids, mask, depth, lambda _, where=where: where)
+        own, gone = stream[row, pos], where[row, pos]
+        own[gone] = lens(own[gone])
+        energy[at.numpy()] = judged(model, own, found.target[at])[0]
     return energy
 
 
