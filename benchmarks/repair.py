@@ -1,0 +1,198 @@
+"""What gains of features do to models at home, far from it, and with random weights.
+
+    python -m benchmarks.repair OUT home | far | random
+    python -m benchmarks.repair OUT NAME --store STORE [--run RUN] --sae SAE
+    python -m benchmarks.repair OUT --report
+
+`home` is the bundled MesaNet on the bundled texts; `far` the same with each text written backwards;
+`random` the same class with the weights it draws, and an SAE trained here on the bundled texts.
+NAME is any other store: of SmolLM2, for one. The rows of `repairs` of each are kept in OUT, for
+--top 20 and 100 features; --report writes docs/findings/repair.md from those that are there.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.controls import TEXTS, train, weights_of
+from energylens.db.store import open_store
+from energylens.ingest.on_request.repair import NOTHING, TOGETHER, repair
+from energylens.ingest.on_request.repair_split import CONDITIONS, GLOBAL, Wish
+from energylens.ingest.plan import IngestConfig, load, prepare
+from energylens.ingest.progress import Progress
+from energylens.ingest.run import Part, ingest
+from energylens.ingest.texts import iter_texts
+from energylens.lens.models import load_model
+from energylens.queries.names import find_run, find_sae, stored_runs
+
+MODEL = "builtin:mesanet"
+SAE = "blocks.2.hook_resid_post"
+REPORT = Path(__file__).parents[1] / "docs/findings/repair.md"
+WORDS = {
+    "home": "the bundled MesaNet on the bundled texts",
+    "far": "the bundled MesaNet on the bundled texts written backwards",
+    "random": "a MesaNet with random weights on the bundled texts",
+}
+_SAID = Path(__file__).with_name("repair.txt")
+"""What is said of the figures, by a person."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run and an SAE that are repaired."""
+
+    store: Path
+    run: str
+    sae: str
+    trained_on: str | None = None
+
+
+def made(name: str, folder: Path) -> Stored:
+    """The store of one of WORDS."""
+    model, texts, sae, trained_on = MODEL, TEXTS, f"{MODEL}/{SAE}", None
+    if name == "far":
+        texts = str(folder / "texts.jsonl")
+        lines = (
+            json.dumps({"text": t.text[::-1], "category": t.category}) for t in iter_texts(TEXTS)
+        )
+        Path(texts).write_text("\n".join(lines), encoding="utf-8")
+    if name == "random":
+        untrained = [w for w in weights_of(MODEL, folder / "model") if w.kind == "random"][0]
+        model, trained_on = untrained.source, TEXTS
+        sae = train(load_model(model), folder / "saes")[-1]
+    config = IngestConfig(model, texts, (sae,), accept_gate=True, run_id="run")
+    ingest(prepare(folder / "x.lens", load(config)), Part(), Progress())
+    return Stored(folder / "x.lens", "run", _only_sae(folder / "x.lens"), trained_on)
+
+
+def _only_sae(store: Path) -> str:
+    with open_store(store) as opened:
+        return opened.run("run").info.saes[0].sae_id
+
+
+def measure(name: str, stored: Stored, tops: list[int], splits: int, texts: int) -> dict[str, Any]:
+    """Every row of `repairs`, for each number of features; what is learned by descent is tried with
+    the largest alone."""
+    with open_store(stored.store) as opened:
+        info = opened.run(stored.run).info
+        sae = find_sae(info, stored.sae)
+    rows = []
+    for top in tops:
+        wish = Wish(top, "attribution", 0.3, splits, 0, tunes=top == max(tops))
+        found = repair(
+            stored.store, stored.run, sae.sae_id, wish, texts, Progress(), stored.trained_on
+        )
+        rows += found.rows.drop("run_id", "sae_id").with_columns(top=top).to_dicts()
+    return {
+        "name": name,
+        "words": WORDS.get(name, f"{info.model} on {info.texts}"),
+        "class": info.model_class,
+        "sae": sae.sae_id,
+        "d_sae": sae.d_sae,
+        "fvu": sae.fvu,
+        "rows": rows,
+    }
+
+
+def report(out: Path) -> Iterator[str]:
+    """The page, part by part."""
+    runs = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    order = list(WORDS)
+    runs.sort(key=lambda run: order.index(run["name"]) if run["name"] in order else len(order))
+    yield _SAID.read_text(encoding="utf-8").strip()
+    for run in runs:
+        rows = pl.DataFrame(run["rows"], infer_schema_length=None)
+        yield from _figures(run, rows)
+
+
+def _figures(run: dict[str, Any], rows: pl.DataFrame) -> Iterator[str]:
+    first = rows.row(0, named=True)
+    n_texts = first["n_learned"] + first["n_judged"]
+    together = rows.filter(split=TOGETHER)
+    clean = together.filter(against=NOTHING).select(pl.col("energy") - pl.col("change")).item(0, 0)
+    yield f"\n## {run['words'][0].upper()}{run['words'][1:]}\n"
+    yield (
+        f"SAE {run['sae']} of {run['d_sae']:,} features (unexplained {run['fvu']:.3f}); "
+        f"{n_texts} texts, {rows['split'].max() + 1} splits; {clean:.3f} nats a token; "  # pyright: ignore
+        f"{_contaminated(first['contaminated'], n_texts)}.\n"
+    )
+    tops = sorted(set(rows["top"]))
+    yield "| condition | " + " | ".join(_heads(tops)) + " |"
+    yield "|---" * (1 + 2 * len(tops)) + "|"
+    for name in CONDITIONS:
+        cells = []
+        for top in tops:
+            of = together.filter(condition=name, top=top)
+            cells += [_cell(of, NOTHING), _cell(of, GLOBAL)]
+        if any(cells):
+            yield f"| {name} | " + " | ".join(cells) + " |"
+    yield "\nOther choices less attribution, of the same number of features:\n"
+    yield "| choice | " + " | ".join(f"{top} features" for top in tops) + " |"
+    yield "|---" * (1 + len(tops)) + "|"
+    for name in [c for c in CONDITIONS if c.startswith("by ") and c != "by attribution"]:
+        cells = [_cell(together.filter(condition=name, top=top), "by attribution") for top in tops]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _heads(tops: list[int]) -> Iterator[str]:
+    for top in tops:
+        yield f"{top} features"
+        yield f"{top}, beyond the {GLOBAL}"
+
+
+def _contaminated(n: int | None, n_texts: int) -> str:
+    if n is None:
+        return "what the SAE was trained on is not recorded"
+    return f"**contaminated**: the SAE was trained on {n} of the texts" if n else "not contaminated"
+
+
+def _cell(rows: pl.DataFrame, against: str) -> str:
+    found = rows.filter(against=against).to_dicts()
+    if not found:
+        return ""
+    value, low, high = (found[0][f"change{end}"] for end in ("", "_low", "_high"))
+    said = f"{value:+.4f}"
+    if low is not None:
+        said += f" ± {(high - low) / 2:.4f}"
+    return f"**{said}**" if low is not None and (high < 0 or low > 0) else said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--run")
+    parser.add_argument("--sae")
+    parser.add_argument("--trained-on")
+    parser.add_argument("--top", default="20,100")
+    parser.add_argument("--splits", type=int, default=4)
+    parser.add_argument("--texts", type=int, default=400)
+    parser.add_argument("--report", action="store_true")
+    asked = parser.parse_args()
+    if asked.name:
+        tops = [int(part) for part in asked.top.split(",")]
+        with tempfile.TemporaryDirectory() as folder:
+            if asked.store:
+                run = find_run(stored_runs(asked.store), asked.run).run_id
+                stored = Stored(asked.store, run, asked.sae, asked.trained_on)
+            else:
+                stored = made(asked.name, Path(folder))
+            found = measure(asked.name, stored, tops, asked.splits, asked.texts)
+        asked.out.mkdir(parents=True, exist_ok=True)
+        path = asked.out / f"{asked.name}.json"
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if asked.report:
+        REPORT.write_text("\n".join(report(asked.out)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
