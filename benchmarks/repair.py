@@ -63,7 +63,7 @@ def made(name: str, folder: Path) -> Stored:
         )
         Path(texts).write_text("\n".join(lines), encoding="utf-8")
     if name == "random":
-        untrained = [w for w in weights_of(MODEL, folder / "model") if w.kind == "random"][0]
+        untrained = next(w for w in weights_of(MODEL, folder / "model") if w.kind == "random")
         model, trained_on = untrained.source, TEXTS
         sae = train(load_model(model), folder / "saes")[-1]
     config = IngestConfig(model, texts, (sae,), accept_gate=True, run_id="run")

@@ -26,6 +26,8 @@ class PromptRequest:
     """Features reported for each token and SAE, strongest first."""
     keep: bool = False
     """Store it as a run of kind prompt."""
+    gains: str | None = None
+    """A file of gains that the texts are read with; None is the model as it is."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class EditRequest:
     """Tokens of the context; None is every token but BOS."""
     when: When | None = None
     """Only at those of them where this holds; None is at all."""
+    gains: str | None = None
+    """A file of gains, in place of features and a kind of edit; it knows its SAE."""
 
 
 @dataclass(frozen=True)

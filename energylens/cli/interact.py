@@ -26,6 +26,10 @@ WhenOption = Annotated[
         "blocks.1:285>2.0; a probe of a category, python_probe or python_probe>0.9."
     ),
 ]
+GainsOption = Annotated[
+    Path | None,
+    typer.Option("--gains", metavar="FILE", help="Gains of features, as energylens repair wrote."),
+]
 KeepOption = Annotated[bool, typer.Option(help="Store the result as a run of its own.")]
 
 
@@ -34,6 +38,7 @@ def prompt(
     words: RunAndTextArgument,
     other: Annotated[str | None, typer.Option("--with", help="A text to compare with.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Features shown a token and SAE.")] = 3,
+    gains: GainsOption = None,
     keep: KeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,7 +47,8 @@ def prompt(
     from energylens.protocol import PromptRequest
 
     run, text = run_and_text(store, words)
-    asked = PromptRequest(_text(text), None if other is None else _text(other), top, keep)
+    second = None if other is None else _text(other)
+    asked = PromptRequest(_text(text), second, top, keep, None if gains is None else str(gains))
 
     def answer(reopened: "Reopened", progress: "Progress"):
         from energylens.ingest.on_request.prompt import prompt as read
@@ -55,8 +61,11 @@ def prompt(
 def intervene(
     store: StoreArgument,
     words: RunAndTextArgument,
-    feature: Annotated[list[int], typer.Option(help="A feature to change; may be repeated.")],
+    feature: Annotated[
+        list[int] | None, typer.Option(help="A feature to change; may be repeated.")
+    ] = None,
     sae: SaeOption = "",
+    gains: GainsOption = None,
     kind: Annotated[str, typer.Option(help="ablate, scale, clamp or add.")] = "ablate",
     value: Annotated[float, typer.Option(help="Factor, activation, or what is added.")] = 0.0,
     unit: Annotated[
@@ -74,6 +83,8 @@ def intervene(
     from energylens.protocol import EditRequest, InterventionRequest
     from energylens.when import parse_when
 
+    if (gains is None) == (not feature):
+        raise UsageError("say what to change: --feature N, or --gains FILE in its place")
     run, text = run_and_text(store, words)
     condition = None if when is None else parse_when(when)
 
@@ -81,8 +92,11 @@ def intervene(
         from energylens.ingest.on_request.intervene import intervene as change
 
         positions = None if at is None else tuple(at)
-        name = _sae(reopened, sae)
-        edit = EditRequest(name, tuple(feature), kind, value, unit, positions, condition)
+        if gains is not None:
+            edit = EditRequest("", (), positions=positions, when=condition, gains=str(gains))
+        else:
+            name = _sae(reopened, sae)
+            edit = EditRequest(name, tuple(feature or ()), kind, value, unit, positions, condition)
         return change(reopened, InterventionRequest(_text(text), edit, seed, keep))
 
     _answer(store, run, as_json, answer, print_intervention)

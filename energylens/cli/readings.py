@@ -49,13 +49,23 @@ def _print_reading(reading: Reading) -> None:
     print_frame(pl.DataFrame(columns), Format.table)
 
 
+_MOST_NAMED = 8
+"""Features that are named one by one."""
+
+
+def _named(feature_ids: list[int]) -> str:
+    if len(feature_ids) > _MOST_NAMED:
+        return f"{len(feature_ids)} features"
+    return ", ".join(map(str, feature_ids))
+
+
 def print_intervention(found: InterventionResult) -> None:
     """The change of energy and prediction under the edit and its controls."""
     print_frame(
         pl.DataFrame(
             {
                 "condition": [c.name for c in found.conditions],
-                "features": [", ".join(map(str, c.feature_ids)) for c in found.conditions],
+                "features": [_named(c.feature_ids) for c in found.conditions],
                 "energy change": [number(c.energy_change, 4) for c in found.conditions],
                 "mean KL": [number(sum(c.kl) / len(c.kl), 4) for c in found.conditions],
                 "largest KL": [number(max(c.kl), 4) for c in found.conditions],

@@ -110,6 +110,8 @@ def read_gains(path: Path) -> Gains:
     Raises:
         UsageError: it is not there, cut, or no file of gains.
     """
+    if not path.is_file():
+        raise UsageError(f"there is no file '{path}'; give one that energylens repair wrote")
     try:
         check_header(path)
         with safe_open(path, "pt") as file:

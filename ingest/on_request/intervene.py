@@ -1,5 +1,9 @@
 """Change features while a text runs, and see what becomes of it, beside controls."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -8,6 +12,7 @@ from energylens.db.store import open_store
 from energylens.errors import UsageError
 from energylens.ingest.corpus import Context
 from energylens.ingest.measure import Measured
+from energylens.ingest.on_request.applied_gains import applied
 from energylens.ingest.on_request.as_run import keep
 from energylens.ingest.on_request.conditions import judge, trigger_of
 from energylens.ingest.on_request.prompt import labels, or_none, summed_codes
@@ -50,16 +55,15 @@ def intervene(reopened: Reopened, asked: InterventionRequest) -> InterventionRes
     Raises:
         UsageError: the text does not fit a context, or the edit does not fit the SAE.
     """
-    sae = reopened.sae(asked.edit.sae_id)
-    edit = edit_of(reopened, asked.edit)
-    change = feature_change(sae, edit)
+    asked, made = _made(reopened, asked)
+    sae, change, ids = made.sae, made.change, made.feature_ids
     when = trigger_of(reopened, sae, asked.edit)
     clean = reopened.measure([reopened.context(asked.text, 0, "clean")])
     seen = _seen(reopened, sae, when, clean.contexts[0])
-    other, other_ids = like_feature_change(sae, edit, seen, asked.seed)
+    other, other_ids = made.like(seen, asked.seed)
     changes: list[tuple[str, Change, tuple[int, ...]]] = [
-        ("edited", change, edit.feature_ids),
-        ("flipped", flipped(change), edit.feature_ids),
+        ("edited", change, ids),
+        ("flipped", flipped(change), ids),
         ("noise", noise(change, asked.seed), ()),
         ("like", other, other_ids),
     ]
@@ -88,6 +92,32 @@ def intervene(reopened: Reopened, asked: InterventionRequest) -> InterventionRes
         else None,
         when=judge(reopened, asked.edit),
     )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An edit of features or gains, ready."""
+
+    sae: Sae
+    change: Change
+    feature_ids: tuple[int, ...]
+    like: Callable[[Seen, int], tuple[Change, tuple[int, ...]]]
+    """The control on other features, given what is seen and a seed."""
+
+
+def _made(reopened: Reopened, asked: InterventionRequest) -> tuple[InterventionRequest, _Made]:
+    """What is asked for, with the SAE and the checksum that a file of gains tells."""
+    if asked.edit.gains is None:
+        sae = reopened.sae(asked.edit.sae_id)
+        edit = edit_of(reopened, asked.edit)
+        like = partial(like_feature_change, sae, edit)
+        return asked, _Made(sae, feature_change(sae, edit), edit.feature_ids, like)
+    if asked.edit.feature_ids:
+        raise UsageError("gains name their own features; give features or gains, not both")
+    found = applied(reopened, asked.edit.gains)
+    edit = replace(asked.edit, sae_id=found.sae.sae_id, gains=found.told)
+    made = _Made(found.sae, found.change, found.gains.features, found.like)
+    return replace(asked, edit=edit), made
 
 
 def edit_of(reopened: Reopened, asked: EditRequest) -> Edit:

@@ -1,13 +1,16 @@
 """Read a text on request: tokens, energies at every layer, features, routing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from energylens.ingest.measure import Measured
+from energylens.ingest.on_request.applied_gains import applied
 from energylens.ingest.on_request.as_run import keep
 from energylens.ingest.on_request.reopen import Reopened
+from energylens.lens.interventions import Intervention
 from energylens.protocol import (
     ChoiceReading,
     FeatureReading,
@@ -22,10 +25,17 @@ def prompt(reopened: Reopened, asked: PromptRequest) -> PromptResult:
     """Run one text, or two beside each other.
 
     Raises:
-        UsageError: a text is empty or longer than a context.
+        UsageError: a text is empty or longer than a context, or the gains do not fit the run.
     """
     texts = [asked.text] if asked.other is None else [asked.text, asked.other]
-    measured = [reopened.measure([reopened.context(text, i)]) for i, text in enumerate(texts)]
+    change = None
+    if asked.gains is not None:
+        found = applied(reopened, asked.gains)
+        asked = replace(asked, gains=found.told)
+        change = Intervention(found.sae, found.change, reopened.model.bos_id)
+    measured = [
+        reopened.measure([reopened.context(text, i)], change) for i, text in enumerate(texts)
+    ]
     readings = [reading(reopened, one, asked.top) for one in measured]
     return PromptResult(
         reading=readings[0],

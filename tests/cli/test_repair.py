@@ -25,6 +25,13 @@ def test_a_repair_shows_each_condition_and_writes_its_gains(path: Path, tmp_path
     assert "2 splits of 40 texts; 4 features turned by 0.3" in result.stderr
     assert "is not known: --trained-on compares" in result.stderr
     assert len(read_gains(out).features) == 4
+    run_id = json.loads(run("sql", path, "SELECT run_id FROM runs", "--format", "json").stdout)
+    text = (path, run_id["run_id"], "the cat sat")
+    read = run("prompt", *text, "--gains", out, "--json").stdout
+    assert read != run("prompt", *text, "--json").stdout
+    assert "edited" in run("intervene", *text, "--gains", out, "--no-keep").stdout
+    for wrong in ((), ("--gains", out, "--feature", "3")):
+        assert "--feature N, or --gains" in run("intervene", *text, *wrong, code=2).stderr
     run("sql", path, "FROM repairs WHERE sae_id = 'two' AND split = -1")
     lines = run(*asked, "-o", out, "--by", "frequency", "--format", "json").stdout.splitlines()
     rows = [json.loads(line) for line in lines]

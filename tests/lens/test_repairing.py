@@ -217,10 +217,9 @@ def test_a_damaged_file_of_gains_is_refused(model: LanguageModel, sae: Sae, tmp_
         path.write_bytes(whole[:size])
         with pytest.raises(UsageError, match=r"cannot be read.*energylens repair"):
             read_gains(path)
-    with pytest.raises(UsageError, match="cannot be read: No such file"):
-        read_gains(tmp_path / "none")
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_gains(tmp_path)
+    for place in (tmp_path / "none", tmp_path):
+        with pytest.raises(UsageError, match="there is no file"):
+            read_gains(place)
     for bad in (
         dataclasses.replace(good, features=(3, 3)),
         dataclasses.replace(good, features=(3,)),

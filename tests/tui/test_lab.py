@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
+from energylens.lens.gains import KIND, Gains, gains_bytes
 from energylens.queries.catalog import open_catalog
 from energylens.queries.display import number, visible_token
 from energylens.tui.address import Told
@@ -126,6 +128,34 @@ async def test_an_edit_acts_only_where_a_condition_holds(drive: Open, path: Path
             driver.app.screen.when = None
             driver.app.screen.take(Told(show=told))
             assert driver.app.screen.address().show == expected
+
+
+async def test_gains_of_a_file_are_applied_or_refused(drive: Open, path: Path) -> None:
+    with open_catalog(path) as store:
+        run = store.runs[0].info
+    sae = next(s for s in run.saes if s.sae_id == "one")
+    made = {
+        "kind": KIND, "model": run.model, "model_sha256": run.model_sha256, "sae_id": "one",
+        "sae_sha256": sae.weights_sha256, "hook_name": sae.hook_name,
+        "target_hook": sae.hook_name, "head": "null",
+    }  # fmt: skip
+    for name, about in (("good", made), ("bad", {**made, "model_sha256": "0"})):
+        gains = Gains((3, 7, 8), (0.9, -0.9, 0.9), about)
+        (path.parent / f"{name}.safetensors").write_bytes(gains_bytes(gains))
+    async with drive("large", path) as driver:
+        await open_feature(driver)
+        await driver.press("a")
+        await worked(driver)
+        for name, said in (("good", "gains of good.safetensors"), ("bad", "another model")):
+            await driver.press("g")
+            field = driver.app.screen.query_one(Input)
+            field.value = str(path.parent / f"{name}.safetensors")
+            await driver.press("enter")
+            await worked(driver)
+            assert said in driver.text
+        await driver.press("g", "escape", "a")
+        await worked(driver)
+        assert "ablated" in driver.text and "gains of" not in driver.text
 
 
 async def test_a_text_is_typed_read_and_compared(drive: Open, path: Path) -> None:

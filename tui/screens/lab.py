@@ -1,6 +1,7 @@
 """Lab: a text run with a feature changed, beside the clean text, and with controls."""
 
 from dataclasses import replace
+from pathlib import Path
 from textwrap import shorten
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from energylens.protocol import EditRequest, FeatureShift, InterventionRequest, 
 from energylens.queries.display import number, visible, visible_lines, visible_token
 from energylens.tui.address import Told, number_in
 from energylens.tui.kinds.conditioning import ConditionScreen
+from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Lab, Steering
 from energylens.tui.sources import string_rows
@@ -48,6 +50,7 @@ class LabScreen(ConditionScreen):
         Binding("plus,equals_sign", "strength(1)", "More", key_display="+", id="lab.more"),
         Binding("minus", "strength(-1)", "Less", key_display="-", id="lab.less"),
         Binding("t", "text", "Text", id="lab.text", tooltip="Another text"),
+        Binding("g", "gains", "Gains", id="lab.gains", tooltip="Of a file, in place of one edit"),
         Binding("s", "steer", "Steer", id="lab.steer", tooltip="Generate with the feature added"),
         Binding("w", "keep", "Keep", id="lab.keep", tooltip="Store this as a run"),
         Binding("x", "cancel", "Cancel", show=False, id="lab.cancel"),
@@ -63,7 +66,9 @@ may still find the feature in what other features and the error write, and at BO
 touches: that is the number *read anew*.
 
 **a** ablates the feature; **+** and **-** add to it in halves of its maximum; **t** takes another
-text, **s** steers generation by the feature, **w** stores what is shown as a run.
+text, **s** steers generation by the feature, **w** stores what is shown as a run. **g** takes a
+file of gains that `energylens repair` wrote, in place of the one feature: all its features are
+turned as it says, beside as many others with the same gains.
 
 **o** takes a condition: the change is then made only at the tokens where it holds, marked by ▸. It
 is a feature with a threshold, as in `285>2.0`, also of another SAE that reads before this one
@@ -80,6 +85,7 @@ judged on texts it did not learn on.
         self._selection, self._feature_id = place.feature.selection, place.feature.feature_id
         self._strength = 0.0
         self._ablates = True
+        self._gains: Path | None = None
 
     @property
     def here(self) -> RunPlace:
@@ -114,12 +120,16 @@ judged on texts it did not learn on.
     def _edit(self) -> EditRequest:
         ids = (self._feature_id,)
         sae_id = self._selection.sae.sae_id
+        if self._gains is not None:
+            return EditRequest(sae_id, (), when=self.when, gains=str(self._gains))
         if self._ablates:
             return EditRequest(sae_id, ids, "ablate", when=self.when)
         return EditRequest(sae_id, ids, "add", self._strength, "max", when=self.when)
 
     @property
     def _what(self) -> str:
+        if self._gains is not None:
+            return f"gains of {visible(self._gains.name)} {self.only_where}".rstrip()
         done = "ablated" if self._ablates else f"{signed(self._strength)} of its maximum"
         return f"feature {self._feature_id} {done} {self.only_where}".rstrip()
 
@@ -168,12 +178,12 @@ judged on texts it did not learn on.
 
     def action_ablate(self) -> None:
         """Take the feature out."""
-        self._ablates, self._strength = True, 0.0
+        self._ablates, self._strength, self._gains = True, 0.0, None
         self._run()
 
     def action_strength(self, direction: int) -> None:
         """Add more of the feature, or less."""
-        self._ablates = False
+        self._ablates, self._gains = False, None
         self._strength += direction * STEP
         self._run()
 
@@ -186,6 +196,18 @@ judged on texts it did not learn on.
                 self._run()
 
         self.app.push_screen(AskText("Text to run", self._text), given)
+
+    def action_gains(self) -> None:
+        """Ask for a file of gains."""
+
+        def given(path: str | None) -> None:
+            if path and path.strip():
+                self._gains = Path(path.strip()).expanduser().absolute()
+                self._run()
+
+        told = "" if self._gains is None else str(self._gains)
+        hint = "a file that energylens repair wrote; enter takes it"
+        self.app.push_screen(AskLine("Gains to apply", told, hint), given)
 
     def action_steer(self) -> None:
         """Generate with the feature added."""
@@ -209,7 +231,8 @@ def _marked(found: InterventionResult) -> list[str]:
 def _controls(found: InterventionResult, edit: EditRequest) -> str:
     lines = ["             energy    mean KL   largest"]
     for one in found.conditions[1:]:
-        other = one.feature_ids[:1] if one.name == "like" else []
+        is_like_one = one.name == "like" and len(one.feature_ids) == 1
+        other = one.feature_ids if is_like_one else []
         named = " ".join([one.name, *map(str, other)])
         mean = sum(one.kl) / len(one.kl)
         lines.append(
