@@ -396,5 +396,4 @@ class ProgressReport:
     unit: str
     message: str | None = None
     seconds_left: float | None = None
-    """Until all is loaded, in a phase that tells nothing until it ends; None where that is not
-    known."""
+    """Until all is loaded, where that is known, in a phase that tells nothing until it ends."""
