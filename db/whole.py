@@ -42,6 +42,8 @@ def _advice(error: OSError) -> str:
         return "make room on the disk"
     if error.errno in _NO_LEAVE:
         return "take the write protection off, or work on a copy of the store"
+    if error.errno == errno.ENAMETOOLONG:
+        return "name a place with a shorter path"
     return "make sure that the disk is there and can be written"
 
 

@@ -77,7 +77,8 @@ def check_built(raw: Any, source: str, name: str = "") -> None:
 
 
 def _counts(name: str) -> bool:
-    return _BUILT.search(name) is not None and _SIZE.search(name) is None
+    last = name.rsplit(".", 1)[-1]  # what stands above it may be named for a size
+    return _BUILT.search(name) is not None and _SIZE.search(last) is None
 
 
 def check_size(n_numbers: int, folder: Path, source: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from energylens.db.folders import new_folder
+from energylens.db.whole import writing
 from energylens.errors import StoreBusyError, StoreError, UsageError
 from energylens.queries.writing import whole_file
 
@@ -77,3 +78,11 @@ def test_a_folder_that_is_there_or_fails_stays_as_it_was(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot write"), new_folder(tmp_path / "file" / "out"):
         pass
+
+
+def test_a_name_that_is_too_long_is_told_as_that(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match="name a place with a shorter path"),
+        writing("'it'"),
+    ):
+        (tmp_path / ("x" * 300)).mkdir()
