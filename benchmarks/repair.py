@@ -76,7 +76,9 @@ def _only_sae(store: Path) -> str:
         return opened.run("run").info.saes[0].sae_id
 
 
-def measure(name: str, stored: Stored, tops: list[int], splits: int, texts: int) -> dict[str, Any]:
+def measure(
+    name: str, stored: Stored, tops: list[int], splits: int, texts: int, tunes: bool
+) -> dict[str, Any]:
     """Every row of `repairs`, for each number of features; what is learned by descent is tried with
     the largest alone."""
     with open_store(stored.store) as opened:
@@ -84,7 +86,7 @@ def measure(name: str, stored: Stored, tops: list[int], splits: int, texts: int)
         sae = find_sae(info, stored.sae)
     rows = []
     for top in tops:
-        wish = Wish(top, "attribution", 0.3, splits, 0, tunes=top == max(tops))
+        wish = Wish(top, "attribution", 0.3, splits, 0, tunes=tunes and top == max(tops))
         found = repair(
             stored.store, stored.run, sae.sae_id, wish, texts, Progress(), stored.trained_on
         )
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--trained-on")
     parser.add_argument("--top", default="20,100")
     parser.add_argument("--splits", type=int, default=4)
+    parser.add_argument("--tuned", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--texts", type=int, default=400)
     parser.add_argument("--report", action="store_true")
     asked = parser.parse_args()
@@ -186,7 +189,7 @@ def main() -> None:
                 stored = Stored(asked.store, run, asked.sae, asked.trained_on)
             else:
                 stored = made(asked.name, Path(folder))
-            found = measure(asked.name, stored, tops, asked.splits, asked.texts)
+            found = measure(asked.name, stored, tops, asked.splits, asked.texts, asked.tuned)
         asked.out.mkdir(parents=True, exist_ok=True)
         path = asked.out / f"{asked.name}.json"
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -24,7 +24,8 @@ def repair(
     by: Annotated[
         str,
         typer.Option(
-            help="What they are chosen by: attribution, efas, frequency, output-score, random."
+            help="What they are chosen by: attribution, efas, efas-lens, frequency, "
+            "output-score, random."
         ),
     ] = "attribution",
     gain: Annotated[float, typer.Option(help="How far each is turned, up or down.")] = 0.3,

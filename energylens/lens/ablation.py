@@ -23,11 +23,11 @@ from torch import Tensor
 from energylens.lens.batching import Batch
 from energylens.lens.energy import NO_NEXT, lens_energies
 from energylens.lens.gate import encode_tokens
-from energylens.lens.gradients import model_gradients
+from energylens.lens.gradients import lens_hook, model_gradients
 from energylens.lens.interventions import Edit, Intervention, feature_change
 from energylens.lens.models import LanguageModel, run_hooks
 from energylens.lens.readout import ReadOut
-from energylens.lens.saes import Sae, layer_of, stream_of
+from energylens.lens.saes import Sae
 from energylens.stats.clusters import delete_a_group
 
 _DRAWS = 4
@@ -57,7 +57,7 @@ def ablation_effects(
     model: LanguageModel, sae: Sae, feature_id: int, batch: Batch, seed: int
 ) -> tuple[LensEffect, Effect]:
     """Ablate one feature of an SAE that writes to the stream, at all its tokens (BOS excepted)."""
-    read_at = _lens_hook(model, sae)
+    read_at = lens_hook(model, sae)
     last = model.resid_post(model.n_layers - 1)
     hooks = {sae.hook_name, read_at, last}
     _, cache = run_hooks(model, batch.ids, batch.mask.long(), hooks)
@@ -77,12 +77,6 @@ def logit_variance(
     p, moved = found[0].softmax(-1), found[1]
     mean = (p * moved).sum(-1, keepdim=True)
     return (p * (moved - mean).square()).sum(-1)
-
-
-def _lens_hook(model: LanguageModel, sae: Sae) -> str:
-    """The residual stream the SAE's output is part of."""
-    target = sae.target_hook
-    return target if stream_of(target) == "residual" else model.resid_post(layer_of(target))
 
 
 def _written(

@@ -20,6 +20,7 @@ from torch import Tensor
 from energylens.errors import ModelError
 from energylens.lens.energy import lens_energies
 from energylens.lens.models import LanguageModel
+from energylens.lens.saes import Sae, layer_of, stream_of
 
 Variant = Literal["lens", "own", "total", "calibration"]
 """Which gradient: see the module."""
@@ -70,6 +71,12 @@ def model_gradients(
             stream, [kept[name] for name in names], at_last, materialize_grads=True
         )
     return {name: value.float() for name, value in zip(names, found, strict=True)}
+
+
+def lens_hook(model: LanguageModel, sae: Sae) -> str:
+    """The residual stream that an SAE's output is part of, where the lens reads it."""
+    target = sae.target_hook
+    return target if stream_of(target) == "residual" else model.resid_post(layer_of(target))
 
 
 def token_uniforms(token_index: Int[np.ndarray, " n"]) -> Float[Tensor, " n"]:

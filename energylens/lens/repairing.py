@@ -17,10 +17,10 @@ from torch import Tensor
 from energylens.lens.batching import Batch, batch_of, batches
 from energylens.lens.energy import NO_NEXT, lens_energies
 from energylens.lens.gate import encode_tokens
-from energylens.lens.gradients import model_gradients
+from energylens.lens.gradients import lens_hook, model_gradients
 from energylens.lens.interventions import Change, Intervention
 from energylens.lens.models import EnoughError, LanguageModel, run_hooks, run_until_enough
-from energylens.lens.saes import Sae
+from energylens.lens.saes import Sae, writes_to_stream
 from energylens.stats.repairs import TextSums
 
 Context = tuple[list[int], list[int]]
@@ -114,20 +114,32 @@ class Bench:
             self._tick(n)
         return sums.done(np.bincount(part.text, minlength=n_texts))
 
-    def _seen(self, batch: Batch, counted: Bool[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
+    def _seen(
+        self, batch: Batch, counted: Bool[Tensor, "batch pos"]
+    ) -> tuple[Tensor, list[Tensor]]:
         """Codes and gradients of the tokens that count, the gradients as the SAE's scale at the
-        token has it. An edit reaches tokens without a next one too, but nothing follows them."""
+        token has it: of all that follows, and of the lens where there is one. An edit reaches
+        tokens without a next one too, but nothing follows them."""
         sae, hook = self.sae, self.sae.target_hook
-        _, cache = run_hooks(self.model, batch.ids, batch.mask.long(), [sae.hook_name])
+        read_at = lens_hook(self.model, sae) if writes_to_stream(hook) else sae.hook_name
+        _, cache = run_hooks(self.model, batch.ids, batch.mask.long(), {sae.hook_name, read_at})
         source = cache[sae.hook_name]
         with torch.no_grad():
             codes = encode_tokens(sae, source, batch.mask)[counted[batch.mask]].float()
         found = model_gradients(
             self.model, batch.ids, batch.mask, batch.next_ids, [hook], own=False
         )
-        gradient = sae.part(found[hook])[counted].flatten(1)
+        gradients = [sae.part(found[hook])[counted].flatten(1)]
+        if writes_to_stream(hook):
+            read = lens_energies(
+                self.model.readout, cache[read_at][counted], batch.next_ids[counted], True
+            )
+            assert read.gradient is not None, "asked for"
+            gradients.append(read.gradient)
         scale = sae.write_scale(source[counted].flatten(1))
-        return codes, gradient if scale is None else gradient * scale[:, None]
+        if scale is not None:
+            gradients = [gradient * scale[:, None] for gradient in gradients]
+        return codes, gradients
 
 
 class _Sums:
@@ -137,15 +149,15 @@ class _Sums:
         self._shape = (n_texts, sae.d_sae)
         self._directions = sae.write_directions
         self._norms = self._directions.square().sum(1)
-        self._parts: list[list[sparse.csr_matrix]] = [[], [], [], []]
-        self._gradient = np.zeros((n_texts, self._directions.shape[1]))
+        self._parts: list[list[sparse.csr_matrix]] = [[], [], [], [], []]
+        self._gradients = [np.zeros((n_texts, self._directions.shape[1])) for _ in range(2)]
+        self._has_lens = writes_to_stream(sae.target_hook)
 
-    def add(self, of_token: Tensor, codes: Tensor, gradient: Tensor) -> None:
+    def add(self, of_token: Tensor, codes: Tensor, gradients: list[Tensor]) -> None:
         texts, place = of_token.unique(return_inverse=True)
-        g = -(gradient @ self._directions.T)
-        for number, values in enumerate(
-            (codes * g, codes, (codes != 0).float(), codes.square() * self._norms)
-        ):
+        products = [codes * -(gradient @ self._directions.T) for gradient in gradients]
+        told = (codes, (codes != 0).float(), codes.square() * self._norms)
+        for number, values in enumerate((*told, *products)):
             sums = torch.zeros(len(texts), codes.shape[1], dtype=torch.float64)
             sums.index_add_(0, place, values.double())
             rows, columns = sums.numpy().nonzero()
@@ -153,9 +165,11 @@ class _Sums:
             self._parts[number].append(
                 sparse.csr_matrix((values, (texts.numpy()[rows], columns)), self._shape)
             )
-        np.add.at(self._gradient, of_token.numpy(), gradient.double().numpy())
+        for total, gradient in zip(self._gradients, gradients, strict=False):
+            np.add.at(total, of_token.numpy(), gradient.double().numpy())
 
     def done(self, n_tokens: Int[np.ndarray, " J"]) -> TextSums:
         empty = sparse.csr_matrix(self._shape)
-        zg, z, n_active, power = (sum(parts, empty) for parts in self._parts)
-        return TextSums(n_tokens, zg, z, n_active, power, self._gradient)
+        z, n_active, power, zg, lens_zg = (sum(parts, empty) for parts in self._parts)
+        lens = (lens_zg, self._gradients[1]) if self._has_lens else (None, None)
+        return TextSums(n_tokens, zg, z, n_active, power, self._gradients[0], *lens)

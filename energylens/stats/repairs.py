@@ -31,6 +31,10 @@ class TextSums:
     """[J, F]: sum of squares of what the feature writes."""
     gradient: Float[np.ndarray, "J d"]
     """Sum of dE/dh where the SAE writes, in units of its output."""
+    lens_zg: sparse.csr_matrix | None = None
+    """As `zg`, of the lens energy of the token itself; None where the SAE does not write to the
+    stream."""
+    lens_gradient: Float[np.ndarray, "J d"] | None = None
 
     def of(self, texts: Bool[np.ndarray, " J"]) -> "TextSums":
         """The same of some texts alone."""
@@ -42,6 +46,8 @@ class TextSums:
             self.n_active[kept],
             self.power[kept],
             self.gradient[kept],
+            None if self.lens_zg is None else self.lens_zg[kept],
+            None if self.lens_gradient is None else self.lens_gradient[kept],
         )
 
 
@@ -56,6 +62,9 @@ class Known:
     texts: such features are never chosen."""
     t_efas: Float[np.ndarray, " F"]
     """Of the covariance of z and g, clustered by text."""
+    t_efas_lens: Float[np.ndarray, " F"] | None
+    """The same with the gradient of the token's lens energy, the store's own EFAS; None where the
+    SAE does not write to the stream."""
     n_active: Float[np.ndarray, " F"]
     mean_active: Float[np.ndarray, " F"]
     """Mean activation where active; 0 where it never is."""
@@ -78,11 +87,15 @@ def learn(sums: TextSums, directions: Float[np.ndarray, "F d"]) -> Known:
     feature = np.repeat(np.arange(len(n_active)), np.diff(columns.indptr))
     scores = Scores(feature, columns.indices.astype(np.int64), columns.data.astype(np.float64))
     found = cluster_t(scores, n_active, len(sums.n_tokens))
-    t_efas = _t_efas(sums, directions)
+    t_efas = _t_efas(sums.zg, sums.gradient, sums, directions)
+    t_lens = None
+    if sums.lens_zg is not None and sums.lens_gradient is not None:
+        t_lens = _t_efas(sums.lens_zg, sums.lens_gradient, sums, directions)
     return Known(
         attribution=attribution,
         t=found.t,
         t_efas=np.where(np.isnan(found.t), np.nan, t_efas),
+        t_efas_lens=None if t_lens is None else np.where(np.isnan(found.t), np.nan, t_lens),
         n_active=n_active,
         mean_active=z / np.maximum(n_active, 1),
         power=power / n,
@@ -93,7 +106,12 @@ def _total(matrix: sparse.csr_matrix) -> Float[np.ndarray, " F"]:
     return np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
 
 
-def _t_efas(sums: TextSums, directions: Float[np.ndarray, "F d"]) -> Float[np.ndarray, " F"]:
+def _t_efas(
+    sum_zg: sparse.csr_matrix,
+    gradient: Float[np.ndarray, "J d"],
+    sums: TextSums,
+    directions: Float[np.ndarray, "F d"],
+) -> Float[np.ndarray, " F"]:
     """t of the texts' sums of (z - mean z)(g - mean g), as `efas.t_efas` has it."""
     n_texts, size = len(sums.n_tokens), len(directions)
     n = max(int(sums.n_tokens.sum()), 1)
@@ -103,8 +121,8 @@ def _t_efas(sums: TextSums, directions: Float[np.ndarray, "F d"]) -> Float[np.nd
     width = max(1, _BLOCK // n_texts)
     for first in range(0, size, width):
         part = slice(first, first + width)
-        zg, z = (sparse.csr_matrix(m[:, part]).toarray() for m in (sums.zg, sums.z))
-        g = -(sums.gradient @ directions[part].T)
+        zg, z = (sparse.csr_matrix(m[:, part]).toarray() for m in (sum_zg, sums.z))
+        g = -(gradient @ directions[part].T)
         mean_z, mean_g = z.sum(axis=0) / n, g.sum(axis=0) / n
         s = zg - mean_z * g - mean_g * z + sums.n_tokens[:, None] * (mean_z * mean_g)
         square = np.square(s).sum(axis=0)

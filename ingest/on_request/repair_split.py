@@ -35,8 +35,10 @@ from energylens.stats.repairs import (
     strongest,
 )
 
-CHOICES = ("attribution", "efas", "frequency", "output-score", "random")
-"""What features may be chosen by; all are turned by the sign of their attribution."""
+CHOICES = ("attribution", "efas", "efas-lens", "frequency", "output-score", "random")
+"""What features may be chosen by; all are turned by the sign of their attribution. EFAS is of the
+gradient that attribution takes, of all energies that follow; efas-lens is of the token's own lens
+energy, as the index has it."""
 GLOBAL = "global gain"
 TUNED = ("fine-tuned", "tuned lens", "random weights")
 """Conditions that are learned by descent."""
@@ -125,7 +127,7 @@ class Split:
         if chosen is None:
             raise UsageError(
                 f"'{self.bench.sae.sae_id}' does not write to the residual stream, so its features "
-                "have no output score; choose by another figure"
+                f"cannot be chosen by {self.wish.by}; choose by another figure"
             )
         return signed_gains(chosen, self.known, self.wish.step)
 
@@ -143,9 +145,12 @@ class Split:
             figure = {
                 "attribution": np.abs(known.t),
                 "efas": np.abs(known.t_efas),
+                "efas-lens": None if known.t_efas_lens is None else np.abs(known.t_efas_lens),
                 "frequency": known.n_active,
                 "random": np.random.default_rng(self._seed).random(len(known.t)),
             }[by]
+            if figure is None:
+                return None
         return strongest(figure, self.wish.top, known)
 
     def tried(self) -> Iterator[Tried]:

@@ -37,7 +37,8 @@ def sums_of(z: np.ndarray, a: np.ndarray, text: np.ndarray, d: np.ndarray) -> Te
     power = np.square(z) * np.square(d).sum(1)
     matrices = [sparse.csr_matrix(by_text @ values) for values in (zg, z, (z > 0) * 1.0, power)]
     zg_, z_, n_, p_ = matrices
-    return TextSums(by_text.sum(1).astype(int), zg_, z_, n_, p_, by_text @ a)
+    lens = (sparse.csr_matrix(by_text @ (zg * 0.5)), by_text @ a * 0.5)
+    return TextSums(by_text.sum(1).astype(int), zg_, z_, n_, p_, by_text @ a, *lens)
 
 
 def test_it_learns_what_plain_sums_say() -> None:
@@ -56,6 +57,9 @@ def test_it_learns_what_plain_sums_say() -> None:
         assert np.allclose(t[:-1], expected[:-1])
         assert np.isnan(t[-1])
     assert found.n_active[-1] < MIN_TOKENS
+    assert found.t_efas_lens is not None and np.allclose(
+        found.t_efas_lens, found.t_efas, equal_nan=True
+    ), "half the gradient has the same t"
     assert found.tested.tolist() == list(range(SIZE - 1))
 
 

@@ -55,17 +55,21 @@ def test_the_stored_attribution_is_what_a_repair_learns(path: Path, run_id: str)
         query = "SELECT context_id, text_id FROM contexts ORDER BY context_id"
         text_of = dict(con.execute(query).fetchall())
         query = (
-            "SELECT attribution, t_efas FROM efas "
-            "WHERE variant = 'total' AND sae_id = 'one' ORDER BY feature_id"
+            "FROM efas SELECT attribution, t_efas WHERE variant = $variant AND sae_id = 'one' "
+            "ORDER BY feature_id"
         )
-        known = con.sql(query).pl()
+        known, lens = (
+            con.sql(query, params={"variant": variant}).pl() for variant in ("total", "lens")
+        )
         contexts = stored_contexts(store, reopened.run, list(text_of))
     part = bench.part(contexts, list(text_of.values()))
     found = learn(bench.text_sums(part, 40), sae.write_directions.double().numpy())
     assert np.abs(known["attribution"].to_numpy()).max() > 1e-3
     assert np.allclose(found.attribution, known["attribution"].to_numpy(), atol=1e-6)
-    t = known["t_efas"].to_numpy()
-    assert np.allclose(found.t_efas[found.tested], t[found.tested], rtol=1e-3)
+    assert found.t_efas_lens is not None
+    for mine, theirs in ((found.t_efas, known), (found.t_efas_lens, lens)):
+        t = theirs["t_efas"].to_numpy()
+        assert np.allclose(mine[found.tested], t[found.tested], rtol=1e-3, atol=1e-4)
 
 
 def test_a_repair_is_stored_and_judged_on_the_other_half(path: Path, run_id: str) -> None:
