@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.make_shards import make_shards
 from benchmarks.make_store import RUN, SAE
-from benchmarks.screens import SIZE
+from benchmarks.screens import SIZE, cpu_ms_of, floor
 from energylens.db.index_files import IndexWriter
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import confine
@@ -101,6 +101,7 @@ def browse(path: Path, shape: Shape) -> None:
 
 
 async def _browse(path: Path) -> None:
+    keys = {}
     with open_catalog(path) as store:
         confine(store)
         app = LensApp(store)
@@ -109,6 +110,15 @@ async def _browse(path: Path) -> None:
                 await pilot.press(key)
                 await app.workers.wait_for_complete()
                 await pilot.pause()
+                name = type(app.screen).__name__
+                keys[name] = [await cpu_ms_of(pilot, "down"), await cpu_ms_of(pilot, "up")]
+    keys["an empty app"] = [await floor()]
+    _keys_of(path).write_text(json.dumps(keys))
+
+
+def _keys_of(path: Path) -> Path:
+    """Where browsing tells CPU milliseconds of a key in each view, the median of 30."""
+    return path.with_suffix(".keys.json")
 
 
 STEPS: dict[str, Callable[[Path, Shape], None]] = {
@@ -164,7 +174,9 @@ def main() -> None:
         with open_catalog(path) as store:
             (counted,) = store.cursor().execute("SELECT count(*) FROM codes").fetchall()
         size = sum(file.stat().st_size for file in path.rglob("*.parquet"))
+        keys = json.loads(_keys_of(path).read_text())
     found = {"codes": counted[0], **vars(shape), "tokens": shape.n_tokens, "bytes": size} | steps
+    found["key_cpu_ms"] = keys
     out = Path(__file__).parent / "results/scale.json"
     out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))  # noqa: T201
