@@ -50,6 +50,7 @@ async def test_specialists_are_a_heatmap_with_the_numbers_in_it(
         saes = [choice.sae.sae_id for choice in d.app.workspace.choices]
         sae = saes[heatmap.cursor[1]]
         best = ranked_specialists(rich, rich_run, sae, "b", k=1).row(0, named=True)
+        await d.until(f"b in {sae}")
         assert f"b in {sae}" in d.text and f" {best['score']} " in d.text
         await d.press("enter", "down", "enter")
         assert isinstance(d.app.screen, FeatureScreen)
@@ -57,6 +58,20 @@ async def test_specialists_are_a_heatmap_with_the_numbers_in_it(
         assert f"Feature {second}" in d.text
         await d.press("escape", "escape")
         assert d.app.screen.query_one(Heatmap).has_focus
+
+
+async def test_keys_ahead_of_a_cells_list_open_its_features(
+    drive: Open, rich: Store, rich_path: Path, rich_run: str
+) -> None:
+    async with drive("large", rich_path) as d:
+        await d.press("3")
+        column = d.app.screen.query_one(Heatmap).cursor[1]
+        sae = d.app.workspace.choices[column].sae.sae_id
+        await d.press_ahead("down", "enter", "down", "enter")
+        await d.settle()
+        second = ranked_specialists(rich, rich_run, sae, "b", k=2)["feature_id"][1]
+        assert isinstance(d.app.screen, FeatureScreen)
+        assert f"Feature {second}" in d.text
 
 
 @BOTH

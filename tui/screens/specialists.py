@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
+from textual.timer import Timer
 
 from energylens.db.provenance import SaeInfo
 from energylens.db.store import Session
@@ -18,6 +19,7 @@ from energylens.queries.meanings import with_meanings
 from energylens.queries.specialists import layer_progression, ranked_specialists, specialist_matrix
 from energylens.tui.address import Told
 from energylens.tui.kinds.analysis import AnalysisScreen
+from energylens.tui.kinds.base import PEEK_AFTER
 from energylens.tui.kinds.marking import MarkingScreen
 from energylens.tui.kinds.preview import Look, Preview, PreviewScreen, look_at_feature
 from energylens.tui.lacks import Lack, why_nothing
@@ -96,7 +98,7 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
     def open(self, place: RunPlace) -> None:
         self._run, self._saes = place.run, self.workspace.store.run(place.run).info.saes
         self._categories: list[str] = []
-        self._at = None
+        self._at = self._listed = self._wanted = None
         with_layers, self._begins_with_layers = self._begins_with_layers, False
         self.query_one("#layers").display = with_layers
         self.query_one("#ranked").display = not with_layers
@@ -115,6 +117,12 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
 
     _begins_with_layers = False
     _at: tuple[Selection, str] | None = None
+    """SAE and category of the cell under the cursor."""
+    _listed: tuple[Selection, str] | None = None
+    """Those that the list is of."""
+    _wanted: int | None = None
+    """The row that is opened once the list of the cell is there."""
+    _cell_rests: Timer | None = None
     _saes: Sequence[SaeInfo] = ()
     _category: str | None = None
     _column: str | None = None
@@ -166,14 +174,30 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
         if event.row >= len(self._categories) or event.column >= len(self._saes):
             return  # of a run that has been left since
         category, sae = self._categories[event.row], self._saes[event.column]
-        selection = Selection(self._run, sae)
-        self._at = (selection, category)
+        self._at, self._wanted = (Selection(self._run, sae), category), None
+        if self._cell_rests is not None:
+            self._cell_rests.stop()
+        self.workspace.tasks.cancel(self, "ranked")
+        if self._listed is None:
+            self._rank()
+        else:
+            self._cell_rests = self.set_timer(PEEK_AFTER, self._rank)
+
+    def _rank(self) -> None:
+        """List the features of the cell under the cursor."""
+        if self._cell_rests is not None:
+            self._cell_rests.stop()
+        if self._at is None:
+            return
+        at, (selection, category) = self._at, self._at
+        run, sae = selection.run, selection.sae
 
         def question(session: Session) -> pl.DataFrame:
-            rows = ranked_specialists(session, self._run, sae.sae_id, category, MOST_ROWS)
-            return with_meanings(session, rows, FeatureColumns(self._run, sae.sae_id))
+            rows = ranked_specialists(session, run, sae.sae_id, category, MOST_ROWS)
+            return with_meanings(session, rows, FeatureColumns(run, sae.sae_id))
 
         def answer(rows: pl.DataFrame) -> None:
+            self._listed = at
             self.show_rows(self.query_one("#ranked", VirtualTable), rows)
             n = rows.filter((pl.col("score") > 0) & (pl.col("q") < 0.05)).height
             best = rows.row(0, named=True) if len(rows) else None
@@ -183,12 +207,16 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
                 f"{best['n_in']} texts inside, {best['n_out']} outside" if best else "",
                 f"best q {show_probability(best['q']).strip()}" if best else "",
             )
+            if self._wanted is not None:
+                self._open(self._wanted)
 
         self.ask("ranked", question, answer)
 
     @on(Heatmap.Chosen)
     def _into(self) -> None:
         self.query_one("#layers" if self.query_one("#layers").display else "#ranked").focus()
+        if self._listed != self._at:
+            self._rank()
 
     def _layers(self, rows: pl.DataFrame) -> None:
         self.show_rows(self.query_one("#layers", VirtualTable), _with_bars(rows), _LAYERS)
@@ -203,19 +231,27 @@ thresholds, and what padding would do: `find_specialists`, `padding_effect` in 8
 
     @on(VirtualTable.Chosen, "#ranked")
     def _chosen(self, event: VirtualTable.Chosen) -> None:
-        if self._at is not None:
-            self.open_feature(self._at[0], self.frame("ranked")["feature_id"].to_list(), event.row)
+        if self._listed == self._at:
+            self._open(event.row)
+        else:  # typed ahead of its list
+            self._wanted = event.row
+
+    def _open(self, row: int) -> None:
+        self._wanted = None
+        if self._listed is not None:
+            ids = self.frame("ranked")["feature_id"].to_list()
+            self.open_feature(self._listed[0], ids, row)
 
     def features_of(self, table: VirtualTable) -> FeatureColumns | None:
-        if self._at is None or table.id != "ranked":
+        if self._listed is None or table.id != "ranked":
             return None
-        return FeatureColumns(self._at[0].run, self._at[0].sae.sae_id)
+        return FeatureColumns(self._listed[0].run, self._listed[0].sae.sae_id)
 
     def feature_in_view(self) -> FeaturePlace | None:
         row = self.query_one("#ranked", VirtualTable).cursor_row
-        if self._at is None or row >= len(self.frame("ranked")):
+        if self._listed is None or row >= len(self.frame("ranked")):
             return None
-        return FeaturePlace(self._at[0], int(self.frame("ranked")["feature_id"][row]))
+        return FeaturePlace(self._listed[0], int(self.frame("ranked")["feature_id"][row]))
 
     def look(self, table: VirtualTable) -> Look | None:
         place = self.feature_in_view() if table.id == "ranked" else None
