@@ -153,6 +153,7 @@ async def test_gains_of_a_file_are_applied_or_refused(drive: Open, path: Path) -
             await driver.press("enter")
             await worked(driver)
             assert said in driver.text
+            assert ("turned  3 features" in driver.text) == (name == "good")
         await driver.press("g", "escape", "a")
         await worked(driver)
         assert "ablated" in driver.text and "gains of" not in driver.text

@@ -243,6 +243,8 @@ def _controls(found: InterventionResult, edit: EditRequest) -> str:
     others = [f for f in found.features if not _is_edited(f, edit)]
     moved = [_moved(f, edit) for f in others[:3]]
     lines += [_edited(f, edit.kind == "ablate") for f in own]
+    if edit.gains is not None:
+        lines.append(f"      turned  {len(found.conditions[1].feature_ids)} features")
     lines.append(f"     others  {'  '.join(moved) or 'none moved'}")
     if found.routing:
         routes = [f"L{r.layer} {100 * r.share_changed:.0f} %" for r in found.routing]
