@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 screens lock clean
+.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 repair-smollm2 screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -59,6 +59,9 @@ findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.mesa
 	$(BIN)/python -m benchmarks.controls benchmarks/results/controls builtin:llama --report
 	$(BIN)/python -m benchmarks.architectures
+	$(BIN)/python -m benchmarks.repair benchmarks/results/repair home --splits 2
+	$(BIN)/python -m benchmarks.repair benchmarks/results/repair far --splits 2 --top 100 --no-tuned
+	$(BIN)/python -m benchmarks.repair benchmarks/results/repair random --splits 2 --top 100 --no-tuned --report
 
 # A short form of docs/findings/routing.md: one seed, on the standard library's own source.
 reproduce-routing: $(INSTALLED)
@@ -75,6 +78,16 @@ smollm2: $(INSTALLED)
 	$(BIN)/python -m benchmarks.smollm2_page $(SMOLLM2)
 	$(BIN)/python -m benchmarks.exits benchmarks/results/exits-smollm2 $(SMOLLM2)/model.gguf $(HELDOUT)
 	$(BIN)/python -m benchmarks.exit_choices benchmarks/results/exits-smollm2 $(SMOLLM2)/model.gguf $(HELDOUT)
+
+# What energylens repair does to it: at home, on what it knows badly, and with random weights.
+REPAIR := $(BIN)/python -m benchmarks.repair benchmarks/results/repair
+REPAIRED := --sae blocks.14.hook_resid_post --trained-on $(TRAIN) --top 20,200 --splits 2 --texts 256
+
+repair-smollm2: $(INSTALLED)
+	$(REPAIR) "SmolLM2 at home" --store $(SMOLLM2)/smollm2-1.lens $(REPAIRED)
+	$(REPAIR) "SmolLM2 on other languages" --store $(SMOLLM2)/smollm2-1.lens $(REPAIRED) --category non_english
+	$(REPAIR) "SmolLM2 on addresses" --store $(SMOLLM2)/smollm2-1.lens $(REPAIRED) --category urls
+	$(REPAIR) "SmolLM2's shape with random weights" --store $(SMOLLM2)/random.lens $(REPAIRED) --no-tuned --report
 
 screens: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pictures

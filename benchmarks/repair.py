@@ -39,8 +39,41 @@ WORDS = {
     "far": "the bundled MesaNet on the bundled texts written backwards",
     "random": "a MesaNet with random weights on the bundled texts",
 }
-_SAID = Path(__file__).with_name("repair.txt")
-"""What is said of the figures, by a person."""
+_SAID = """\
+# Features that repair a model
+
+Made by `python -m benchmarks.repair`, which asks what `energylens repair` asks; what is made of
+it stands in [findings.md](../findings.md). An SAE's features are turned up or down: at every
+token but BOS
+
+    h' = h + sum over f of a_f z_f d_f
+
+with z the codes of the pass, d_f what one unit of feature f writes, a_f its gain: the SAE's error
+term is kept, 0 changes nothing and -1 ablates. The slope of the mean energy by a gain is minus
+the mean of z g, which is the feature's attribution. Everything is learned on one half of the
+texts and judged on the other; figures are changes of the mean energy of the judging tokens, nats
+a token, ± half a 95 % interval by text, **bold** where it leaves out 0. Negative is better.
+Splits come in pairs that learn and judge the other way round, so every text judges; their values
+are averaged, and so are what their intervals reach, which makes them too wide rather than too
+narrow.
+
+* **by attribution, efas, efas-lens, frequency, output-score, random**: the features that come
+  first by the size of the text-clustered t of their attribution, of that of EFAS (of the same
+  gradient, or of the lens energy of the token), by how often they are active, by their output
+  score (Arad, Mueller and Belinkov, 2025), or drawn. Each is turned by 0.3, the way the sign of
+  its own attribution says: only the choice differs.
+* **reversed**: the features of `by attribution` turned the other way; **random signs**: each
+  either way; **matched**: the gains given to as many other features, each most like its own in
+  rate and in power written; **random directions**: each writes along a random direction, the
+  whole as long as the repair at every token.
+* **global gain**: one gain for all features, as large as serves the learning half best (0 where
+  none serves); **global and chosen**: on top of it those of `by attribution`.
+* **bias**: one vector added at the same place, down the mean gradient, as long as serves best;
+  **temperature**: of the output.
+* **fine-tuned**: the gains of the same features by descent; **tuned lens**: an affine map before
+  the read-out, by descent; **random weights**: as many numbers drawn from the model's weights, by
+  descent. Descent stops where a quarter of the learning texts, kept apart, is served best.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +84,7 @@ class Stored:
     run: str
     sae: str
     trained_on: str | None = None
+    category: str | None = None
 
 
 def made(name: str, folder: Path) -> Stored:
@@ -88,12 +122,14 @@ def measure(
     for top in tops:
         wish = Wish(top, "attribution", 0.3, splits, 0, tunes=tunes and top == max(tops))
         found = repair(
-            stored.store, stored.run, sae.sae_id, wish, texts, Progress(), stored.trained_on
+            *(stored.store, stored.run, sae.sae_id, wish, texts, Progress()),
+            stored.trained_on,
+            stored.category,
         )
         rows += found.rows.drop("run_id", "sae_id").with_columns(top=top).to_dicts()
     return {
         "name": name,
-        "words": WORDS.get(name, f"{info.model} on {info.texts}"),
+        "words": WORDS.get(name, name),
         "class": info.model_class,
         "sae": sae.sae_id,
         "d_sae": sae.d_sae,
@@ -107,7 +143,7 @@ def report(out: Path) -> Iterator[str]:
     runs = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     order = list(WORDS)
     runs.sort(key=lambda run: order.index(run["name"]) if run["name"] in order else len(order))
-    yield _SAID.read_text(encoding="utf-8").strip()
+    yield _SAID.strip()
     for run in runs:
         rows = pl.DataFrame(run["rows"], infer_schema_length=None)
         yield from _figures(run, rows)
@@ -175,6 +211,7 @@ def main() -> None:
     parser.add_argument("--run")
     parser.add_argument("--sae")
     parser.add_argument("--trained-on")
+    parser.add_argument("--category")
     parser.add_argument("--top", default="20,100")
     parser.add_argument("--splits", type=int, default=4)
     parser.add_argument("--tuned", action=argparse.BooleanOptionalAction, default=True)
@@ -186,7 +223,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             if asked.store:
                 run = find_run(stored_runs(asked.store), asked.run).run_id
-                stored = Stored(asked.store, run, asked.sae, asked.trained_on)
+                stored = Stored(asked.store, run, asked.sae, asked.trained_on, asked.category)
             else:
                 stored = made(asked.name, Path(folder))
             found = measure(asked.name, stored, tops, asked.splits, asked.texts, asked.tuned)

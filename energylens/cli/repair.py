@@ -31,6 +31,9 @@ def repair(
     gain: Annotated[float, typer.Option(help="How far each is turned, up or down.")] = 0.3,
     splits: Annotated[int, typer.Option(min=1, help="Ways to halve the texts.")] = 4,
     texts: Annotated[int, typer.Option(min=1, help="Texts used, drawn at random.")] = 400,
+    category: Annotated[
+        str | None, typer.Option(help="Only texts of this category; of all without.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     tuned: Annotated[
         bool,
@@ -66,7 +69,7 @@ def repair(
     wish = Wish(top, by, gain, splits, seed, tuned)
     progress = Progress(False)
     try:
-        found = repair(store, run_id, sae_id, wish, texts, progress, trained_on)
+        found = repair(store, run_id, sae_id, wish, texts, progress, trained_on, category)
     finally:
         progress.close()
     with whole_file(out) as partial:

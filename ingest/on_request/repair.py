@@ -13,7 +13,7 @@ from energylens.db.index_files import add_measured, check_measurable
 from energylens.db.layout import StoreLayout
 from energylens.db.schema import TABLES
 from energylens.db.store import Store, open_store
-from energylens.errors import UsageError
+from energylens.errors import UnknownNameError, UsageError
 from energylens.ingest.on_request.contamination import trained_on
 from energylens.ingest.on_request.reopen import Reopened, reopen
 from energylens.ingest.on_request.repair_split import CHOICES, GLOBAL, Split, Tried, Wish
@@ -32,7 +32,14 @@ _AVERAGED = ("n_learned", "n_judged", "n_tokens", "energy", "amount")
 _PROMPT = "From my experience,"
 """What output scores are taken on, as their authors do."""
 _CONTEXTS = """
-SELECT context_id, text_id FROM contexts WHERE run_id = $run ORDER BY context_id
+SELECT c.context_id, c.text_id
+FROM contexts AS c
+JOIN texts AS t ON t.run_id = c.run_id AND t.text_id = c.text_id
+WHERE c.run_id = $run AND ($category IS NULL OR t.category = $category)
+ORDER BY c.context_id
+"""
+_CATEGORIES = """
+SELECT DISTINCT category FROM texts WHERE run_id = $run AND category IS NOT NULL ORDER BY category
 """
 
 
@@ -53,18 +60,20 @@ def repair(
     n_texts: int,
     progress: Progress,
     training_texts: str | None = None,
+    category: str | None = None,
 ) -> Repaired:
     """Learn, judge, and store the rows of `repairs` and `repair_gains` of one SAE in place of those
-    there are. At most `n_texts` texts are used, drawn at random.
+    there are. At most `n_texts` texts are used, drawn at random; of one category, if it is given.
 
     Raises:
+        UnknownNameError: the run has no such category.
         UsageError: there are too few texts, the model or SAE is not the run's, or nothing can be
             learned.
     """
     one_of("--by knows", wish.by, CHOICES)
     layout = StoreLayout(store).run(run_id)
     with open_store(store) as opened:
-        texts = _texts(opened, run_id, n_texts, wish.seed)
+        texts = _texts(opened, run_id, category, n_texts, wish.seed)
         check_measurable(layout)
         reopened = reopen(store, run_id)
         contaminated = trained_on(opened, reopened.run, reopened.sae(sae_id), training_texts)
@@ -79,9 +88,18 @@ def repair(
     return Repaired(rows, gains)
 
 
-def _texts(store: Store, run_id: str, n_texts: int, seed: int) -> dict[int, int]:
+def _texts(
+    store: Store, run_id: str, category: str | None, n_texts: int, seed: int
+) -> dict[int, int]:
     """The text of each context that is used."""
-    rows = store.cursor().execute(_CONTEXTS, {"run": run_id}).fetchall()
+    asked = {"run": run_id, "category": category}
+    rows = store.cursor().execute(_CONTEXTS, asked).fetchall()
+    if category is not None and not rows:
+        known = store.cursor().execute(_CATEGORIES, {"run": run_id}).fetchall()
+        there = ", ".join(name for (name,) in known) or "none"
+        raise UnknownNameError(
+            f"the run '{run_id}' has no category '{category}'; there are: {there}"
+        )
     texts = sorted({text for _, text in rows})
     drawn = np.random.default_rng((seed, len(texts))).permutation(len(texts))[:n_texts]
     chosen = {texts[i] for i in drawn}

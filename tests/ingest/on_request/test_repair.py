@@ -12,7 +12,7 @@ import torch
 from energylens.db.layout import StoreLayout
 from energylens.db.store import open_store
 from energylens.db.verify import verify_store
-from energylens.errors import UsageError
+from energylens.errors import UnknownNameError, UsageError
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.contamination import trained_on
 from energylens.ingest.on_request.reopen import reopen
@@ -139,6 +139,10 @@ def test_what_cannot_be_repaired_is_said(
 ) -> None:
     with pytest.raises(UsageError, match="at least 10 each; here are 19 texts"):
         repair(path, run_id, "one", WISH, 19, Progress())
+    with pytest.raises(UnknownNameError, match="no category 'c'; there are: a, b"):
+        repair(path, run_id, "one", WISH, 400, Progress(), category="c")
+    with pytest.raises(UsageError, match="here are 16 texts"):
+        repair(path, run_id, "one", WISH, 400, Progress(), category="a")
     with pytest.raises(UsageError, match="--by knows attribution, efas"):
         repair(path, run_id, "one", replace(WISH, by="luck"), 400, Progress())
     monkeypatch.setattr(efas, "MIN_TOKENS", 10_000)
