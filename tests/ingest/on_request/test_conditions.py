@@ -1,5 +1,6 @@
 """Conditions in what is asked of a run: where they act, how they are judged, what is refused."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from energylens.protocol import (
     SteeringResult,
 )
 from energylens.queries.names import find_sae
-from energylens.when import parse_when
+from energylens.when import When, parse_when
 
 TEXT = "the cat sat on the mat"
 EDIT = EditRequest("two", (3, 5), "add", 30.0)
@@ -182,6 +183,24 @@ def test_what_cannot_be_read_is_refused(reopened: Reopened, when: str, words: st
         return
     with pytest.raises(EnergyLensError) as refused:
         trigger_of(reopened, edited, asked)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        (When("", 3, None, ">", math.nan), "compares with a number, not nan"),
+        (When("", 3, None, "=", 1.0), "compares by >, >=, <, <=, not '='"),
+        (When("", 3, "a", ">", 0.5), "give one of them"),
+        (When("", 1 << 62, None, ">", 0.5), "features 0 to 39, not 4611686018427387904"),
+        (When("", None, "'; DROP TABLE texts; --", ">", 0.5), "has no category '';"),
+    ],
+)
+def test_a_record_from_another_program_is_refused(
+    reopened: Reopened, when: When, words: str
+) -> None:
+    with pytest.raises(EnergyLensError) as refused:
+        trigger_of(reopened, reopened.sae("two"), replace(EDIT, when=when))
     assert words in str(refused.value)
 
 
