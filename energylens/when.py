@@ -122,7 +122,7 @@ def _rate(value: float | None, low: float | None, high: float | None) -> str:
         return "·"
     if low is None or high is None:
         return f"{value:.2f}"
-    return f"{value:.2f} ({max(low, 0):.2f} to {min(high, 1):.2f})"
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def check_when(when: When) -> When:

@@ -101,5 +101,5 @@ def rate_of(name: str, held: np.ndarray, is_own: np.ndarray, text: np.ndarray) -
     precision = clustered_mean(is_own[held].astype(float), text[held])
     recall = clustered_mean(held[is_own].astype(float), text[is_own])
     ends = [precision.value, precision.low, precision.high, recall.value, recall.low, recall.high]
-    told = [None if math.isnan(value) else value for value in ends]
+    told = [None if math.isnan(value) else min(max(value, 0.0), 1.0) for value in ends]
     return WhenRate(name, len(np.unique(text[is_own])), *told)
