@@ -150,7 +150,7 @@ def report(out: Path) -> Iterator[str]:
 
 
 def _figures(run: dict[str, Any], rows: pl.DataFrame) -> Iterator[str]:
-    first = rows.row(0, named=True)
+    first = rows.filter(split=0).row(0, named=True)
     n_texts = first["n_learned"] + first["n_judged"]
     together = rows.filter(split=TOGETHER)
     clean = together.filter(against=NOTHING).select(pl.col("energy") - pl.col("change")).item(0, 0)
@@ -170,11 +170,18 @@ def _figures(run: dict[str, Any], rows: pl.DataFrame) -> Iterator[str]:
             cells += [_cell(of, NOTHING), _cell(of, GLOBAL)]
         if any(cells):
             yield f"| {name} | " + " | ".join(cells) + " |"
-    yield "\nOther choices less attribution, of the same number of features:\n"
+    for than in ("by attribution", "by efas"):
+        if not together.filter(against=than).is_empty():
+            yield from _choices(together, than, tops)
+
+
+def _choices(together: pl.DataFrame, than: str, tops: list[int]) -> Iterator[str]:
+    """Choices against one of them."""
+    yield f"\nOther choices less those {than}, of the same number of features:\n"
     yield "| choice | " + " | ".join(f"{top} features" for top in tops) + " |"
     yield "|---" * (1 + len(tops)) + "|"
-    for name in [c for c in CONDITIONS if c.startswith("by ") and c != "by attribution"]:
-        cells = [_cell(together.filter(condition=name, top=top), "by attribution") for top in tops]
+    for name in [c for c in CONDITIONS if c.startswith("by ") and c != than]:
+        cells = [_cell(together.filter(condition=name, top=top), than) for top in tops]
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 

@@ -25,7 +25,7 @@ REPAIRS = Table(
             "against",
             pa.string(),
             "what the change is counted from: nothing (the model as it is), the best global gain, "
-            "or the features that were asked for (`by ...`)",
+            "or features chosen otherwise: those that were asked for, and `by efas`",
         ),
         Column("chosen_by", pa.string(), "what the features that controls are of are chosen by"),
         Column("n_features", pa.int32(), "features that get a gain"),

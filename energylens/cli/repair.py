@@ -120,7 +120,7 @@ def _shown(rows: "pl.DataFrame") -> "pl.DataFrame":
 
 def _tell(rows: "pl.DataFrame", out: Path) -> None:
     """What the table does not say of itself, to stderr."""
-    first = rows.row(0, named=True)
+    first = rows.filter(split=0).row(0, named=True)
     n_splits = int(rows["split"].max() or 0) + 1  # pyright: ignore
     typer.echo(
         f"nats a token on texts not learned on, 95 % intervals by text; {n_splits} splits of "

@@ -25,7 +25,7 @@ from energylens.queries.catalog import write_catalog
 from energylens.stats.clusters import MIN_TEXTS, Interval
 from energylens.stats.repairs import halvings, judged, together
 
-NOTHING = "nothing"
+NOTHING, EFAS = "nothing", "by efas"
 TOGETHER = -1
 """The split that stands for all of them."""
 _AVERAGED = ("n_learned", "n_judged", "n_tokens", "energy", "amount")
@@ -186,7 +186,8 @@ class _Work:
         return made, self._frame("repair_gains", rows)
 
     def _judged(self, split: Split, number: int) -> "list[tuple[Tried, str, Interval]]":
-        """Each condition against the model as it is, the best global gain, and what was asked."""
+        """Each condition against the model as it is and the best global gain; choices against what
+        was asked for, and against EFAS."""
         wish = self._wish
         names, tried = wish.conditions, {}
         asked = f"by {wish.by}"
@@ -198,10 +199,12 @@ class _Work:
         found = []
         for one in tried.values():
             found.append((one, NOTHING, judged(one.energies - split.clean, text)))
-            others = [GLOBAL] if one.name != GLOBAL else []
-            if one.name.startswith("by ") and one.name != asked:
-                others.append(asked)
+            others = [GLOBAL]
+            if one.name.startswith("by "):
+                others += dict.fromkeys([asked, EFAS])
             for other in others:
+                if other == one.name:
+                    continue
                 difference = one.energies - tried[other].energies
                 found.append((one, other, judged(difference, text)))
         return found

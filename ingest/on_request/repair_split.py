@@ -198,7 +198,7 @@ class Split:
             change = gain_change(self.bench.sae, gains)
             return float(self.bench.energies(self._learn, change).mean())
 
-        return sign * best_step(energy, self._learned_energy)
+        return sign * best_step(energy, self._learned_energy) or 0.0
 
     def _all(self, name: str) -> Tried:
         return self._gained(name, np.full(len(self.gains), self._global), self._global)

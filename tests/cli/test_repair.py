@@ -35,7 +35,7 @@ def test_a_repair_shows_each_condition_and_writes_its_gains(path: Path, tmp_path
     run("sql", path, "FROM repairs WHERE sae_id = 'two' AND split = -1")
     lines = run(*asked, "-o", out, "--by", "frequency", "--format", "json").stdout.splitlines()
     rows = [json.loads(line) for line in lines]
-    assert {row["against"] for row in rows} == {"nothing", "global gain", "by frequency"}
+    assert {row["against"] for row in rows} == {"nothing", "global gain", "by frequency", "by efas"}
     texts = tmp_path / "texts.txt"
     texts.write_text(run("sql", path, "SELECT text FROM texts LIMIT 1", "--format", "csv").stdout
                      .splitlines()[1])  # fmt: skip
