@@ -1,9 +1,8 @@
 """Screens whose edit may act only at the tokens where a condition holds."""
 
 from contextlib import suppress
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 
 from energylens.errors import UsageError
 from energylens.queries.display import visible
@@ -15,6 +14,10 @@ _HINT = (
     "a feature, 285>2.0; of another SAE, blocks.1:285>2.0; a probe of a category, python_probe; "
     "nothing: everywhere"
 )
+CONDITION = Binding(
+    "o", "condition", "Only", id="edit.when", tooltip="Only where a condition holds"
+)
+"""Stands where it belongs among a screen's own keys."""
 _MARK = "when "
 """Before a condition in the words of an address."""
 
@@ -22,9 +25,6 @@ _MARK = "when "
 class ConditionScreen(AskingScreen):
     """Asks for a condition and keeps it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("o", "condition", "Only", id="edit.when", tooltip="Only where a condition holds"),
-    ]
     when: When | None = None
     """None where the edit acts everywhere."""
 

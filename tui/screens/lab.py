@@ -14,7 +14,7 @@ from energylens.errors import EnergyLensError
 from energylens.protocol import EditRequest, FeatureShift, InterventionRequest, InterventionResult
 from energylens.queries.display import number, visible, visible_lines, visible_token
 from energylens.tui.address import Told, number_in
-from energylens.tui.kinds.conditioning import ConditionScreen
+from energylens.tui.kinds.conditioning import CONDITION, ConditionScreen
 from energylens.tui.modals.ask_line import AskLine
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Lab, Steering
@@ -52,6 +52,7 @@ class LabScreen(ConditionScreen):
         Binding("t", "text", "Text", id="lab.text", tooltip="Another text"),
         Binding("g", "gains", "Gains", id="lab.gains", tooltip="Of a file, in place of one edit"),
         Binding("s", "steer", "Steer", id="lab.steer", tooltip="Generate with the feature added"),
+        CONDITION,
         Binding("w", "keep", "Keep", id="lab.keep", tooltip="Store this as a run"),
         Binding("x", "cancel", "Cancel", show=False, id="lab.cancel"),
     ]

@@ -19,7 +19,7 @@ from energylens.protocol import (
 from energylens.queries.display import number, visible, visible_lines
 from energylens.tui.address import Told, number_in
 from energylens.tui.jobs import Job
-from energylens.tui.kinds.conditioning import ConditionScreen
+from energylens.tui.kinds.conditioning import CONDITION, ConditionScreen
 from energylens.tui.modals.ask_text import AskText
 from energylens.tui.places import Steering
 from energylens.tui.state import RunPlace
@@ -41,6 +41,7 @@ class SteeringScreen(ConditionScreen):
         Binding("minus", "scale(0.5)", "Weaker", key_display="-", id="steer.less"),
         Binding("n", "seed", "Another", id="steer.seed", tooltip="Draw other words"),
         Binding("t", "text", "Prompt", id="steer.text", tooltip="Another prompt"),
+        CONDITION,
         Binding("x", "cancel", "Cancel", show=False, id="steer.cancel"),
     ]
     HELP = """# Steering
