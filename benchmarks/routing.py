@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--one-seed", action="store_true")
     asked = parser.parse_args()
     train_texts, heldout_texts = read_texts(asked.texts, asked.heldout)
-    tokenizer = _tokenizer(asked.out, [text for _, text in train_texts])
+    tokenizer = trained_tokenizer(asked.out, [text for _, text in train_texts])
     ids = pack(tokenizer, [text for _, text in train_texts])
     windows = heldout_windows(tokenizer, heldout_texts)
     print(  # noqa: T201
@@ -120,7 +120,8 @@ def read_texts(
     return kept[0], kept[1]
 
 
-def _tokenizer(out: Path, texts: list[str]) -> PreTrainedTokenizerBase:
+def trained_tokenizer(out: Path, texts: list[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer kept in a folder, or one trained on the texts."""
     if (out / "tokenizer.json").exists():
         return PreTrainedTokenizerFast.from_pretrained(out)
     tokenizer = train_tokenizer(texts, VOCAB)

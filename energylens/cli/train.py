@@ -89,12 +89,22 @@ def mesanet(
         str | None,
         typer.Option("--from", help="A trained MesaNet to begin with; its shape is taken over."),
     ] = None,
+    exits: Annotated[
+        bool, typer.Option(help="Every block an exit, and heads that foretell the energy drop.")
+    ] = False,
+    exit_energy: Annotated[
+        bool, typer.Option(help="With --exits: heads for the energy of stopping, to compare.")
+    ] = False,
+    exit_weight: Annotated[
+        float, typer.Option(help="With --exits: weight of the loss of each block's read-out.")
+    ] = 0.2,
     held_out: HeldoutOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Train an energy-guided MesaNet on texts; the same command goes on after a stop."""
     need_models()
     _check_device(device)
+    leaving = _exit_settings(exits, exit_energy, exit_weight, n_layers)
     from energylens.mesanet.config import EnergySource, MixerKind, RouterKind
     from energylens.training.mesanet import MesaNetTrainingConfig, train
 
@@ -114,6 +124,7 @@ def mesanet(
             "mixer": mixer,
             "router": router,
             "energy": energy,
+            **leaving,
         },
     )
     first = None
@@ -121,10 +132,25 @@ def mesanet(
         ids = _tokenized(out, texts, vocab_size, seed)
     else:
         first, ids, settings = _begun(begin_with, out, texts, seed)
-        config = replace(config, model=settings)
+        config = replace(config, model=settings | leaving)
+        if exits:
+            first.add_exits(exit_energy, exit_weight)
     checkpoint = out / "checkpoint.safetensors"
     watch = _watch(out, held_out, n_ctx, config.n_steps)
     _keep(train(config, ids, checkpoint, watch, device, begin_with=first), out)
+
+
+def _exit_settings(exits: bool, energy: bool, weight: float, n_layers: int) -> dict[str, Any]:
+    """What a model is told of its exits: nothing without any, so that trainings of before go on."""
+    if not exits:
+        if energy or weight != 0.2:
+            raise UsageError("--exit-energy and --exit-weight belong to --exits; add it")
+        return {}
+    if not 0 < weight <= 1:
+        raise UsageError(f"--exit-weight is above 0 and at most 1, not {weight:g}")
+    if n_layers < 2:
+        raise UsageError("--exits needs two blocks or more: after the last there is none to leave")
+    return {"exits": True, "exit_energy": energy, "exit_weight": weight}
 
 
 app.command()(train_saes.sae)

@@ -22,6 +22,10 @@ class MesaNetConfig(PretrainedConfig):
     next token, so no router may see it. `energy_first_layer` is the first block whose router sees
     it. `budget` equal gives every token `active_anchors`; by_energy gives the third of the tokens
     with least energy one fewer and the third with most one more.
+
+    `exits` makes every block a place to stop: in training the read-out is applied to its stream, a
+    loss of weight `exit_weight`, and a head learns what the later blocks are worth; `exit_energy`
+    adds a head of equal size for the energy of stopping.
     """
 
     model_type = "mesanet"
@@ -38,6 +42,9 @@ class MesaNetConfig(PretrainedConfig):
         energy: EnergySource = "predicted",
         energy_first_layer: int = 0,
         budget: Budget = "equal",
+        exits: bool = False,
+        exit_energy: bool = False,
+        exit_weight: float = 0.2,
         chunk_size: int = 32,
         solver_steps_train: int = 8,
         solver_steps: int = 16,
@@ -65,6 +72,9 @@ class MesaNetConfig(PretrainedConfig):
         self.energy = energy
         self.energy_first_layer = energy_first_layer
         self.budget = budget
+        self.exits = exits
+        self.exit_energy = exit_energy
+        self.exit_weight = exit_weight
         self.chunk_size = chunk_size
         self.solver_steps_train = solver_steps_train
         self.solver_steps = solver_steps

@@ -11,6 +11,8 @@ from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.solver import (
     MesaInputs,
     MesaState,
+    asked_first,
+    mesa_asked,
     mesa_chunked,
     mesa_step,
     mesa_weights,
@@ -26,6 +28,8 @@ class MixerCache:
     """Inputs of the short convolution that later tokens still see."""
     keys: Float[Tensor, "batch heads pos d_head"] | None = None
     values: Float[Tensor, "batch heads pos d_head"] | None = None
+    heard: Bool[Tensor, "batch pos"] | None = None
+    """Which tokens attention may see in this block; None where it may see all real ones."""
 
 
 @dataclass
@@ -35,6 +39,8 @@ class MesaNetCache:
     layers: list[MixerCache]
     mask: Bool[Tensor, "batch pos"] | None = field(default=None)
     """Real tokens among those seen."""
+    depths: Int[Tensor, "batch pos"] | None = field(default=None)
+    """Blocks each token went through; None where nothing may stop early."""
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens seen, padding counted."""
@@ -46,13 +52,14 @@ class MesaNetCache:
         def pick(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.index_select(0, beam_idx)
 
-        self.mask = pick(self.mask)
+        self.mask, self.depths = pick(self.mask), pick(self.depths)
         for layer in self.layers:
             if layer.state is not None:
                 keys, values = pick(layer.state.keys), pick(layer.state.values)
                 assert keys is not None and values is not None, "a state has both"
                 layer.state = MesaState(keys, values)
-            layer.tail, layer.keys, layer.values = map(pick, (layer.tail, layer.keys, layer.values))
+            layer.tail, layer.heard = pick(layer.tail), pick(layer.heard)
+            layer.keys, layer.values = pick(layer.keys), pick(layer.values)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class MesaMixer(nn.Module):
         cache: MixerCache,
     ) -> tuple[Float[Tensor, "batch pos d_model"], Int[Tensor, "batch pos"]]:
         """The mix, and the steps of the slowest head; goes on from `cache` and fills it."""
-        inputs = self._inputs(x, mask, cache)
+        inputs = self._inputs(x, self.qkv(x) * mask[..., None], mask, cache)
         config = self.config
         steps = config.solver_steps_train if self.training else config.solver_steps
         tolerance = 0.0 if self.training else config.solver_tolerance
@@ -102,16 +109,36 @@ class MesaMixer(nn.Module):
         mixed = self.norm(found.out.to(x.dtype)).transpose(1, 2).flatten(2)
         return self.out(mixed), found.steps.amax(dim=1)
 
+    def at(
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        heard: Bool[Tensor, "batch pos"],
+        asks: Bool[Tensor, "batch pos"],
+        cache: MixerCache,
+    ) -> Float[Tensor, "n d_model"]:
+        """The mix at the n tokens that ask, row by row; those heard update the states."""
+        projected = x.new_zeros(*x.shape[:2], self.qkv.out_features)
+        projected[heard] = self.qkv(x[heard])
+        inputs, config = self._inputs(x, projected, heard, cache), self.config
+        out, cache.state = mesa_asked(
+            inputs,
+            asks,
+            config.chunk_size,
+            config.solver_steps,
+            config.solver_tolerance,
+            cache.state,
+        )
+        return self.out(self.norm(out.to(x.dtype)).flatten(1))
+
     def mixing(
         self, x: Float[Tensor, "batch pos d_model"], mask: Bool[Tensor, "batch pos"]
     ) -> Mixing:
         """The weights of earlier positions in what each head puts out, without a cache."""
-        inputs = self._inputs(x, mask, MixerCache())
+        inputs = self._inputs(x, self.qkv(x) * mask[..., None], mask, MixerCache())
         weights = mesa_weights(inputs, self.config.solver_steps, self.config.solver_tolerance)
         return Mixing(weights, inputs.v)
 
-    def _inputs(self, x: Tensor, mask: Tensor, cache: MixerCache) -> MesaInputs:
-        projected = self.qkv(x) * mask[..., None]
+    def _inputs(self, x: Tensor, projected: Tensor, mask: Tensor, cache: MixerCache) -> MesaInputs:
         before = self.config.conv_size - 1
         tail = cache.tail
         if tail is None:
@@ -155,7 +182,7 @@ class AttentionMixer(nn.Module):
         seen: Bool[Tensor, "batch whole"],
     ) -> Float[Tensor, "batch pos d_model"]:
         """The mix; `seen` marks the real tokens of the cache and of x together."""
-        q, k, v = self._turned(x, seen)
+        q, k, v = self._turned(x, _places(seen, x.shape[1]))
         if cache.keys is not None and cache.values is not None:
             k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
         cache.keys, cache.values = k, v
@@ -164,23 +191,50 @@ class AttentionMixer(nn.Module):
         )
         return self.out(self.norm(mixed).transpose(1, 2).flatten(2))
 
+    def at(
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        heard: Bool[Tensor, "batch whole"],
+        asks: Bool[Tensor, "batch pos"],
+        cache: MixerCache,
+        place: Int[Tensor, "batch pos"],
+    ) -> Float[Tensor, "n d_model"]:
+        """The mix at the n tokens that ask, row by row, over those heard, the cache's and x's."""
+        q, k, v = self._turned(x, place)
+        if cache.keys is not None and cache.values is not None:
+            k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
+        cache.keys, cache.values = k, v
+        picks = asked_first(asks)
+        if not picks.shape[1]:
+            return x.new_zeros(0, x.shape[2])
+        asking = q.gather(2, picks[:, None, :, None].expand(-1, self.n_heads, -1, self.d_head))
+        allowed = _allowed(x.shape[1], heard)[:, 0]
+        allowed = allowed.gather(1, picks[..., None].expand(-1, -1, allowed.shape[2]))[:, None]
+        mixed = functional.scaled_dot_product_attention(asking, k, v, attn_mask=allowed)
+        mixed = self.norm(mixed).transpose(1, 2).flatten(2)
+        return self.out(mixed[asks.gather(1, picks)])
+
     def mixing(
         self, x: Float[Tensor, "batch pos d_model"], mask: Bool[Tensor, "batch pos"]
     ) -> Mixing:
         """The attention of every head, without a cache."""
-        q, k, v = self._turned(x, mask)
+        q, k, v = self._turned(x, _places(mask, x.shape[1]))
         scores = (q @ k.mT).float() / self.d_head**0.5
         allowed = _allowed(x.shape[1], mask)
         return Mixing(scores.masked_fill(~allowed, -torch.inf).softmax(-1), v.float())
 
-    def _turned(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _turned(self, x: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x, its queries and keys turned to where they stand."""
         q, k, v = (
             part.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
             for part in self.qkv(x).chunk(3, dim=-1)
         )
-        place = (seen.long().cumsum(1) - 1).clamp_min(0)[:, -x.shape[1] :]
         return _rotate(q, place), _rotate(k, place), v
+
+
+def _places(seen: Bool[Tensor, "batch whole"], n: int) -> Int[Tensor, "batch n"]:
+    """Where the last n positions stand among the real tokens."""
+    return (seen.long().cumsum(1) - 1).clamp_min(0)[:, -n:]
 
 
 def _allowed(n: int, seen: Bool[Tensor, "batch whole"]) -> Bool[Tensor, "batch 1 n whole"]:

@@ -18,6 +18,8 @@ from transformers.utils.generic import ModelOutput
 
 from energylens.mesanet.anchors import Anchors, Routing
 from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.early import early_pass
+from energylens.mesanet.exits import ExitHeads, ExitPolicy
 from energylens.mesanet.mixers import AttentionMixer, MesaMixer, MesaNetCache, MixerCache
 
 
@@ -34,6 +36,11 @@ class MesaNetOutput(ModelOutput):
     routing: tuple[Routing, ...] | None = None
     solver_steps: tuple[Int[Tensor, "batch pos"], ...] | None = None
     """Steps of the slowest head; empty for attention."""
+    depths: Int[Tensor, "batch pos"] | None = None
+    """Blocks each token went through; None where all go through all. Of a pass with exits there are
+    no hidden states, routing or steps: few tokens have them all."""
+    exit_scores: Float[Tensor, "blocks batch pos"] | None = None
+    """What a token was asked by after each block but the last; NaN where it was not asked."""
 
 
 class Block(nn.Module):
@@ -54,7 +61,7 @@ class Block(nn.Module):
         self.hook_router_logits, self.hook_resid_post = HookPoint(), HookPoint()
 
     def forward(
-        self, x: Tensor, step: "_Step", cache: MixerCache
+        self, x: Tensor, step: "Step", cache: MixerCache
     ) -> tuple[Tensor, Routing, Tensor | None]:
         x = self.hook_resid_pre(x)
         normed, steps = self.mixer_norm(x), None
@@ -70,7 +77,7 @@ class Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """What every block is told of the tokens of one pass."""
 
     ids: Int[Tensor, "batch pos"]
@@ -105,6 +112,7 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
         )
         self.ln_final = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.exit_heads = ExitHeads(config) if config.exits else None
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -121,6 +129,15 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
         assert isinstance(new_embeddings, nn.Linear), "an unembedding is a linear map"
         self.lm_head = new_embeddings
 
+    def add_exits(self, energy: bool, weight: float) -> None:
+        """Make every block a place to stop, to be trained; heads that are there stay."""
+        config = self.config
+        assert isinstance(config, MesaNetConfig), "a MesaNet has its own"
+        changed = config.exit_energy != energy
+        config.exits, config.exit_energy, config.exit_weight = True, energy, weight
+        if self.exit_heads is None or changed:
+            self.exit_heads = ExitHeads(config)
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch pos"],
@@ -130,14 +147,30 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         logits_to_keep: int = 0,
+        exits: ExitPolicy | None = None,
+        told: Tensor | None = None,
         **_: Any,
     ) -> MesaNetOutput:
         """Logits of the next token; `attention_mask` is 0 on padding, over cache and input alike.
 
-        `labels` are input ids, shifted here; -100 leaves a position out.
+        `labels` are input ids, shifted here; -100 leaves a position out. With `exits` tokens stop
+        early, without a gradient; a cache goes on under the policy it began with. `told` are the
+        scores, a block, of a rule that needs them.
         """
         cache = past_key_values or MesaNetCache([MixerCache() for _ in self.blocks])
         step = self._step(input_ids, attention_mask, cache)
+        if exits is not None:
+            found = early_pass(self, step, cache, exits, told, bool(use_cache))
+            before = () if cache.depths is None else (cache.depths,)
+            cache.mask, cache.depths = step.seen, torch.cat([*before, found.depths], dim=1)
+            logits, loss = self._read_out(found.stream, labels, logits_to_keep)
+            return MesaNetOutput(
+                loss=loss,
+                logits=logits,
+                past_key_values=cache if use_cache else None,
+                depths=found.depths,
+                exit_scores=found.scores,
+            )
         x = self.hook_embed(self.embed(input_ids) * self.config.embedding_scale)
         states, routing, steps = [], [], []
         for block, layer in zip(self.blocks, cache.layers, strict=True):
@@ -146,12 +179,7 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
             routing.append(routed)
             steps += [] if solved is None else [solved]
         cache.mask = step.seen
-        logits = self.lm_head(self.ln_final(x[:, -logits_to_keep:] if logits_to_keep else x))
-        loss = None
-        if labels is not None:
-            loss = functional.cross_entropy(
-                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
-            )
+        logits, loss = self._read_out(x, labels, logits_to_keep)
         return MesaNetOutput(
             loss=loss,
             logits=logits,
@@ -161,7 +189,17 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
             solver_steps=tuple(steps),
         )
 
-    def _step(self, ids: Tensor, attention_mask: Tensor | None, cache: MesaNetCache) -> _Step:
+    def _read_out(
+        self, x: Tensor, labels: Tensor | None, logits_to_keep: int
+    ) -> tuple[Tensor, Tensor | None]:
+        logits = self.lm_head(self.ln_final(x[:, -logits_to_keep:] if logits_to_keep else x))
+        if labels is None:
+            return logits, None
+        return logits, functional.cross_entropy(
+            logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+        )
+
+    def _step(self, ids: Tensor, attention_mask: Tensor | None, cache: MesaNetCache) -> Step:
         n = ids.shape[1]
         if attention_mask is None:
             before = ids.new_ones(len(ids), 0) if cache.mask is None else cache.mask
@@ -169,7 +207,7 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
         else:
             seen = attention_mask.bool()
         place = (seen.long().cumsum(1) - 1).clamp_min(0)[:, -n:]
-        return _Step(ids, seen[:, -n:], seen, place, self)
+        return Step(ids, seen[:, -n:], seen, place, self)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -189,6 +227,7 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
             "past_key_values": past_key_values,
             "attention_mask": attention_mask,
             "use_cache": kwargs.get("use_cache", True),
+            "exits": kwargs.get("exits"),
         }
 
     @torch.no_grad()
@@ -209,6 +248,9 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
             module.conv[:, -1] += 1.0
             module.ridge.fill_(math.log(math.expm1(1.0 - config.ridge_bound)))
             module.gamma.bias.copy_(torch.linspace(0, 6, config.num_attention_heads))
+        if isinstance(module, ExitHeads):
+            module.weight.zero_()
+            module.bias.zero_()
         if isinstance(module, Anchors):
             module.prototypes.normal_()
             module.scale.fill_(config.router_scale)

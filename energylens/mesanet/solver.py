@@ -10,11 +10,12 @@ parallel chunk by chunk and solves by conjugate gradients; `mesa_step` goes on f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 _TINY = 1e-20
 
@@ -86,6 +87,44 @@ def mesa_chunked(
     where its residual is that small against q, and `steps` says where.
     """
     batch, heads, n, d = inputs.q.shape
+    parts, after = _chunks(inputs, chunk, state)
+    out, steps = _solved(parts, inputs.ridge, max_steps, tolerance)
+    return MesaOutput(
+        out.reshape(batch, heads, parts.size, d)[:, :, :n],
+        after,
+        steps.reshape(batch, heads, parts.size)[:, :, :n],
+    )
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """What the solves of all chunks read; `size` is that of all positions together."""
+
+    q: Float[Tensor, "batch heads n some d_head"]
+    k: Float[Tensor, "batch heads n chunk d_head"]
+    v: Float[Tensor, "batch heads n chunk d_head"]
+    inside: Float[Tensor, "batch heads n some chunk"]
+    """What the positions of the chunk weigh."""
+    from_before: Float[Tensor, "batch heads n some 1"]
+    """What the state before the chunk weighs."""
+    keys: Float[Tensor, "batch heads n d_head d_head"]
+    """H before each chunk."""
+    values: Float[Tensor, "batch heads n d_head d_head"]
+    """G before each chunk."""
+    size: int
+
+    def rows(self, picks: Int[Tensor, "batch n some"]) -> "_Chunks":
+        """The same with the queries of some positions only."""
+        q, inside, from_before = (
+            x.gather(3, picks[:, None, :, :, None].expand(-1, x.shape[1], -1, -1, x.shape[4]))
+            for x in (self.q, self.inside, self.from_before)
+        )
+        return replace(self, q=q, inside=inside, from_before=from_before)
+
+
+def _chunks(inputs: MesaInputs, chunk: int, state: MesaState | None) -> tuple[_Chunks, MesaState]:
+    """The positions in chunks, and the state after the last."""
+    batch, heads, n, d = inputs.q.shape
     padded, size = _pad(inputs, chunk), -(-n // chunk) * chunk
     shape = (batch, heads, size // chunk, chunk)
     q, k, v = (x.reshape(*shape, d) for x in (padded.q, padded.k, padded.v))
@@ -93,18 +132,22 @@ def mesa_chunked(
     before_keys, before_values, after = _states(k, v, beta, decay, state)
     inside = _within_chunk(beta, decay)
     from_before = decay.exp()[..., None]
-    ridge = inputs.ridge[None, :, None, None]
+    return _Chunks(q, k, v, inside, from_before, before_keys, before_values, size), after
+
+
+def _solved(
+    parts: _Chunks, ridge: Tensor, max_steps: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Outputs at the queries of all chunks, and the steps."""
+    diagonal = ridge[None, :, None, None]
 
     def matvec(x: Tensor) -> Tensor:
-        return (x * from_before) @ before_keys + ((x @ k.mT) * inside) @ k + ridge * x
+        near = ((x @ parts.k.mT) * parts.inside) @ parts.k
+        return (x * parts.from_before) @ parts.keys + near + diagonal * x
 
-    solved, steps = _solve(matvec, q, max_steps, tolerance)
-    out = (solved * from_before) @ before_values + ((solved @ k.mT) * inside) @ v
-    return MesaOutput(
-        out.reshape(batch, heads, size, d)[:, :, :n],
-        after,
-        steps.reshape(batch, heads, size)[:, :, :n],
-    )
+    solved, steps = _solve(matvec, parts.q, max_steps, tolerance)
+    near = ((solved @ parts.k.mT) * parts.inside) @ parts.v
+    return (solved * parts.from_before) @ parts.values + near, steps
 
 
 def mesa_weights(
@@ -129,17 +172,63 @@ def mesa_step(
     inputs: MesaInputs, state: MesaState, max_steps: int, tolerance: float = 0.0
 ) -> MesaOutput:
     """One position after a state, for decoding; `inputs` have one position."""
+    after = _advanced(inputs, state)
+    out, steps = _answers(inputs.q, after, inputs.ridge, max_steps, tolerance)
+    return MesaOutput(out, after, steps)
+
+
+def mesa_asked(
+    inputs: MesaInputs,
+    asks: Bool[Tensor, "batch pos"],
+    chunk: int,
+    max_steps: int,
+    tolerance: float,
+    state: MesaState | None,
+) -> tuple[Float[Tensor, "n heads d_head"], MesaState]:
+    """Outputs at the n positions that ask, row by row, and the state after all positions.
+
+    All positions update the state; only those that ask are solved for, and in each chunk as many
+    beside them as the chunk with most of them has.
+    """
+    batch, _, n, _ = inputs.q.shape
+    if n == 1 and state is not None:
+        after, rows = _advanced(inputs, state), asks[:, 0]
+        some = MesaState(after.keys[rows], after.values[rows])
+        out, _ = _answers(inputs.q[rows], some, inputs.ridge, max_steps, tolerance)
+        return out[:, :, 0], after
+    parts, after = _chunks(inputs, min(chunk, n), state)
+    asked = functional.pad(asks, (0, parts.size - n)).view(batch, -1, parts.q.shape[3])
+    picks = asked_first(asked)
+    solved, _ = _solved(parts.rows(picks), inputs.ridge, max_steps, tolerance)
+    return solved.permute(0, 2, 3, 1, 4)[asked.gather(-1, picks)], after
+
+
+def asked_first(asks: Bool[Tensor, "*batch pos"]) -> Int[Tensor, "*batch most"]:
+    """Positions that ask, in order, filled up with others to as many as the row with most has."""
+    most = int(asks.sum(-1).max())
+    return (~asks).long().argsort(dim=-1, stable=True)[..., :most]
+
+
+def _advanced(inputs: MesaInputs, state: MesaState) -> MesaState:
+    """The state after one position more."""
     gamma = inputs.log_gamma.exp()[..., None]
     weighted = inputs.beta[..., None] * inputs.k
-    keys = gamma * state.keys + weighted.mT @ inputs.k
-    values = gamma * state.values + weighted.mT @ inputs.v
-    ridge = inputs.ridge[None, :, None]
+    return MesaState(
+        gamma * state.keys + weighted.mT @ inputs.k, gamma * state.values + weighted.mT @ inputs.v
+    )
+
+
+def _answers(
+    q: Tensor, state: MesaState, ridge: Tensor, max_steps: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """What a state answers to queries, and the steps."""
+    diagonal = ridge[None, :, None]
 
     def matvec(x: Tensor) -> Tensor:
-        return x @ keys + ridge * x
+        return x @ state.keys + diagonal * x
 
-    solved, steps = _solve(matvec, inputs.q, max_steps, tolerance)
-    return MesaOutput(solved @ values, MesaState(keys, values), steps)
+    solved, steps = _solve(matvec, q, max_steps, tolerance)
+    return solved @ state.values, steps
 
 
 def conjugate_gradients(
@@ -247,7 +336,7 @@ def _pad(inputs: MesaInputs, chunk: int) -> MesaInputs:
 
     def padded(x: Tensor) -> Tensor:
         rest = (0, 0) * (x.dim() - 3)
-        return torch.nn.functional.pad(x, (*rest, 0, missing))
+        return functional.pad(x, (*rest, 0, missing))
 
     return MesaInputs(
         padded(inputs.q),

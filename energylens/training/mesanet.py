@@ -14,6 +14,7 @@ from energylens.mesanet.anchors import Anchors, Routing, balance_losses
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.health import HealthMeter, RouterHealth
 from energylens.mesanet.model import MesaNetForCausalLM
+from energylens.training.exits import exit_loss
 from energylens.training.loop import Progress, TrainingConfig, Watch, train_model
 
 
@@ -24,7 +25,8 @@ class MesaNetTrainingConfig(TrainingConfig):
     model: dict[str, Any] = field(default_factory=dict)
     """Arguments of MesaNetConfig."""
     energy_weight: float = 0.01
-    """Of the Huber loss of the energy heads, whose inputs and targets pass no gradient on."""
+    """Of the losses of the heads of energy (Huber) and of exits (squared), whose inputs and targets
+    pass no gradient on."""
     concentration_weight: float = 0.002
     """Of the mean entropy of the routing, which is made smaller."""
     balance_weight: float = 0.05
@@ -84,13 +86,15 @@ def training_loss(
 ) -> tuple[Float[Tensor, ""], tuple[Routing, ...]]:
     """Cross-entropy and the small losses beside it, and what the routers did; rebalances the
     anchors on the way."""
-    out = model(windows)
+    out = model(windows, output_hidden_states=model.config.exits)
     assert out.logits is not None and out.routing is not None, "the model gives both"
     energy = functional.cross_entropy(
         out.logits[:, :-1].flatten(0, 1), windows[:, 1:].flatten(), reduction="none"
     )
     loss = energy.mean()
     target = energy.detach()
+    if model.config.exits:
+        loss = loss + exit_loss(model, out.hidden_states, windows, target, config.energy_weight)
     for block, routing in zip(model.blocks, out.routing, strict=True):
         predicted = routing.predicted_energy[:, :-1].flatten()
         loss = loss + config.energy_weight * functional.huber_loss(predicted, target)

@@ -8,6 +8,7 @@ import pytest
 
 from energylens.cli import train
 from energylens.errors import TrainingError
+from energylens.lens.models import load_model
 from tests.cli.test_cli import run
 
 SIZES = ["--d-model", "32", "--n-layers", "1", "--n-ctx", "16", "--vocab-size", "280"]
@@ -58,6 +59,25 @@ def test_a_mesanet_is_watched_while_it_trains(tmp_path: Path, texts: Path) -> No
     assert health["layer"].to_list() == [0]
 
 
+def test_a_mesanet_with_exits_is_one_to_load_and_so_is_one_that_gets_them_later(
+    tmp_path: Path, texts: Path
+) -> None:
+    sizes = [*MESANET, "--n-layers", "2"]
+    run("train", "mesanet", tmp_path / "a", "--texts", texts, *sizes, "--exits", "--exit-energy")
+    run("train", "mesanet", tmp_path / "b", "--texts", texts, *sizes)
+    later = ["--from", str(tmp_path / "b"), "--exits", "--exit-weight", ".1", "--n-ctx", "16"]
+    run("train", "mesanet", tmp_path / "c", "--texts", texts, *later, "--n-tokens", "2560")
+    found = [load_model(str(tmp_path / name)).hf_model for name in "abc"]
+    heads = [model.exit_heads and model.exit_heads.weight for model in found]
+    assert [None if head is None else head.shape for head in heads] == [
+        (1, 2, 32),
+        None,
+        (1, 1, 32),
+    ]
+    assert all(head.abs().sum() > 0 for head in heads if head is not None)
+    assert found[2].config.exit_weight == 0.1
+
+
 def test_a_training_refuses_what_would_spoil_another(tmp_path: Path, texts: Path) -> None:
     out = tmp_path / "m"
     run("train", "mesanet", out, "--texts", texts, *MESANET)
@@ -83,6 +103,9 @@ def test_a_training_refuses_what_would_spoil_another(tmp_path: Path, texts: Path
         (("--texts", "SHORT"), "too few for one step"),
         (("--texts", "builtin:categories", "--device", "cuda:77"), "--device cuda:77 cannot"),
         (("--texts", "builtin:categories", "--mixer", "sine"), "--mixer takes mesa, attention"),
+        (("--texts", "builtin:categories", "--exit-energy"), "belong to --exits"),
+        (("--texts", "builtin:categories", "--exits"), "needs two blocks"),
+        (("--texts", "builtin:categories", "--exits", "--exit-weight", "2"), "at most 1, not 2"),
         (("--texts", "builtin:categories", "--from", "builtin:llama"), "needs a MesaNet"),
     ],
 )
