@@ -95,8 +95,16 @@ def test_the_store_is_sound_and_has_energies_of_every_layer(path: Path, store: S
     assert layers["layer"].to_list() == [-1, 0, 1, 2] and layers["e"].null_count() == 0
     streams = frame(store, "SELECT sae_id, stream FROM saes ORDER BY 1")["stream"].to_list()
     assert streams == ["attention", "mlp", "residual"]
-    found = frame(store, "SELECT DISTINCT sae_id, variant FROM efas")
-    assert len(found) == 3 * 5
+    found = frame(
+        store,
+        "SELECT s.sae_id, s.layer, list_sort(list(DISTINCT e.variant)) AS variants "
+        "FROM saes AS s JOIN efas AS e USING (run_id, sae_id) GROUP BY ALL",
+    )
+    every = {"lens", "total", "calibration", "energy", "position"}
+    for row in found.iter_rows(named=True):
+        worth = {"drop"} if row["layer"] < 2 else set()  # after the last block comes nothing
+        assert set(row["variants"]) == every | worth
+    assert len(found) == 3
 
 
 def test_routing_records_are_what_the_model_did(store: Store, mesanet: LanguageModel) -> None:
