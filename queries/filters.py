@@ -26,6 +26,8 @@ _TERM = re.compile(
     re.VERBOSE,
 )
 
+_MOST_TERMS = 200
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -47,7 +49,7 @@ def parse_filter(
     them otherwise. `meant` is SQL for what else a bare word may mean, with WORD in its place.
 
     Raises:
-        QueryError: a term cannot be read; the message quotes it.
+        QueryError: a term cannot be read, and the message quotes it; or there are far too many.
     """
     headings = {title.lower(): name for title, name in (titles or {}).items()}
     terms: list[str] = []
@@ -59,7 +61,7 @@ def parse_filter(
             sql = f"{sql} OR {meant.replace('WORD', f'${name}')}"
         values[name] = value
         terms.append(f"NOT coalesce({sql}, false)" if found["not"] else sql)
-    return Condition(" AND ".join(f"({term})" for term in terms) or "true", values)
+    return Condition(_joined([f"({term})" for term in terms], "AND") or "true", values)
 
 
 def bare_words(text: str) -> list[str]:
@@ -75,13 +77,24 @@ def bare_words(text: str) -> list[str]:
 def _terms(text: str) -> Iterator[re.Match[str]]:
     if not is_utf8(text):
         raise QueryError(f"the filter {text!r} holds what UTF-8 cannot; type it anew")
-    place = 0
+    place = n = 0
     while text[place:].strip():
+        if (n := n + 1) > _MOST_TERMS:
+            raise QueryError(f"the filter has more than {_MOST_TERMS} words; leave some out")
         found = _TERM.match(text, place)
         if found is None:
             raise QueryError(f"the filter cannot be read from here on: {text[place:].strip()}")
         place = found.end()
         yield found
+
+
+def _joined(parts: list[str], word: str) -> str:
+    """Conditions joined by AND or OR, in halves of halves: a chain of many is nested more deeply
+    than DuckDB takes."""
+    if len(parts) <= 2:
+        return f" {word} ".join(parts)
+    half = len(parts) // 2
+    return f"({_joined(parts[:half], word)}) {word} ({_joined(parts[half:], word)})"
 
 
 def _term(
@@ -98,7 +111,7 @@ def _term(
             f"contains(lower({_quoted(in_sql.get(c, c))}::VARCHAR), lower(${name}))"
             for c in texts or columns
         ]
-        return " OR ".join(checks), value
+        return _joined(checks, "OR"), value
     column = _column(found["column"], columns, headings)
     own = _quoted(in_sql.get(column, column))
     if operator == ":":

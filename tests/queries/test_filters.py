@@ -1,5 +1,6 @@
 """The filter grammar against the same conditions in polars, and paging."""
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import given
@@ -96,3 +97,22 @@ def test_a_feature_the_filter_leaves_out_has_no_row(store: Store, run_id: str) -
     listed = FeatureList(store, run_id, "resid")
     listed.arrange("feature_id < 5", Sort())
     assert listed.row_of(9) is None
+
+
+@pytest.mark.parametrize("term", ["word", "-word", "n_active>3", "-top_category:a"])
+def test_a_filter_of_far_too_many_words_is_told(store: Store, run_id: str, term: str) -> None:
+    listed = FeatureList(store, run_id, "resid")
+    left, total = listed.arrange(" ".join([term] * 200), Sort())
+    assert left == listed.arrange(term, Sort())[0] <= total
+    with pytest.raises(QueryError, match="more than 200 words; leave some out"):
+        listed.arrange(" ".join([term] * 201), Sort())
+
+
+def test_a_word_is_looked_for_in_very_many_columns() -> None:
+    names = {f"c{n}": "VARCHAR" for n in range(2500)}
+    condition = parse_filter("x", names)
+    con = duckdb.connect()
+    con.execute("CREATE TABLE t AS SELECT " + ", ".join(f"'{n % 9}' AS c{n}" for n in range(2500)))
+    asked = f"SELECT count(*) FROM t WHERE {condition.sql}"
+    assert con.execute(asked, condition.values).fetchall() == [(0,)]
+    assert con.execute(asked, {**condition.values, "filter_0": "8"}).fetchall() == [(1,)]
