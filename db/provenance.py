@@ -55,6 +55,11 @@ class SaeInfo:
     hook_head_index: Count | None = None
     gate: str = "not run"
 
+    @property
+    def lens_layer(self) -> int:
+        """The layer whose energies are read where the SAE reads; -1 is the embedding."""
+        return self.layer - 1 if self.hook_name.endswith("resid_pre") else self.layer
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -98,8 +103,8 @@ class RunInfo:
     def layer_before_drop(self, sae: SaeInfo) -> int | None:
         """The layer with stored energies at the place an SAE reads, or next before it, from which
         it is told what later blocks are worth; None where only the last is stored, or none."""
-        place = sae.layer - 1 if sae.hook_name.endswith("resid_pre") else sae.layer
-        stored = max((layer for layer in self.lens_layers if layer <= place), default=None)
+        before = (layer for layer in self.lens_layers if layer <= sae.lens_layer)
+        stored = max(before, default=None)
         return None if stored == self.n_layers - 1 else stored
 
 

@@ -156,9 +156,8 @@ class Effects:
 def read_panel(con: duckdb.DuckDBPyConnection, run: RunInfo, sae: SaeInfo) -> Panel:
     """The valid tokens of a run, with energies read at the SAE's layer where they are stored. What
     later blocks are worth is told from there, or from the stored layer next before it."""
-    layer = sae.layer - 1 if sae.hook_name.endswith("resid_pre") else sae.layer
     before = run.layer_before_drop(sae)
-    names = {"run_id": run.run_id, "layer": layer, "layer_before_drop": before}
+    names = {"run_id": run.run_id, "layer": sae.lens_layer, "layer_before_drop": before}
     columns = _read_tokens(con, names)
     context_id = columns.pop("context_id")
     first = np.flatnonzero(np.diff(context_id, prepend=-1))
