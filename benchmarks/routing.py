@@ -52,8 +52,11 @@ class Condition:
     name: str
     seeds: tuple[int, ...] = (0,)
     model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    """Weights of losses."""
 
 
+SEEDS = (0, 1, 2, 3, 4)
 CLAIM = (
     Condition("full", (0, 1, 2)),
     Condition("energy none", (0, 1, 2), {"energy": "none"}),
@@ -73,6 +76,25 @@ ATTEMPTS = (
 )
 """Other ways to let energy guide: how many anchors a token gets, another energy, later blocks."""
 
+_EXITS = {"exits": True}
+IDEAS = (
+    Condition("full", SEEDS),
+    Condition("energy none", SEEDS, {"energy": "none"}),
+    Condition("energy previous", SEEDS, {"energy": "previous"}),
+    Condition("energy previous shuffled", SEEDS, {"energy": "previous shuffled"}),
+    Condition("exits", SEEDS, _EXITS),
+    Condition("budget by drop", SEEDS, {"budget": "by_drop"} | _EXITS),
+    Condition("budget by shuffled drop", SEEDS, {"budget": "by_shuffled_drop"} | _EXITS),
+    Condition("log-linear", SEEDS, {"mixer": "log-linear"}),
+    Condition("attention", SEEDS, {"mixer": "attention"}),
+    Condition("no specialization loss", SEEDS, training={"concentration_weight": 0.0}),
+    Condition("specialization loss x5", SEEDS, training={"concentration_weight": 0.01}),
+    Condition("no efficiency loss", SEEDS, training={"balance_weight": 0.0}),
+)
+"""The energy a token itself had as the router's input; the drop's head deciding the number of
+anchors; log-linear attention; the losses beside the next token's."""
+GROUPS = {"claim": CLAIM, "attempts": ATTEMPTS, "ideas": IDEAS}
+
 
 @dataclass(frozen=True)
 class Heldout:
@@ -89,6 +111,7 @@ def main() -> None:
     parser.add_argument("--heldout")
     parser.add_argument("--n-tokens", type=int, default=1_000_000)
     parser.add_argument("--one-seed", action="store_true")
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=["claim", "attempts"])
     asked = parser.parse_args()
     train_texts, heldout_texts = read_texts(asked.texts, asked.heldout)
     tokenizer = trained_tokenizer(asked.out, [text for _, text in train_texts])
@@ -97,8 +120,8 @@ def main() -> None:
     print(  # noqa: T201
         f"{len(ids):,} training tokens, {len(windows.ids):,} held-out windows", flush=True
     )
-    for group, seed in product((CLAIM, ATTEMPTS), (0, 1, 2)):
-        for condition in group:
+    for group, seed in product(asked.groups, SEEDS):
+        for condition in GROUPS[group]:
             if seed in condition.seeds and not (seed and asked.one_seed):
                 _run(asked.out, condition, seed, asked.n_tokens, ids, windows)
 
@@ -152,7 +175,11 @@ def _run(
     if (place / "windows.parquet").exists():
         return
     config = MesaNetTrainingConfig(
-        n_ctx=N_CTX, n_tokens=n_tokens, seed=seed, model=SHAPE | condition.model
+        n_ctx=N_CTX,
+        n_tokens=n_tokens,
+        seed=seed,
+        model=SHAPE | condition.model,
+        **condition.training,
     )
     losses: list[float] = []
     since = time.perf_counter()

@@ -79,11 +79,28 @@ def mesanet(
     n_heads: Annotated[int, typer.Option(help="Heads of the mixers.")] = 10,
     n_anchors: Annotated[int, typer.Option(help="Anchors a block routes to.")] = 20,
     n_ctx: Annotated[int, typer.Option(help="Context length.")] = 256,
-    mixer: Annotated[str, typer.Option(help="mesa or attention.")] = "mesa",
+    mixer: Annotated[str, typer.Option(help="mesa, attention or log-linear.")] = "mesa",
     router: Annotated[str, typer.Option(help="learned, random, hash or dense.")] = "learned",
     energy: Annotated[
-        str, typer.Option(help="What the router sees: none, predicted, entropy or shuffled.")
+        str,
+        typer.Option(
+            help="What the router sees: none, predicted, entropy, previous (the energy the token "
+            "had), or, to compare, shuffled or 'previous shuffled'."
+        ),
     ] = "predicted",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="How many anchors a token gets: equal; by_energy; with --exits by_drop; or, to "
+            "compare, by_shuffled_drop."
+        ),
+    ] = "equal",
+    specialization_weight: Annotated[
+        float, typer.Option(min=0, help="Of the loss by which each token keeps to few anchors.")
+    ] = 0.002,
+    efficiency_weight: Annotated[
+        float, typer.Option(min=0, help="Of the loss by which all anchors are used alike.")
+    ] = 0.05,
     seed: Annotated[int, typer.Option(help="Decides weights and the order of texts.")] = 0,
     begin_with: Annotated[
         str | None,
@@ -105,12 +122,15 @@ def mesanet(
     need_models()
     _check_device(device)
     leaving = _exit_settings(exits, exit_energy, exit_weight, n_layers)
-    from energylens.mesanet.config import EnergySource, MixerKind, RouterKind
+    from energylens.mesanet.config import Budget, EnergySource, MixerKind, RouterKind
     from energylens.training.mesanet import MesaNetTrainingConfig, train
 
     one_of("--mixer takes", mixer, get_args(MixerKind))
     one_of("--router takes", router, get_args(RouterKind))
     one_of("--energy takes", energy, get_args(EnergySource))
+    one_of("--budget takes", budget, get_args(Budget))
+    if "drop" in budget and not exits:
+        raise UsageError(f"--budget {budget} is decided by the heads of --exits; add it")
     config = MesaNetTrainingConfig(
         n_ctx=n_ctx,
         n_tokens=n_tokens,
@@ -124,8 +144,11 @@ def mesanet(
             "mixer": mixer,
             "router": router,
             "energy": energy,
+            **({} if budget == "equal" else {"budget": budget}),
             **leaving,
         },
+        concentration_weight=specialization_weight,
+        balance_weight=efficiency_weight,
     )
     first = None
     if begin_with is None:

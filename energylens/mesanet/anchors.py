@@ -26,6 +26,8 @@ class Routing:
     """Of the chosen ones, summing to 1; 0 for a choice beyond the token's budget."""
     seen_energy: Float[Tensor, "batch pos"] | None
     """Nats; None where the router sees none."""
+    decided_by: Float[Tensor, "batch pos"] | None
+    """Nats, by which a token gets more or fewer anchors; None where all get as many."""
     predicted_energy: Float[Tensor, "batch pos"]
     """Nats, whether the router sees it or not."""
     write: Float[Tensor, "batch pos d_model"]
@@ -60,7 +62,7 @@ class Anchors(nn.Module):
         self.shared_down = nn.Linear(config.shared_width, d, bias=False)
         self.hook_seen_energy, self.hook_gates = HookPoint(), HookPoint()
         self.register_buffer("balance", torch.zeros(k))
-        if config.budget == "by_energy":
+        if config.budget != "equal":
             self.register_buffer("budget_bounds", torch.tensor([2.5, 3.5]))
 
     def forward(
@@ -68,13 +70,16 @@ class Anchors(nn.Module):
         x: Float[Tensor, "batch pos d_model"],
         ids: Int[Tensor, "batch pos"],
         place: Int[Tensor, "batch pos"],
-        lens_entropy: Float[Tensor, "batch pos"] | None,
+        lens: Float[Tensor, "batch pos"] | None = None,
+        worth: Float[Tensor, "batch pos"] | None = None,
     ) -> tuple[Float[Tensor, "batch pos d_model"], Routing]:
-        """The block's output, and the routing; `lens_entropy` where the router sees it."""
+        """The block's output, and the routing; `lens` is what the lens says where the router sees
+        it, `worth` the foretold drop where it decides the budget, both nats."""
         predicted = functional.softplus(self.energy_head(x.detach())[..., 0])
-        seen = self._seen(predicted.detach(), lens_entropy)
+        seen = self._seen(predicted.detach(), lens)
         seen = None if seen is None else self.hook_seen_energy(seen)
         logits = self._logits(x, ids, place, seen)
+        decided_by = self._decided_by(seen, worth)
         hidden = functional.silu(self.gate(x)) * self.up(x)
         if self.config.router == "dense":
             choices = torch.zeros_like(ids)[..., None].expand(
@@ -82,46 +87,52 @@ class Anchors(nn.Module):
             )
             weights = torch.full(choices.shape, 1 / self.config.active_anchors, device=x.device)
         else:
-            count = self._budget(seen)
+            count = self._budget(decided_by)
             choices, weights = self._choose(logits, count)
             mask = torch.zeros_like(logits).scatter(-1, choices, weights * count)
             gates = self.hook_gates(mask).repeat_interleave(self.config.anchor_width, dim=-1)
             hidden = hidden * gates
         write = self.down(hidden)
         shared = self.shared_down(functional.silu(self.shared_gate(x)) * self.shared_up(x))
-        routing = Routing(logits, choices, weights, seen, predicted, write)
+        routing = Routing(logits, choices, weights, seen, decided_by, predicted, write)
         return write + shared, routing
 
     @torch.no_grad()
     def rebalance(self, routing: Routing, step: float) -> None:
         """Loss-free balancing (Wang et al., 2024, arXiv 2408.15664): make overloaded anchors a
-        little less, and underloaded ones a little more likely to be chosen. Where energy decides
-        how many a token gets, the bounds follow the thirds of the energies seen."""
+        little less, and underloaded ones a little more likely to be chosen. Where the budget is not
+        equal, its bounds follow the thirds of what decides it."""
         load = anchor_load(routing, len(self.balance))
         self.balance += step * (load.mean() - load).sign()
-        if self.config.budget == "by_energy" and routing.seen_energy is not None:
-            thirds = routing.seen_energy.new_tensor([1 / 3, 2 / 3])
-            found = routing.seen_energy.float().flatten().quantile(thirds)
+        if routing.decided_by is not None:
+            thirds = routing.decided_by.new_tensor([1 / 3, 2 / 3])
+            found = routing.decided_by.float().flatten().quantile(thirds)
             self.budget_bounds += 0.05 * (found - self.budget_bounds)
 
-    def _budget(self, seen: Tensor | None) -> Tensor | int:
+    def _decided_by(self, seen: Tensor | None, worth: Tensor | None) -> Tensor | None:
+        if self.config.budget == "equal" or self.config.router == "dense":
+            return None
+        if self.config.budget == "by_shuffled_drop" and worth is not None:
+            return _of_another_text(worth, float(self.budget_bounds.mean()))
+        return seen if self.config.budget == "by_energy" else worth
+
+    def _budget(self, decided_by: Tensor | None) -> Tensor | int:
         """How many anchors each token gets."""
-        if self.config.budget == "equal" or seen is None:
+        if decided_by is None:
             return self.config.active_anchors
-        above = (seen[..., None] > self.budget_bounds).sum(-1, keepdim=True)
+        above = (decided_by[..., None] > self.budget_bounds).sum(-1, keepdim=True)
         return self.config.active_anchors - 1 + above
 
-    def _seen(self, predicted: Tensor, lens_entropy: Tensor | None) -> Tensor | None:
-        if self.config.router != "learned" or self.config.energy == "none":
+    def _seen(self, predicted: Tensor, lens: Tensor | None) -> Tensor | None:
+        energy = self.config.energy
+        if self.config.router != "learned" or energy == "none":
             return None
         if self.layer < self.config.energy_first_layer:
             return None
-        if self.config.energy == "entropy":
-            assert lens_entropy is not None, "the model computes it for this source"
-            return lens_entropy
-        if self.config.energy == "shuffled":  # of another text at the same place: no leak
-            return predicted.roll(1, dims=0) if len(predicted) > 1 else predicted * 0 + 3.0
-        return predicted
+        if energy in ("predicted", "shuffled"):
+            return predicted if energy == "predicted" else _of_another_text(predicted, 3.0)
+        assert lens is not None, "the model computes it for this source"
+        return _of_another_text(lens, 3.0) if energy == "previous shuffled" else lens
 
     def _logits(self, x: Tensor, ids: Tensor, place: Tensor, seen: Tensor | None) -> Tensor:
         if self.config.router == "hash":
@@ -137,7 +148,7 @@ class Anchors(nn.Module):
         return logits
 
     def _choose(self, logits: Tensor, count: Tensor | int) -> tuple[Tensor, Tensor]:
-        most = self.config.active_anchors + (self.config.budget == "by_energy")
+        most = self.config.active_anchors + (self.config.budget != "equal")
         choices = (logits + self.balance).topk(most, dim=-1).indices
         chosen = logits.softmax(-1).gather(-1, choices)
         chosen = chosen * (torch.arange(most, device=chosen.device) < count)
@@ -148,6 +159,12 @@ def anchor_load(routing: Routing, n_anchors: int) -> Float[Tensor, " n_anchors"]
     """Tokens each anchor took, over all ranks."""
     taken = routing.choices[routing.weights > 0]
     return torch.bincount(taken, minlength=n_anchors).float()
+
+
+def _of_another_text(values: Float[Tensor, "batch pos"], alone: float) -> Tensor:
+    """What a token at the same place of another text has, which leaks nothing; `alone` for a text
+    by itself."""
+    return values.roll(1, dims=0) if len(values) > 1 else values * 0 + alone
 
 
 def _hashed(key: Int[Tensor, "batch pos"], layer: int, n: int) -> Float[Tensor, "batch pos n"]:

@@ -4,24 +4,33 @@ from typing import Any, Literal
 
 from transformers import PretrainedConfig
 
-EnergySource = Literal["none", "predicted", "entropy", "shuffled"]
+from energylens.errors import ModelError
+
+EnergySource = Literal["none", "predicted", "entropy", "shuffled", "previous", "previous shuffled"]
 RouterKind = Literal["learned", "random", "hash", "dense"]
-MixerKind = Literal["mesa", "attention"]
-Budget = Literal["equal", "by_energy"]
+MixerKind = Literal["mesa", "attention", "log-linear"]
+Budget = Literal["equal", "by_energy", "by_drop", "by_shuffled_drop"]
 
 
 class MesaNetConfig(PretrainedConfig):
     """A decoder of blocks `x += mixer(norm x); x += anchors(norm x)`.
 
     `mixer` mesa solves a decayed least-squares problem at every token; attention is its twin with
-    rotary positions. `router` learned sends each token to `active_anchors` of `n_anchors` by
-    prototypes; random and hash do so without looking (a hash of token and position, of the token
-    alone); dense is one gated MLP of the width a token would use. `energy` is what the learned
-    router sees beside the token: nothing, the energy predicted by a small head, the entropy of the
-    layer's lens, or the prediction made for another text. The true energy of a token needs the
-    next token, so no router may see it. `energy_first_layer` is the first block whose router sees
-    it. `budget` equal gives every token `active_anchors`; by_energy gives the third of the tokens
-    with least energy one fewer and the third with most one more.
+    rotary positions; log-linear keeps a state for each length 1, 2, 4, ... of the past, up to
+    `max_position_embeddings`. `router` learned sends each token to `active_anchors` of `n_anchors`
+    by prototypes; random and hash do so without looking (a hash of token and position, of the token
+    alone); dense is one gated MLP of the width a token would use.
+
+    `energy` is what the learned router sees beside the token: nothing, the energy predicted by a
+    small head, the entropy of the layer's lens, the energy that the token itself had when the
+    layer's lens foretold it one place before (previous), or what another text's token has of that
+    (shuffled, previous shuffled). The energy of predicting the next token needs that token, so no
+    router may see it. `energy_first_layer` is the first block whose router sees it.
+
+    `budget` equal gives every token `active_anchors`; by_energy gives the third of the tokens with
+    least energy seen one fewer and the third with most one more; by_drop goes by what the exit head
+    before the block says the blocks to come are worth, in all blocks but the first, and
+    by_shuffled_drop by what it says of another text's token. The last two need `exits`.
 
     `exits` makes every block a place to stop: in training the read-out is applied to its stream, a
     loss of weight `exit_weight`, and a head learns what the later blocks are worth; `exit_energy`
@@ -62,6 +71,8 @@ class MesaNetConfig(PretrainedConfig):
         rms_norm_eps: float = 1e-6,
         **kwargs: Any,
     ) -> None:
+        if "drop" in budget and not exits:
+            raise ModelError(f"the budget '{budget}' is decided by the heads of exits; set exits")
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from energylens.mesanet.anchors import Anchors
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.exits import Asked, ExitPolicy, exit_scores
-from energylens.mesanet.mixers import AttentionMixer, MesaMixer, MesaNetCache, MixerCache
+from energylens.mesanet.mixers import (
+    AttentionMixer,
+    LogLinearMixer,
+    MesaMixer,
+    MesaNetCache,
+    MixerCache,
+)
 
 if TYPE_CHECKING:
     from energylens.mesanet.model import MesaNetForCausalLM, Step
@@ -76,17 +82,25 @@ def _block(
 ) -> Float[Tensor, "n d_model"]:
     """What one block makes of the tokens still going, row by row."""
     mixer, anchors = block.mixer, block.anchors
-    assert isinstance(mixer, MesaMixer | AttentionMixer) and isinstance(anchors, Anchors)
+    assert isinstance(mixer, MesaMixer | AttentionMixer | LogLinearMixer)
+    assert isinstance(anchors, Anchors)
     assert isinstance(block.mixer_norm, nn.RMSNorm) and isinstance(block.mlp_norm, nn.RMSNorm)
     normed = block.mixer_norm(x)
     if isinstance(mixer, MesaMixer):
         mixed = mixer.at(normed, heard, going, store)
+    elif isinstance(mixer, LogLinearMixer):
+        mixed = mixer(normed, heard, store, step.place)[going]
     else:
         before = step.seen[:, : -x.shape[1]] if store.heard is None else store.heard
         store.heard = torch.cat([before, heard], dim=1)
         mixed = mixer.at(normed, store.heard, going, store, step.place)
-    middle = (x[going] + mixed)[None]
-    entropy = step.lens_entropy(middle) if anchors.config.energy == "entropy" else None
-    ids, place = step.ids[going][None], step.place[going][None]
-    written, _ = anchors(block.mlp_norm(middle), ids, place, entropy)
+    worth = step.worth(x[going][None], anchors.layer)
+    x = x.clone()
+    x[going] += mixed
+    middle, ids, place = (one[going][None] for one in (x, step.ids, step.place))
+    if "previous" in anchors.config.energy:
+        lens = step.previous_energy(x, store)[going][None]
+    else:
+        lens = step.lens(middle, store)
+    written, _ = anchors(block.mlp_norm(middle), ids, place, lens, worth)
     return (middle + written)[0]

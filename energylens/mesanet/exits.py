@@ -70,10 +70,10 @@ class ExitPolicy:
                 f"the rule '{self.rule}' reads scores of the whole model's pass: give them as "
                 "`told`, or take another rule"
             )
-        if config.energy == "shuffled":
+        if "shuffled" in f"{config.energy} {config.budget}":
             raise ModelError(
-                "routers that see the energy of another text need it whole; give a model with "
-                "another energy"
+                "routers that are told of another text need it whole; give a model with another "
+                "energy and budget"
             )
 
 

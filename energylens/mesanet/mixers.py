@@ -1,6 +1,7 @@
-"""What mixes tokens in a block: the mesa layer, and attention as its twin."""
+"""What mixes tokens in a block: the mesa layer, and two kinds of attention beside it."""
 
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,6 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.log_linear import (
+    LogLinearInputs,
+    LogLinearState,
+    log_linear_step,
+    log_linear_weights,
+    n_levels,
+    state_after,
+)
 from energylens.mesanet.solver import (
     MesaInputs,
     MesaState,
@@ -30,6 +39,9 @@ class MixerCache:
     values: Float[Tensor, "batch heads pos d_head"] | None = None
     heard: Bool[Tensor, "batch pos"] | None = None
     """Which tokens attention may see in this block; None where it may see all real ones."""
+    levels: LogLinearState | None = None
+    last: Float[Tensor, "batch 1 d_model"] | None = None
+    """The stream of the last real token where its energy was read; None where it is not."""
 
 
 @dataclass
@@ -60,6 +72,11 @@ class MesaNetCache:
                 layer.state = MesaState(keys, values)
             layer.tail, layer.heard = pick(layer.tail), pick(layer.heard)
             layer.keys, layer.values = pick(layer.keys), pick(layer.values)
+            layer.last = pick(layer.last)
+            if layer.levels is not None:
+                levels, place = pick(layer.levels.levels), pick(layer.levels.place)
+                assert levels is not None and place is not None, "a state has both"
+                layer.levels = LogLinearState(levels, place)
 
 
 @dataclass(frozen=True)
@@ -71,8 +88,8 @@ class Mixing:
     values: Float[Tensor, "batch heads pos d_head"]
 
 
-class MesaMixer(nn.Module):
-    """Queries, keys and values through a short causal convolution, one solve a token and head.
+class Convolved(nn.Module):
+    """Queries, keys and values through a short causal convolution, with weights and decays.
 
     Deviates from flash-linear-attention's layer in that values are convolved too. Padding weighs
     nothing: its beta is zero, it decays nothing and convolves as zeros.
@@ -86,9 +103,49 @@ class MesaMixer(nn.Module):
         self.conv = nn.Parameter(torch.empty(3 * d, config.conv_size))
         self.beta = nn.Linear(d, self.n_heads)
         self.gamma = nn.Linear(d, self.n_heads)
-        self.ridge = nn.Parameter(torch.empty(self.n_heads, self.d_head))
         self.norm = nn.RMSNorm(self.d_head, eps=config.rms_norm_eps)
         self.out = nn.Linear(d, d, bias=False)
+
+    def _read(self, x: Tensor, projected: Tensor, mask: Tensor, cache: MixerCache) -> "_Read":
+        before = self.config.conv_size - 1
+        tail = cache.tail
+        if tail is None:
+            tail = projected.new_zeros(len(x), before, projected.shape[2])
+        whole = torch.cat([tail, projected], dim=1)
+        cache.tail = whole[:, whole.shape[1] - before :]
+        mixed = functional.conv1d(
+            whole.transpose(1, 2), self.conv[:, None], groups=len(self.conv)
+        ).transpose(1, 2)
+        q, k, v = (self._heads(part) for part in mixed.chunk(3, dim=-1))
+        real = mask[:, None].float()
+        return _Read(
+            q=functional.normalize(functional.silu(q.float()), dim=-1, eps=1e-6),
+            k=functional.normalize(functional.silu(k.float()), dim=-1, eps=1e-6),
+            v=v.float(),
+            beta=self.beta(x).float().sigmoid().transpose(1, 2) * real,
+            log_gamma=functional.logsigmoid(self.gamma(x).float()).transpose(1, 2) * real,
+        )
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
+
+
+class _Read(TypedDict):
+    """What both mixers read at every position."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    beta: Tensor
+    log_gamma: Tensor
+
+
+class MesaMixer(Convolved):
+    """One solve a token and head."""
+
+    def __init__(self, config: MesaNetConfig) -> None:
+        super().__init__(config)
+        self.ridge = nn.Parameter(torch.empty(self.n_heads, self.d_head))
 
     def forward(
         self,
@@ -139,28 +196,58 @@ class MesaMixer(nn.Module):
         return Mixing(weights, inputs.v)
 
     def _inputs(self, x: Tensor, projected: Tensor, mask: Tensor, cache: MixerCache) -> MesaInputs:
-        before = self.config.conv_size - 1
-        tail = cache.tail
-        if tail is None:
-            tail = projected.new_zeros(len(x), before, projected.shape[2])
-        whole = torch.cat([tail, projected], dim=1)
-        cache.tail = whole[:, whole.shape[1] - before :]
-        mixed = functional.conv1d(
-            whole.transpose(1, 2), self.conv[:, None], groups=len(self.conv)
-        ).transpose(1, 2)
-        q, k, v = (self._heads(part) for part in mixed.chunk(3, dim=-1))
-        real = mask[:, None].float()
-        return MesaInputs(
-            q=functional.normalize(functional.silu(q.float()), dim=-1, eps=1e-6),
-            k=functional.normalize(functional.silu(k.float()), dim=-1, eps=1e-6),
-            v=v.float(),
-            beta=self.beta(x).float().sigmoid().transpose(1, 2) * real,
-            log_gamma=functional.logsigmoid(self.gamma(x).float()).transpose(1, 2) * real,
-            ridge=functional.softplus(self.ridge.float()) + self.config.ridge_bound,
-        )
+        ridge = functional.softplus(self.ridge.float()) + self.config.ridge_bound
+        return MesaInputs(**self._read(x, projected, mask, cache), ridge=ridge)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
+
+class LogLinearMixer(Convolved):
+    """One state a level, and what each level is worth to a token."""
+
+    def __init__(self, config: MesaNetConfig) -> None:
+        super().__init__(config)
+        self.n_levels = n_levels(config.max_position_embeddings)
+        self.scales = nn.Linear(config.hidden_size, self.n_heads * self.n_levels)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        mask: Bool[Tensor, "batch pos"],
+        cache: MixerCache,
+        place: Int[Tensor, "batch pos"],
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The mix; goes on from `cache` and fills it. `place` is among the real tokens, from 0."""
+        inputs = self._inputs(x, mask, cache, place)
+        if cache.levels is None:
+            out, cache.levels = log_linear_weights(inputs) @ inputs.v, state_after(inputs)
+        else:
+            outs = []
+            for t in range(x.shape[1]):
+                out, cache.levels = log_linear_step(_at(inputs, t), cache.levels)
+                outs.append(out)
+            out = torch.cat(outs, dim=2)
+        return self.out(self.norm(out.to(x.dtype)).transpose(1, 2).flatten(2))
+
+    def mixing(
+        self, x: Float[Tensor, "batch pos d_model"], mask: Bool[Tensor, "batch pos"]
+    ) -> Mixing:
+        """The weights of earlier positions in what each head puts out, without a cache."""
+        inputs = self._inputs(x, mask, MixerCache(), _places(mask, x.shape[1]))
+        return Mixing(log_linear_weights(inputs), inputs.v)
+
+    def _inputs(self, x: Tensor, mask: Tensor, cache: MixerCache, place: Tensor) -> LogLinearInputs:
+        read = self._read(x, self.qkv(x) * mask[..., None], mask, cache)
+        scales = functional.softplus(self.scales(x).float())
+        scales = scales.unflatten(-1, (self.n_heads, self.n_levels)).transpose(1, 2)
+        return LogLinearInputs(**read, scales=scales, place=place)
+
+
+def _at(inputs: LogLinearInputs, t: int) -> LogLinearInputs:
+    """One position."""
+    one = slice(t, t + 1)
+    return LogLinearInputs(
+        inputs.q[:, :, one], inputs.k[:, :, one], inputs.v[:, :, one], inputs.beta[:, :, one],
+        inputs.log_gamma[:, :, one], inputs.scales[:, :, one], inputs.place[:, one],
+    )  # fmt: skip
 
 
 class AttentionMixer(nn.Module):

@@ -20,7 +20,16 @@ from energylens.mesanet.anchors import Anchors, Routing
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.early import early_pass
 from energylens.mesanet.exits import ExitHeads, ExitPolicy
-from energylens.mesanet.mixers import AttentionMixer, MesaMixer, MesaNetCache, MixerCache
+from energylens.mesanet.mixers import (
+    AttentionMixer,
+    Convolved,
+    LogLinearMixer,
+    MesaMixer,
+    MesaNetCache,
+    MixerCache,
+)
+
+_MIXERS = {"mesa": MesaMixer, "attention": AttentionMixer, "log-linear": LogLinearMixer}
 
 
 @dataclass
@@ -51,9 +60,7 @@ class Block(nn.Module):
         eps = config.rms_norm_eps
         self.config = config
         self.mixer_norm = nn.RMSNorm(config.hidden_size, eps=eps)
-        self.mixer: nn.Module = (
-            MesaMixer(config) if config.mixer == "mesa" else AttentionMixer(config)
-        )
+        self.mixer: nn.Module = _MIXERS[config.mixer](config)
         self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=eps)
         self.anchors = Anchors(config, layer)
         self.hook_resid_pre, self.hook_mixer_out = HookPoint(), HookPoint()
@@ -67,11 +74,14 @@ class Block(nn.Module):
         normed, steps = self.mixer_norm(x), None
         if isinstance(self.mixer, MesaMixer):
             mixed, steps = self.mixer(normed, step.mask, cache)
+        elif isinstance(self.mixer, LogLinearMixer):
+            mixed = self.mixer(normed, step.mask, cache, step.place)
         else:
             mixed = self.mixer(normed, step.mask, cache, step.seen)
+        worth = step.worth(x, self.anchors.layer)
         x = self.hook_resid_mid(x + self.hook_mixer_out(mixed))
-        entropy = step.lens_entropy(x) if self.config.energy == "entropy" else None
-        written, routing = self.anchors(self.mlp_norm(x), step.ids, step.place, entropy)
+        lens = step.lens(x, cache)
+        written, routing = self.anchors(self.mlp_norm(x), step.ids, step.place, lens, worth)
         self.hook_router_logits(routing.logits)
         return self.hook_resid_post(x + self.hook_mlp_out(written)), routing, steps
 
@@ -87,11 +97,43 @@ class Step:
     """Position among the real tokens, from 0."""
     model: "MesaNetForCausalLM"
 
+    def lens(self, x: Tensor, cache: MixerCache) -> Tensor | None:
+        """What the routers of a block are told of its stream, nats; None where they are not."""
+        energy = self.model.config.energy
+        if energy in ("previous", "previous shuffled"):
+            return self.previous_energy(x, cache)
+        return self.lens_entropy(x) if energy == "entropy" else None
+
     @torch.no_grad()
     def lens_entropy(self, x: Tensor) -> Tensor:
         """Entropy of the logit lens, nats."""
         log_p = self.model.lm_head(self.model.ln_final(x)).float().log_softmax(-1)
         return -(log_p.exp() * log_p).sum(-1)
+
+    @torch.no_grad()
+    def previous_energy(self, x: Tensor, cache: MixerCache) -> Tensor:
+        """The energy of each token as the lens foretells it from the stream of the real token
+        before, nats; for a text's first token that of knowing nothing. Fills the cache."""
+        first = x.new_zeros(len(x), 1, x.shape[2]) if cache.last is None else cache.last
+        streams = torch.cat([first, x], dim=1)
+        here = torch.arange(1, x.shape[1] + 1, device=x.device)
+        last = torch.where(self.mask, here, 0).cummax(dim=1).values
+        before = functional.pad(last, (1, 0))
+        picked = streams.gather(1, before[..., None].expand(-1, -1, x.shape[2]))
+        cache.last = picked[:, -1:]
+        logits = self.model.lm_head(self.model.ln_final(picked[:, :-1])).float()
+        energy = functional.cross_entropy(logits.mT, self.ids, reduction="none")
+        return torch.where(self.place > 0, energy, math.log(logits.shape[-1]))
+
+    @torch.no_grad()
+    def worth(self, x: Tensor, layer: int) -> Tensor | None:
+        """What the head after the block before says the blocks from `layer` on are worth, where
+        that decides how many anchors a token gets; nats."""
+        if "drop" not in self.model.config.budget or not layer:
+            return None
+        heads = self.model.exit_heads
+        assert heads is not None, "the configuration was checked"
+        return heads(layer - 1, x.flatten(0, 1))[:, 0].view(x.shape[:2])
 
 
 class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
@@ -241,12 +283,13 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
             module.weight.normal_(std=1 / math.sqrt(module.in_features))
             if module.bias is not None:
                 module.bias.zero_()
-        if isinstance(module, (MesaMixer, AttentionMixer)):
+        if isinstance(module, (Convolved, AttentionMixer)):
             module.out.weight.mul_(config.mixer_scale * depth)
         if isinstance(module, MesaMixer):
+            module.ridge.fill_(math.log(math.expm1(1.0 - config.ridge_bound)))
+        if isinstance(module, Convolved):
             module.conv.normal_(std=0.1)
             module.conv[:, -1] += 1.0
-            module.ridge.fill_(math.log(math.expm1(1.0 - config.ridge_bound)))
             module.gamma.bias.copy_(torch.linspace(0, 6, config.num_attention_heads))
         if isinstance(module, ExitHeads):
             module.weight.zero_()

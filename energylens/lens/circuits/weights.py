@@ -29,9 +29,9 @@ from energylens.errors import ModelError
 from energylens.lens.models import LanguageModel, read_hooks
 from energylens.lens.readout import FinalNorm, no_norm, probe_norm
 from energylens.mesanet.hooked import HookedMesaNet
-from energylens.mesanet.mixers import MesaMixer
+from energylens.mesanet.mixers import Convolved
 
-Kind = Literal["attention", "mesa"]
+Kind = Literal["attention", "mesa", "log-linear"]
 _TOLERANCE = {"float32": 2e-3}
 _COARSE = 5e-2
 """What products may be off by in formats of 8 to 11 bits."""
@@ -42,9 +42,9 @@ class HeadWeights:
     """Made by `read_heads`; float32."""
 
     kind: Kind
-    """mesa: q, k, v, o of mesa layers, an analogue. Keys and queries go through a nonlinearity
-    there, only the newest tap of the short convolution counts here, and the norm of each head's
-    output is folded into W_O like any other."""
+    """mesa and log-linear: q, k, v, o of such layers, an analogue. Keys and queries go through a
+    nonlinearity there, only the newest tap of the short convolution counts here, and the norm of
+    each head's output is folded into W_O like any other."""
     W_E: Float[Tensor, "n_ids d_model"]
     W_U: Float[Tensor, "d_model n_ids"]
     W_Q: Float[Tensor, "layer head d_model d_head"]
@@ -83,17 +83,16 @@ def read_heads(model: LanguageModel) -> HeadWeights:
         ModelError: it has no attention heads, or heads that these matrices do not describe.
     """
     if isinstance(model.bridge, HookedMesaNet):
-        raw = _of_mesanet(model)
-        is_mesa = isinstance(model.hf_model.blocks[0].mixer, MesaMixer)
+        raw, kind = _of_mesanet(model), model.hf_model.config.mixer
     else:
-        raw, is_mesa = _of_bridge(model), False
+        raw, kind = _of_bridge(model), "attention"
     final, n_ids = model.readout.norm, model.n_ids
     unembed = _read(model.readout.W_U[:, :n_ids], final)
     written = raw.W_O - raw.W_O.mean(-1, keepdim=True) if _centres(final) else raw.W_O
     embedded = _embedding(model)
     first = raw.norms[0]
     return HeadWeights(
-        kind="mesa" if is_mesa else "attention",
+        kind=kind,
         W_E=first.centre(embedded) / first.scale(embedded),
         W_U=unembed - unembed.mean(1, keepdim=True),
         W_Q=_folded(raw.W_Q, raw.norms),
@@ -142,7 +141,7 @@ def _of_mesanet(model: LanguageModel) -> _Raw:
         mixer, d = block.mixer, model.d_model
         norms.append(probe_norm(block.mixer_norm, d, block.mixer_norm.eps, torch.float32))
         qkv = mixer.qkv.weight.detach().float()
-        if isinstance(mixer, MesaMixer):
+        if isinstance(mixer, Convolved):
             qkv = qkv * mixer.conv.detach().float()[:, -1:]
         for name, part in zip("qkv", qkv.split(d), strict=True):
             parts[name].append(part.unflatten(0, (mixer.n_heads, mixer.d_head)).mT)

@@ -1,5 +1,6 @@
 """The MesaNet as a model: causal, indifferent to padding, the same with and without its cache."""
 
+import math
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -9,23 +10,34 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from energylens.errors import ModelError
 from energylens.mesanet.anchors import balance_losses
 from energylens.mesanet.config import MesaNetConfig
-from energylens.mesanet.mixers import AttentionMixer, MesaMixer
+from energylens.mesanet.mixers import AttentionMixer, LogLinearMixer, MesaMixer
 from energylens.mesanet.model import MesaNetForCausalLM
 
 VARIANTS = [
     {"mixer": "mesa"},
     {"mixer": "attention"},
+    {"mixer": "log-linear"},
+    {"mixer": "log-linear", "max_position_embeddings": 5},
     {"energy": "none"},
     {"energy": "entropy"},
     {"energy": "shuffled"},
+    {"energy": "previous"},
+    {"energy": "previous shuffled"},
     {"router": "random"},
     {"router": "hash"},
     {"router": "dense"},
     {"budget": "by_energy"},
+    {"budget": "by_drop", "exits": True},
+    {"budget": "by_shuffled_drop", "exits": True},
     {"energy_first_layer": 1},
 ]
+
+
+def reads_another_text(changes: dict[str, Any]) -> bool:
+    return "shuffled" in f"{changes.get('energy')} {changes.get('budget')}"
 
 
 def make(seed: int = 0, /, **changes: Any) -> Any:
@@ -42,6 +54,9 @@ def make(seed: int = 0, /, **changes: Any) -> Any:
             anchors: Any = block.anchors
             anchors.energy_weights.normal_(std=3.0)
             anchors.balance.normal_(std=0.1)
+        if model.exit_heads is not None:  # drops by which tokens differ
+            model.exit_heads.weight.normal_(std=0.3)
+            model.exit_heads.bias.fill_(3.0)
     return model
 
 
@@ -67,7 +82,7 @@ def test_a_changed_token_changes_nothing_before_it(changes: dict[str, Any]) -> N
 @pytest.mark.parametrize(("changes", "side"), product(VARIANTS, ["left", "right"]))
 @torch.no_grad()
 def test_padding_on_either_side_changes_nothing(changes: dict[str, Any], side: str) -> None:
-    if changes.get("energy") == "shuffled":
+    if reads_another_text(changes):
         pytest.skip("it reads another text by design")
     model = make(**changes)
     alone = model(IDS[:1, :9]).logits
@@ -84,7 +99,7 @@ def test_padding_on_either_side_changes_nothing(changes: dict[str, Any], side: s
 @pytest.mark.parametrize("changes", VARIANTS)
 @torch.no_grad()
 def test_the_cache_gives_what_the_whole_text_gives(changes: dict[str, Any]) -> None:
-    if changes.get("energy") == "shuffled":
+    if reads_another_text(changes):
         pytest.skip("it reads another text by design")
     model = make(**changes)
     whole = model(IDS).logits
@@ -99,7 +114,7 @@ def test_the_cache_gives_what_the_whole_text_gives(changes: dict[str, Any]) -> N
     assert cache.get_seq_length() == 14
 
 
-@pytest.mark.parametrize("mixer", ["mesa", "attention"])
+@pytest.mark.parametrize("mixer", ["mesa", "attention", "log-linear"])
 @torch.no_grad()
 def test_generation_in_a_padded_batch_is_that_of_each_text(mixer: str) -> None:
     model = make(mixer=mixer)
@@ -211,6 +226,34 @@ def test_energy_guides_only_where_it_may() -> None:
     assert torch.equal(shuffled.seen_energy[1], shuffled.predicted_energy[0])  # pyright: ignore
 
 
+@torch.no_grad()
+def test_a_token_is_told_the_energy_it_had_one_place_before() -> None:
+    model = make(energy="previous")
+    middle: list[torch.Tensor] = []
+    model.blocks[1].hook_resid_mid.register_forward_hook(lambda _, __, x: middle.append(x))
+    seen = model(IDS).routing[1].seen_energy
+    logits = model.lm_head(model.ln_final(middle[0][:, :-1])).log_softmax(-1)
+    expected = -logits.gather(-1, IDS[:, 1:, None])[..., 0]
+    torch.testing.assert_close(seen[:, 1:], expected)
+    torch.testing.assert_close(seen[:, 0], torch.full((3,), math.log(60.0)))
+    told = make(energy="previous shuffled")(IDS).routing[0].seen_energy
+    torch.testing.assert_close(told, make(energy="previous")(IDS).routing[0].seen_energy.roll(1, 0))
+
+
+@torch.no_grad()
+def test_the_head_of_the_drop_decides_how_many_anchors_a_token_gets() -> None:
+    model = make(budget="by_drop", exits=True)
+    out = model(IDS, output_hidden_states=True)
+    assert out.routing[0].decided_by is None and (out.routing[0].weights > 0).sum(-1).eq(2).all()
+    foretold = model.exit_heads(0, out.hidden_states[1].flatten(0, 1))[:, 0].view(IDS.shape)
+    torch.testing.assert_close(out.routing[1].decided_by, foretold)
+    n = (out.routing[1].weights > 0).sum(-1)
+    assert n.unique().tolist() == [1, 2, 3]
+    assert torch.equal(n, 1 + (foretold > 2.5).long() + (foretold > 3.5).long())
+    with pytest.raises(ModelError, match="set exits"):
+        make(budget="by_drop")
+
+
 def test_the_energy_head_gives_no_gradient_to_the_model() -> None:
     model = make()
     out = model(IDS)
@@ -231,3 +274,4 @@ def test_the_solver_stops_earlier_where_it_may() -> None:
 def test_mixers_are_what_the_config_says() -> None:
     assert isinstance(make().blocks[0].mixer, MesaMixer)
     assert isinstance(make(mixer="attention").blocks[0].mixer, AttentionMixer)
+    assert isinstance(make(mixer="log-linear").blocks[0].mixer, LogLinearMixer)

@@ -91,7 +91,13 @@ def test_health_is_what_its_definitions_say() -> None:
     choices = torch.tensor([[[0, 1], [1, 0]]])
     nothing = torch.zeros(1, 2)
     routing = Routing(
-        p.log()[None], choices, torch.full((1, 2, 2), 0.5), None, nothing, torch.zeros(1, 2, 3)
+        logits=p.log()[None],
+        choices=choices,
+        weights=torch.full((1, 2, 2), 0.5),
+        seen_energy=None,
+        decided_by=None,
+        predicted_energy=nothing,
+        write=torch.zeros(1, 2, 3),
     )
     meter = HealthMeter()
     assert meter.read() == ()
