@@ -1,5 +1,7 @@
 """Log-linear attention against its definition, token by token in plain numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,5 +93,8 @@ def test_a_state_goes_on_as_if_all_had_been_read_at_once(levels: int, begun: int
 
 
 def cut(x: LogLinearInputs, part: slice) -> LogLinearInputs:
-    heads = (one[:, :, part] for one in (x.q, x.k, x.v, x.beta, x.log_gamma, x.scales))
-    return LogLinearInputs(*heads, x.place[:, part])
+    return replace(
+        x,
+        q=x.q[:, :, part], k=x.k[:, :, part], v=x.v[:, :, part], beta=x.beta[:, :, part],
+        log_gamma=x.log_gamma[:, :, part], scales=x.scales[:, :, part], place=x.place[:, part],
+    )  # fmt: skip
