@@ -4,6 +4,7 @@
     ├── UsageError                 exit 2: what was asked cannot be done as asked
     │   ├── MissingExtraError      an optional dependency is not installed
     │   ├── PlatformError          this system has not what is needed
+    │   ├── HubError               the hub cannot be reached, and what was asked is not kept here
     │   ├── TextsError             the texts cannot be read
     │   ├── ModelError             the model cannot be loaded or lacks what was asked
     │   ├── SaeError               the SAE cannot be loaded or does not fit
@@ -84,6 +85,10 @@ class PlatformError(UsageError):
             "Energy-Lens runs on Linux and macOS; on Windows, run it in WSL "
             "(https://learn.microsoft.com/windows/wsl)"
         )
+
+
+class HubError(UsageError):
+    """The hub cannot be reached, and what was asked of it is not kept here."""
 
 
 class TextsError(UsageError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from energylens.errors import TextsError
+from energylens.hub import need_hub
 
 PREFIX = "hf:"
 _FORMATS = ("arrow", "csv", "json", "parquet", "text")
@@ -46,7 +47,8 @@ def pinned(spec: str) -> tuple[str, str]:
     revision: of the hub its commit, of a directory what `datasets` calls its state.
 
     Raises:
-        TextsError: there is no such dataset or split, or the hub cannot be reached.
+        TextsError: there is no such dataset or split.
+        HubError: the hub cannot be reached.
     """
     asked = _parse(spec)
     with _told(spec):
@@ -61,6 +63,7 @@ def hub_rows(spec: str) -> Iterator[Mapping[str, object]]:
 
     Raises:
         TextsError: there is no such dataset or split, or a row cannot be read.
+        HubError: the hub cannot be reached.
     """
     asked = _parse(spec)
     with _told(spec):
@@ -75,6 +78,20 @@ def hub_files(spec: str) -> tuple[list[str], list[Path]]:
         return [asked.spec], []
     files = sorted(path for path in Path(asked.name).rglob("*") if path.is_file())
     return [asked.config or "", asked.split or ""], files
+
+
+def need_texts(spec: str) -> None:
+    """Make sure that texts of the hub can be asked for, before what reads them is loaded.
+
+    Raises:
+        HubError: the hub cannot be reached.
+    """
+    _need(_parse(spec))
+
+
+def _need(asked: HubTexts) -> None:
+    if not asked.is_local:
+        need_hub(f"the dataset '{asked.name}'", asked.name, "dataset")
 
 
 def _parse(spec: str) -> HubTexts:
@@ -95,6 +112,7 @@ def _parse(spec: str) -> HubTexts:
 
 def _open(asked: HubTexts) -> tuple[Mapping[str, Any], str]:
     """Streams by split, and the revision."""
+    _need(asked)
     import datasets
 
     datasets.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is raised too

@@ -10,6 +10,7 @@ import typer
 from energylens.cli.arguments import JsonOption, StoreArgument
 from energylens.cli.extras import need_models
 from energylens.cli.names import chosen_run
+from energylens.cli.sources import need_sources
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def ingest(
     The same command again goes on where the last one stopped.
     """
     need_models()
+    need_sources(model, sae or (), texts)
     from energylens.ingest.plan import IngestConfig
 
     config = IngestConfig(

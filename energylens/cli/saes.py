@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from energylens.cli.extras import need_models
+from energylens.cli.sources import need_sources
 from energylens.cli.sql import FormatOption, checked_format
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="SAEs beside each other.")
@@ -27,6 +28,7 @@ def compare(
     """Compare SAEs of one hook, pretrained ones among them: fvu, L0, CE recovered, dead, dense,
     specialists, and cosines between dictionaries (`to_2` is to the SAE in row 2)."""
     need_models()
+    need_sources(model, saes, texts)
     import polars as pl
 
     from energylens.cli.output import print_frame

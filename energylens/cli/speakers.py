@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from energylens.cli.extras import need_models
+from energylens.cli.sources import need_sources
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class AskedModel:
 
             return Endpoint(self.endpoint, self.model)
         need_models()
+        need_sources(self.model)
         from energylens.lens.speaker import LocalSpeaker
 
         return LocalSpeaker(self.model, self.name)

@@ -10,6 +10,7 @@ import typer
 from energylens.choices import one_of
 from energylens.cli import train_saes
 from energylens.cli.extras import need_models
+from energylens.cli.sources import need_sources
 from energylens.cli.sql import FormatOption, checked_format
 from energylens.errors import TrainingError, UsageError
 
@@ -52,6 +53,7 @@ def lm(
 ) -> None:
     """Train a Llama-shaped language model on texts; the same command goes on after a stop."""
     need_models()
+    need_sources(texts=texts)
     _check_device(device)
     from energylens.training.language_model import LanguageModelConfig, train
 
@@ -120,6 +122,7 @@ def mesanet(
 ) -> None:
     """Train an energy-guided MesaNet on texts; the same command goes on after a stop."""
     need_models()
+    need_sources(begin_with, texts=texts)
     _check_device(device)
     leaving = _exit_settings(exits, exit_energy, exit_weight, n_layers)
     from energylens.mesanet.config import Budget, EnergySource, MixerKind, RouterKind
@@ -187,6 +190,7 @@ def heldout(
 ) -> None:
     """Bits per byte and perplexity of held-out texts, by category, beside xz and zstd."""
     need_models()
+    need_sources(model, texts=texts)
     import polars as pl
 
     from energylens.cli.output import print_frame

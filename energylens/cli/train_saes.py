@@ -11,6 +11,7 @@ import typer
 
 from energylens.cli.arguments import JsonOption
 from energylens.cli.extras import need_models
+from energylens.cli.sources import need_sources
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def sae(
     first = "loading what trains SAEs"
     typer.echo(json.dumps({"message": first}) if as_json else first, err=True)
     need_models()
+    need_sources(model, texts=texts)
     from energylens.ingest.texts import iter_texts
     from energylens.training.saes.config import SaeTrainingConfig
     from energylens.training.saes.precision import number_format

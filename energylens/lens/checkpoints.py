@@ -27,6 +27,7 @@ from transformers import (
 
 from energylens.builtin import builtin_path
 from energylens.errors import MissingExtraError, ModelError
+from energylens.hub import need_hub
 from energylens.lens.model_files import check_built, check_files, check_size
 
 transformers.logging.set_verbosity_error()
@@ -82,6 +83,7 @@ def load_checkpoint(source: str, dtype: str) -> Loaded:
         ModelError: it cannot be found or read, is no causal language model, lacks weights, or its
             weights hold NaN.
         MissingExtraError: a GGUF file is asked for and the extra `gguf` is not installed.
+        HubError: the hub cannot be reached, and the model is not kept here.
     """
     if dtype not in DTYPES:
         raise ModelError(f"unknown number format '{dtype}'; there are: {', '.join(DTYPES)}")
@@ -151,6 +153,7 @@ def _find(source: str) -> Checkpoint:
         raise ModelError(f"'{source}' holds no config.json, so it is no Hugging Face model{hint}")
     if path.exists() or source.startswith((".", "/", "~")):
         raise ModelError(f"'{source}' is no directory with a Hugging Face model, and no GGUF file")
+    need_hub(f"the model '{source}'", source)
     return Checkpoint(source, source)
 
 

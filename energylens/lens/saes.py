@@ -23,6 +23,7 @@ from torch import Tensor
 
 from energylens.builtin import builtin_path
 from energylens.errors import SaeError
+from energylens.hub import need_hub
 from energylens.lens.checkpoints import reason_of
 from energylens.lens.models import sha256_of
 from energylens.lens.omp import CODER, Pursuit
@@ -195,6 +196,7 @@ def load_saes(sources: list[str]) -> list[Sae]:
 
     Raises:
         SaeError: one cannot be found or read.
+        HubError: the hub cannot be reached, and one is not kept here.
     """
     return [sae for source in sources for sae in _load(source)]
 
@@ -287,6 +289,7 @@ def _from_registry(source: str) -> Sae:
     if name not in entry.saes_map:
         some = ", ".join(list(entry.saes_map)[:5])
         raise SaeError(f"the release '{release}' has no SAE '{name}'; it has {some}, ...")
+    need_hub(f"the SAE '{source}'", entry.repo_id)
     try:
         with _centring_is_ours():
             module = SAE.from_pretrained(release, name)
