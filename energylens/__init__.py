@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from energylens.queries.face import open  # noqa: A004
 
 __all__ = ["EnergyLensError", "UnknownNameError", "__version__", "ingest", "open"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "EnergyLensError": "energylens.errors",

@@ -21,6 +21,9 @@ from energylens.errors import HubError
 _WAIT = 1.5
 """Seconds an answer may take where HF_HUB_ETAG_TIMEOUT, the client's own setting, says nothing."""
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+_FILE = re.compile(
+    r"([\w-][\w.-]*/[\w-][\w.-]*)/((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.gguf)", re.ASCII | re.IGNORECASE
+)
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 Kind = Literal["model", "dataset"]
@@ -31,10 +34,24 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
-def is_hub_name(source: str) -> bool:
-    """Whether a model is looked for on the hub: it is not bundled, no file, folder or path."""
-    is_local = source.startswith(("builtin:", ".", "/", "~")) or source.lower().endswith(".gguf")
-    return not is_local and not Path(source).exists()
+def is_here(source: str) -> bool:
+    """Whether a model or SAE is bundled, or looked for among files and folders alone."""
+    return source.startswith(("builtin:", ".", "/", "~")) or Path(source).exists()
+
+
+def hub_file(source: str) -> tuple[str, str] | None:
+    """The repository and its file that OWNER/NAME/FILE.gguf names; None where it is no such name,
+    or a file here."""
+    found = None if is_here(source) else _FILE.fullmatch(source)
+    return None if found is None else (found[1], found[2])
+
+
+def model_repository(source: str) -> str | None:
+    """The repository that a model is looked for in; None where it is looked for here."""
+    file = hub_file(source)
+    if file is not None:
+        return file[0]
+    return None if is_here(source) or source.lower().endswith(".gguf") else source
 
 
 def why_unreachable() -> str | None:
@@ -67,8 +84,8 @@ def need_hub(what: str, name: str, kind: Kind = "model") -> None:
     if reason is None or (kind == "model" and _is_kept(name)):
         return
     raise HubError(
-        f"{what} is not on this machine and the hub ({endpoint()}) cannot be reached: {reason}; check "
-        "the name and the network, or give a file or folder"
+        f"{what} is not on this machine and the hub ({endpoint()}) cannot be reached: {reason}; "
+        "check the name and the network, or give a file or folder"
     )
 
 

@@ -28,6 +28,7 @@ SUCCEED = [
     ["queries", "{work}/tiny.lens"],
     ["query", "{work}/tiny.lens", "category_summary"],
     ["keys"],
+    ["presets"],
     ["compare", "{work}/tiny.lens", "{run}", "{run}"],
     ["explain", "{work}/bare.lens", "{run}", "{work}/words.jsonl", "--sae", "resid"],
     ["explain", "write", "{work}/tiny.lens", "{run}", "--sae", "resid", "--model", "x",

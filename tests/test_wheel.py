@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from energylens import __version__
 from tests.without_extras import base_distributions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +42,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the sdist."""
     out = tmp_path_factory.mktemp("built")
     return build("wheel", unpacked_sdist(out / "sdist"), out / "wheel")
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < 15e6
+
+
+def test_one_version_is_told_everywhere(wheel: Path) -> None:
+    assert wheel.name.startswith(f"energy_lens-{__version__}-")
+    (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited == __version__
+    changes = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert changes[0] == "Unreleased" or changes[0] == __version__
 
 
 def test_the_wheel_of_the_sdist_holds_every_file_of_the_package(wheel: Path) -> None:

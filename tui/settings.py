@@ -14,22 +14,19 @@ rater = "ada"             # whose ratings and notes yours are; else the name you
 import difflib
 import getpass
 import json
-import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_config_path
-
 from energylens.db.whole import writing
 from energylens.errors import UsageError
 from energylens.queries.writing import whole_file
+from energylens.user_toml import read_toml, user_folder
 
 FILE = "settings.toml"
 _KNOWN = ("theme", "animation", "rater", "columns", "keys")
-_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Settings:
 
 def settings_path() -> Path:
     """Where the file is looked for: under XDG_CONFIG_HOME, or what stands for it here."""
-    return user_config_path("energylens") / FILE
+    return user_folder() / FILE
 
 
 def read_settings(
@@ -60,7 +57,7 @@ def read_settings(
     Raises:
         UsageError: the file cannot be read, or names a setting, theme or binding there is not.
     """
-    raw = _read_toml(path)
+    raw = read_toml(path)
     for name in raw:
         _check(path, "setting", name, _KNOWN)
     theme, animation = raw.get("theme", "textual-dark"), raw.get("animation")
@@ -92,7 +89,7 @@ def keep_columns(path: Path, columns: Mapping[str, Sequence[str]]) -> None:
         UsageError: the file cannot be read, or its table cannot be told from the rest.
         StoreError: the file cannot be written.
     """
-    before = _read_toml(path)
+    before = read_toml(path)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     told = "".join(
         f"{_quoted(name)} = [{', '.join(map(_quoted, listed))}]\n"
@@ -138,23 +135,6 @@ def _without_table(text: str, name: str) -> str:
         if not is_inside:
             kept.append(line)
     return "\n".join(kept)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    """What stands in the file; nothing where there is none."""
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
-            raise UsageError(f"'{path}' is no plain file; put a settings file in its place")
-        if found.st_size > _MOST_BYTES:
-            raise UsageError(f"'{path}' has {found.st_size:,} bytes, which no settings file has")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except RecursionError as error:
-        raise UsageError(f"'{path}' cannot be read: it is nested too deeply") from error
-    except (OSError, ValueError) as error:  # of TOML, of UTF-8, of numbers too long for one
-        raise UsageError(f"'{path}' cannot be read: {error}") from error
 
 
 def _check(path: Path, what: str, name: str, known: Iterable[str]) -> None:

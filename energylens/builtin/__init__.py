@@ -5,6 +5,8 @@ from pathlib import Path
 from energylens.errors import UsageError
 
 _ROOT = Path(__file__).resolve().parent
+PRESETS = _ROOT / "presets"
+"""Holds a TOML file for each preset of an ingest."""
 
 
 def builtin_path(kind: str, name: str) -> Path:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 import energylens
 from energylens.cli import (
     analyses,
+    doctor,
     explain,
     export,
     heads,
@@ -18,6 +19,7 @@ from energylens.cli import (
     ingest,
     interact,
     page,
+    presets,
     programs,
     recompute,
     repair,
@@ -112,6 +114,7 @@ def _options(
 app.command()(programs.demo)
 app.command()(ingest.ingest)
 app.command()(ingest.index)
+app.command()(presets.presets)
 app.command()(stores.info)
 app.command()(stores.verify)
 app.command()(stores.merge)
@@ -141,7 +144,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(saes.app, name="saes")
 app.add_typer(export.app, name="export")
 app.add_typer(imports.app, name="import")
-app.command()(programs.doctor)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

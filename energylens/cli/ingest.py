@@ -1,7 +1,7 @@
 """`energylens ingest` and `energylens index`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,25 +10,33 @@ import typer
 from energylens.cli.arguments import JsonOption, StoreArgument
 from energylens.cli.extras import need_models
 from energylens.cli.names import chosen_run
+from energylens.cli.presets import wished
 from energylens.cli.sources import need_sources
 from energylens.errors import UsageError
 
 if TYPE_CHECKING:
     from energylens.ingest.estimate import Estimate
     from energylens.ingest.plan import IngestConfig
+    from energylens.ingest.presets import Preset
 
 
 def ingest(
     store: StoreArgument,
-    model: Annotated[str, typer.Option(help="A directory, a hub name, or builtin:...")],
+    preset: Annotated[
+        str | None,
+        typer.Option(help="One that `energylens presets` lists; other options change it."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A directory, a GGUF file, a hub name, or builtin:...")
+    ] = None,
     texts: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="A directory of <category>/*.txt, a JSONL, CSV or Parquet file with a column "
             "'text' (or 'input_ids', the model's own tokens), builtin:categories, or "
             "hf:NAME[:split], a dataset of the hub."
         ),
-    ],
+    ] = None,
     sae: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,11 +49,12 @@ def ingest(
         typer.Option(help="A hook to read beside those of the SAEs; may be repeated."),
     ] = None,
     energies: Annotated[
-        str, typer.Option(help="all, output, none, or layers such as -1,3,7.")
-    ] = "all",
+        str | None, typer.Option(help="all (as by default), output, none, or layers as -1,3,7.")
+    ] = None,
     keep: Annotated[
-        str, typer.Option(help="Keep vectors too: activations, gradients, or both by a comma.")
-    ] = "",
+        str | None,
+        typer.Option(help="Keep vectors too: activations, gradients, or both by a comma."),
+    ] = None,
     n_ctx: Annotated[
         int | None, typer.Option(help="Tokens in a context; as the SAEs or the model by default.")
     ] = None,
@@ -67,10 +76,15 @@ def ingest(
             "most K a token; alone: SAE@omp:K as --sae."
         ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (by default), bfloat16 or float16.")
+    ] = None,
     batch_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens in a forward pass: speed and memory, never rows.")
-    ] = 2048,
+        int | None,
+        typer.Option(
+            min=1, help="Tokens in a forward pass, 2048 by default: speed and memory, never rows."
+        ),
+    ] = None,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Make only part I of N of the shards.")
     ] = "1/1",
@@ -94,24 +108,12 @@ def ingest(
     The same command again goes on where the last one stopped.
     """
     need_models()
-    need_sources(model, sae or (), texts)
-    from energylens.ingest.plan import IngestConfig
-
-    config = IngestConfig(
-        model=model,
-        texts=texts,
-        saes=_with_coder(sae or [], coder),
-        hooks=tuple(hook or ()),
-        energies=energies,
-        keep=tuple(part.strip() for part in keep.split(",") if part.strip()),
-        efas=_variants(efas),
-        n_ctx=n_ctx,
-        prepend_bos=bos,
-        dtype=dtype,
-        accept_gate=accept_gate,
-        batch_tokens=batch_tokens,
-        run_id=run_id,
-    )
+    options = {
+        "model": model, "texts": texts, "saes": _some(sae), "hooks": _some(hook),
+        "energies": energies, "keep": keep, "n_ctx": n_ctx, "efas": efas, "bos": bos,
+        "coder": coder, "dtype": dtype, "batch_tokens": batch_tokens,
+    }  # fmt: skip
+    config = replace(_config(wished(preset, options)), accept_gate=accept_gate, run_id=run_id)
     if estimate:
         _estimate(store, config, as_json)
         return
@@ -122,6 +124,27 @@ def ingest(
         )
     elif not no_index:
         index(store, run_id=run, as_json=as_json)
+
+
+def _config(wish: "Preset") -> "IngestConfig":
+    """What a run is asked to be; the hub is asked for what only it has, before torch is loaded."""
+    assert wish.model is not None and wish.texts is not None, "they were asked for"
+    need_sources(wish.model, wish.saes or (), wish.texts)
+    from energylens.ingest.plan import IngestConfig
+
+    return IngestConfig(
+        model=wish.model,
+        texts=wish.texts,
+        saes=_with_coder(wish.saes or (), wish.coder),
+        hooks=wish.hooks or (),
+        energies=wish.energies or "",
+        keep=tuple(part.strip() for part in (wish.keep or "").split(",") if part.strip()),
+        efas=_variants(wish.efas),
+        n_ctx=wish.n_ctx,
+        prepend_bos=wish.bos,
+        dtype=wish.dtype or "",
+        batch_tokens=wish.batch_tokens or IngestConfig.batch_tokens,
+    )
 
 
 def run_ingest(store: StoreArgument, config: "IngestConfig", shard: str, as_json: bool) -> str:
@@ -186,10 +209,15 @@ def _forecast(found: "Estimate") -> str:
     )
 
 
-def _with_coder(saes: list[str], coder: str | None) -> tuple[str, ...]:
+def _some(words: list[str] | None) -> tuple[str, ...] | None:
+    """What was given of an option that may be repeated; None where it was not."""
+    return tuple(words) if words else None
+
+
+def _with_coder(saes: tuple[str, ...], coder: str | None) -> tuple[str, ...]:
     """The SAEs, and each of them again with the coder."""
     if coder is None:
-        return tuple(saes)
+        return saes
     from energylens.lens.omp import CODER
 
     if not saes:

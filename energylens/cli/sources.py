@@ -3,7 +3,7 @@ anything heavy is loaded."""
 
 from collections.abc import Iterable
 
-from energylens.hub import is_hub_name, need_hub, registered_repository
+from energylens.hub import is_here, model_repository, need_hub, registered_repository
 
 
 def need_sources(
@@ -14,11 +14,12 @@ def need_sources(
     Raises:
         HubError: the hub cannot be reached, and something of it is not kept here.
     """
-    if model is not None and is_hub_name(model):
-        need_hub(f"the model '{model}'", model)
+    repository = None if model is None else model_repository(model)
+    if repository is not None:
+        need_hub(f"the model '{model}'", repository)
     for source in saes:
         repository = registered_repository(source.partition("/")[0])
-        if repository is not None and is_hub_name(source):
+        if repository is not None and not is_here(source):
             need_hub(f"the SAE '{source}'", repository)
     if texts is not None and texts.startswith("hf:"):
         from energylens.ingest.hub_texts import need_texts

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import hf_hub_download
 from tqdm.auto import tqdm
 from transformers import (
     CONFIG_MAPPING,
@@ -27,7 +28,7 @@ from transformers import (
 
 from energylens.builtin import builtin_path
 from energylens.errors import MissingExtraError, ModelError
-from energylens.hub import need_hub
+from energylens.hub import hub_file, need_hub
 from energylens.lens.model_files import check_built, check_files, check_size
 
 transformers.logging.set_verbosity_error()
@@ -140,10 +141,9 @@ def _find(source: str) -> Checkpoint:
         return Checkpoint(source, str(builtin_path("models", source)))
     path = Path(source)
     if path.suffix.lower() == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"there is no file '{source}'")
         if find_spec("gguf") is None:
             raise MissingExtraError("gguf", "gguf")
+        path = _gguf_file(source)
         return Checkpoint(source, str(path.parent), path.name)
     if path.is_dir():
         if (path / "config.json").is_file():
@@ -155,6 +155,20 @@ def _find(source: str) -> Checkpoint:
         raise ModelError(f"'{source}' is no directory with a Hugging Face model, and no GGUF file")
     need_hub(f"the model '{source}'", source)
     return Checkpoint(source, source)
+
+
+def _gguf_file(source: str) -> Path:
+    """Where a GGUF file lies, fetched from the hub if it is named there."""
+    named = hub_file(source)
+    if named is not None:
+        need_hub(f"the model '{source}'", named[0])
+        try:
+            return Path(hf_hub_download(*named))
+        except Exception as error:  # of the hub's client and what it is built on
+            raise ModelError(_load_message(Checkpoint(source, source), error)) from error
+    if not Path(source).is_file():
+        raise ModelError(f"there is no file '{source}'")
+    return Path(source)
 
 
 def _gguf_formats(place: Checkpoint) -> str:

@@ -28,7 +28,7 @@ class Refusing(BaseHTTPRequestHandler):
         self.send_response(404)
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object, **more: object) -> None:
         pass
 
 
@@ -90,9 +90,7 @@ def test_a_failure_is_not_remembered(closed: str, answering: HTTPServer) -> None
     assert hub._reach.cache_info().currsize == 1
 
 
-def test_who_never_answers_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, closed: str
-) -> None:
+def test_who_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
     """As where the look-up of a name hangs, for which no time limit can be set."""
     for_ever = threading.Event()
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")

@@ -159,7 +159,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_a_missing_path_and_an_unknown_name_are_refused() -> None:
     with pytest.raises(ModelError, match="no directory"):
         load_model("./nowhere")
-    with pytest.raises(HubError, match="the model .* cannot be reached"):
+    with pytest.raises(HubError, match=r"the model .* cannot be reached"):
         load_model("someone/no-such-model")
 
 
