@@ -58,6 +58,9 @@ _FIRST = _named(
     values with"""
 )
 _WRITING = _named("attach call copy create delete drop insert merge truncate update")
+_DEEPEST = 500
+"""Brackets in brackets. DuckDB's parser takes seconds over some thousand that nothing closes, and
+hears no interruption meanwhile."""
 _EXPLAIN_WORDS = frozenset(("analyze", "analyse", "verbose"))
 
 
@@ -77,7 +80,8 @@ def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> Reading:
         duckdb.Error: it is no SQL.
     """
     try:
-        statements = con.extract_statements(text.encode().decode())
+        _check_depth(text.encode().decode())
+        statements = con.extract_statements(text)
     except UnicodeEncodeError:
         raise QueryError("the statement holds bytes that are no UTF-8") from None
     if len(statements) != 1:
@@ -86,6 +90,17 @@ def reading_statement(con: duckdb.DuckDBPyConnection, text: str) -> Reading:
         )
     statement = statements[0].query
     return Reading(statement, _check(con, statement, _kind(statements[0])))
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for word in _words(text):
+        depth += (word.text == "(") - (word.text == ")")
+        if depth > _DEEPEST:
+            raise QueryError(
+                f"the statement has more than {_DEEPEST} brackets in brackets; close some, or take "
+                "it apart"
+            )
 
 
 def _kind(statement: duckdb.Statement) -> str:

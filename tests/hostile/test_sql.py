@@ -306,3 +306,12 @@ def test_a_cursor_goes_on_after_an_error(hostile: Store) -> None:
         with pytest.raises(QueryError):
             run_sql(cursor, "SELECT 1 / (SELECT 0)::INTEGER, error('x')")
         assert run_sql(cursor, "SELECT 1 AS a").rows["a"].to_list() == [1]
+
+
+def test_brackets_that_keep_the_parser_busy_are_told_before_it_sees_them(hostile: Store) -> None:
+    for text in ("SELECT " + "(" * 3000, "SELECT " + "(1 + " * 600 + "1" + ")" * 600):
+        with pytest.raises(QueryError, match="more than 500 brackets in brackets"):
+            run_sql(hostile.cursor(), text)
+    deep = "SELECT " + "(" * 400 + "1" + ")" * 400 + " AS one"
+    for text in (deep, "SELECT '" + "(" * 3000 + "' AS one", f"{deep} -- " + "(" * 3000):
+        assert len(run_sql(hostile.cursor(), text).rows) == 1
