@@ -6,7 +6,6 @@ import traceback
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 import energylens
 from energylens.cli import (
@@ -33,12 +32,13 @@ from energylens.cli import (
     terminal,
     train,
 )
+from energylens.cli.groups import Commands
 from energylens.errors import EnergyLensError, PlatformError
 
 INTERRUPTED = 130
 
 
-class _Commands(TyperGroup):
+class _Energylens(Commands):
     """Turns errors into a message on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -83,7 +83,7 @@ def _said(error: BaseException) -> tuple[int, str]:
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=_Energylens,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from energylens.cli.arguments import JsonOption, StoreArgument
+from energylens.cli.groups import Commands
 from energylens.cli.names import RunArgument, chosen_run, run_and_files
 from energylens.cli.speakers import AskedModel, EndpointOption, ModelOption, asked_model
 from energylens.errors import UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from energylens.ingest.on_request.explain import Forecast, Outcome, Task
 
 
-class _Explain(TyperGroup):
+class _Explain(Commands):
     """Reads files where no other command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

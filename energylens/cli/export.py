@@ -7,10 +7,14 @@ import typer
 
 from energylens.cli.arguments import StoreArgument
 from energylens.cli.extras import need_models
+from energylens.cli.groups import Commands
 from energylens.cli.names import RunArgument, chosen_run
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Write what other programs read."
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Write what other programs read.",
 )
 
 

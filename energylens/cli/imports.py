@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from energylens.cli.arguments import JsonOption, StoreArgument
+from energylens.cli.groups import Commands
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Take in what others have written."
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Take in what others have written.",
 )
 
 

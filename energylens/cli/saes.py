@@ -5,10 +5,13 @@ from typing import Annotated
 import typer
 
 from energylens.cli.extras import need_models
+from energylens.cli.groups import Commands
 from energylens.cli.sources import need_sources
 from energylens.cli.sql import FormatOption, checked_format
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="SAEs beside each other.")
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, help="SAEs beside each other."
+)
 
 
 @app.callback()

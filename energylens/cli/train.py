@@ -10,6 +10,7 @@ import typer
 from energylens.choices import one_of
 from energylens.cli import train_saes
 from energylens.cli.extras import need_models
+from energylens.cli.groups import Commands
 from energylens.cli.sources import need_sources
 from energylens.cli.sql import FormatOption, checked_format
 from energylens.errors import TrainingError, UsageError
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from energylens.training.loop import Watch
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Train a small language model, or SAEs."
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train a small language model, or SAEs.",
 )
 
 
