@@ -34,6 +34,7 @@ SUCCEED = [
     ["explain", "write", "{work}/tiny.lens", "{run}", "--sae", "resid", "--model", "x",
      "--endpoint", "http://localhost:1/v1", "--feature", "1", "--estimate"],
     ["export", "list", "{work}/tiny.lens", "-o", "{work}/list.json"],
+    ["export", "duckdb", "{work}/tiny.lens", "-o", "{work}/tiny.duckdb"],
     ["import", "list", "{work}/tiny.lens", "{work}/list.json"],
     ["doctor"],
 ]  # fmt: skip

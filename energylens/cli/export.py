@@ -61,3 +61,25 @@ def feature_list(
     with open_catalog(store) as opened:
         n = export_list(opened, run, out)
     typer.echo(f"{n:,} rows about features of '{run}' are in '{out}'")
+
+
+@app.command(name="duckdb")
+def duckdb_file(
+    store: StoreArgument,
+    run: RunArgument = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path(
+        "run.duckdb"
+    ),
+    with_codes: Annotated[
+        bool, typer.Option("--codes/--no-codes", help="Every activation of every feature too.")
+    ] = True,
+) -> None:
+    """Write a run as one DuckDB file with tables, comments and the text of the named queries, which
+    any DuckDB from 1.4 opens without this program."""
+    from energylens.ingest.exchange.duckdb_file import export_duckdb
+    from energylens.queries.catalog import open_catalog
+
+    run = chosen_run(store, run)
+    with open_catalog(store) as opened:
+        written = export_duckdb(opened, run, out, with_codes)
+    typer.echo(f"{written.n_rows:,} rows in {written.n_tables} tables of '{run}' are in '{out}'")
