@@ -4,6 +4,7 @@ Any DuckDB from 1.4 opens it, without this program. The queries lie in a table, 
 creates them: macros that a newer DuckDB stores cannot all be read by an older one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def _write_queries(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _say(
-    con: duckdb.DuckDBPyConnection, name: str, doc: str, columns: dict[str, str | None]
+    con: duckdb.DuckDBPyConnection, name: str, doc: str, columns: Mapping[str, str | None]
 ) -> None:
     con.execute(f'COMMENT ON TABLE file.main."{name}" IS {quote(doc)}')
     for column, said in columns.items():
