@@ -70,6 +70,8 @@ EXAMPLES = {
     "train heldout": ("energylens train heldout OUT --texts unseen.jsonl",),
     "saes compare": ("energylens saes compare ONE OTHER --model DIR --texts texts.jsonl",),
     "export headvis": ("energylens export headvis demo.lens -o heads",),
+    "export duckdb": ("energylens export duckdb demo.lens -o demo.duckdb --no-codes",),
+    "export delphi": ("energylens export delphi demo.lens --sae blocks.2.hook_resid -o latents",),
     "export list": ("energylens export list demo.lens -o list.json",),
     "import list": ("energylens import list my.lens list.json",),
 }

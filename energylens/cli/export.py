@@ -83,3 +83,28 @@ def duckdb_file(
     with open_catalog(store) as opened:
         written = export_duckdb(opened, run, out, with_codes)
     typer.echo(f"{written.n_rows:,} rows in {written.n_tables} tables of '{run}' are in '{out}'")
+
+
+@app.command()
+def delphi(
+    store: StoreArgument,
+    run: RunArgument = None,
+    sae: Annotated[str | None, typer.Option(help="The SAE, or the beginning of its name.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")] = Path("latents"),
+    splits: Annotated[int, typer.Option(min=1, help="Files the features are shared among.")] = 5,
+) -> None:
+    """Write the codes of an SAE as delphi's latent cache, which its explainers and scorers read."""
+    need_models()
+    from energylens.ingest.exchange.delphi import export_delphi
+    from energylens.ingest.progress import Progress
+    from energylens.queries.catalog import open_catalog
+
+    run = chosen_run(store, run)
+    progress = Progress(False)
+    try:
+        with open_catalog(store) as opened:
+            written = export_delphi(opened, run, sae, out, splits, progress)
+    finally:
+        progress.close()
+    typer.echo(f"{written.n_activations:,} activations in {written.n_files} files are in '{out}'")
+    typer.echo(written.lost)
