@@ -59,9 +59,9 @@ class Written:
 
 
 def export_delphi(
-    store: Store, run: str, sae: str, folder: Path, n_splits: int, progress: Progress
+    store: Store, run: str, sae: str | None, folder: Path, n_splits: int, progress: Progress
 ) -> Written:
-    """Write one SAE of a run to a new folder.
+    """Write one SAE of a run to a new folder; None is the only one.
 
     Contexts shorter than the run's are filled with token 0, where no feature is active.
 
