@@ -21,6 +21,7 @@ from energylens.cli.output import print_frame
 from energylens.db.store import Store
 from energylens.queries.catalog import open_catalog
 from energylens.queries.coactivation import coactive_pairs
+from energylens.queries.contexts import top_activations
 from energylens.queries.efas import (
     drop_features,
     efas_by_layer,
@@ -46,10 +47,8 @@ SAE = f"blocks.{MIDDLE}.hook_resid_post"
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Of a training, at which its curve is told."""
 _SAES = """
-SELECT sae_id, layer, stream, l0, fvu, ce_recovered, n_dead, d_sae,
-    (SELECT count(*) FROM features AS f WHERE f.run_id = s.run_id AND f.sae_id = s.sae_id
-        AND f.is_dense) AS n_dense
-FROM saes AS s WHERE run_id = $run ORDER BY layer, stream
+SELECT sae_id, layer, stream, l0, fvu, ce_loss_score, n_dead, n_dense, d_sae
+FROM saes WHERE run_id = $run ORDER BY layer, stream
 """
 _HALVES = """
 SELECT sae_id, variant, count(*) AS n_features, corr(t_even, t_odd) AS t_correlation,
@@ -72,17 +71,6 @@ SELECT p.feature_id, p.description, p.recall, p.false_positive_rate, p.balanced_
 FROM feature_patterns AS p JOIN features AS f USING (run_id, sae_id, feature_id)
 WHERE p.run_id = $run AND p.sae_id = $sae AND p.description IS NOT NULL
 ORDER BY p.balanced_accuracy DESC, f.n_active DESC LIMIT 20
-"""
-_CONTEXTS = """
-WITH best AS (
-    SELECT feature_id, category, row_number() OVER (ORDER BY score DESC, feature_id) AS place
-    FROM specialists WHERE run_id = $run AND sae_id = $sae AND q <= 0.05
-    QUALIFY row_number() OVER (PARTITION BY category ORDER BY score DESC, feature_id) = 1
-)
-SELECT b.category, b.feature_id, t.activation, t.text_before || '[' || t.token || ']' ||
-    t.text_after AS context
-FROM best AS b, LATERAL (FROM feature_contexts($run, $sae, b.feature_id, k := 2)) AS t
-ORDER BY b.category, t.activation DESC
 """
 
 
@@ -123,7 +111,23 @@ def tables(store: Store) -> Iterator[tuple[str, str, pl.DataFrame]]:
     yield "pairs", f"Pairs of {SAE}", coactive_pairs(store, RUN, SAE, k=10)
     yield "patterns", "Features explained by token patterns", asked(store, _PATTERNS)
     yield "explained", f"The best of {SAE}", asked(store, _EXPLAINED, sae=SAE)
-    yield "contexts", "The best specialist of each category", asked(store, _CONTEXTS, sae=SAE)
+    yield "contexts", "Where the best specialist of each category is strongest", contexts(store)
+
+
+def contexts(store: Store) -> pl.DataFrame:
+    """The two strongest places of each category's best specialist, where one was found."""
+    best = specialist_matrix(store, RUN).filter((pl.col("sae_id") == SAE) & pl.col("is_found"))
+    rows = []
+    for category, feature in best.select("category", "feature_id").rows():
+        places = pl.col("text_before") + "[" + pl.col("token") + "]" + pl.col("text_after")
+        found = top_activations(store, RUN, SAE, feature, k=2)
+        rows.append(
+            found.select(
+                pl.lit(category).alias("kind"), pl.lit(feature).alias("feature_id"),
+                "category", "activation", places.alias("context"),
+            )
+        )  # fmt: skip
+    return pl.concat(rows) if rows else pl.DataFrame()
 
 
 def of_twin(store: Store) -> Iterator[tuple[str, str, pl.DataFrame]]:
