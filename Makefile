@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 repair-smollm2 screens lock clean
+.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 repair-smollm2 docs screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -88,6 +88,12 @@ repair-smollm2: $(INSTALLED)
 	$(REPAIR) "SmolLM2 on other languages" --store $(SMOLLM2)/smollm2-1.lens $(REPAIRED) --category non_english
 	$(REPAIR) "SmolLM2 on addresses" --store $(SMOLLM2)/smollm2-1.lens $(REPAIRED) --category urls
 	$(REPAIR) "SmolLM2's shape with random weights" --store $(SMOLLM2)/random.lens $(REPAIRED) --no-tuned --report
+
+# The pages of docs/ as a site, in runs-local/site; a link to nowhere is an error.
+docs:
+	$(PYTHON) -m venv runs-local/docs-env
+	runs-local/docs-env/bin/python -m pip install --quiet --requirement docs/requirements.txt
+	runs-local/docs-env/bin/sphinx-build -W -q -b html docs runs-local/site
 
 screens: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pictures
