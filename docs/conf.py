@@ -1,4 +1,4 @@
-"""How `make docs` builds the pages of this folder: Sphinx, MyST for Markdown, Furo for the looks."""
+"""How `make docs` builds the pages of this folder: Sphinx, MyST for Markdown, the theme Furo."""
 
 project = "Energy-Lens"
 author = "the Energy-Lens contributors"
