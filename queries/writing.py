@@ -30,6 +30,8 @@ class Format(enum.StrEnum):
 
 _MARKUP = re.compile(r"[\\`*\[<>|~&]|(?<![^\W_])_|_(?![^\W_])")
 """Signs that Markdown may take for its own; inside words an underscore is none (GFM 6.4)."""
+LONGEST = 60
+"""Letters of a text in a drawn table."""
 SUFFIXES = {
     Format.csv: "csv",
     Format.parquet: "parquet",
@@ -39,13 +41,14 @@ SUFFIXES = {
 """Of files, by format."""
 
 
-def as_text(rows: pl.DataFrame, how: Format) -> str:
-    """A table as text in any format but Parquet; `json` is one object a line."""
+def as_text(rows: pl.DataFrame, how: Format, most_letters: int = LONGEST) -> str:
+    """A table as text in any format but Parquet; `json` is one object a line. In a drawn table
+    longer texts are cut after `most_letters`, with an ellipsis."""
     if how is Format.csv:
         return _flat(rows).write_csv()
     if how is Format.json:
         return _escaped(text_for_bytes(rows).write_ndjson())
-    return f"{_drawn(rows, markdown=how is Format.markdown)}\n"
+    return f"{_drawn(rows, how is Format.markdown, most_letters)}\n"
 
 
 def write_file(rows: pl.DataFrame, path: Path, how: Format) -> None:
@@ -123,15 +126,21 @@ def _escaped(lines: str) -> str:
     )
 
 
-def _drawn(rows: pl.DataFrame, markdown: bool) -> str:
+def _drawn(rows: pl.DataFrame, markdown: bool, most_letters: int) -> str:
     said = unmarked if markdown else visible
-    shown = _flat(rows).with_columns(pl.col(pl.String).map_elements(said, return_dtype=pl.String))
+
+    def cell(text: str) -> str:
+        whole = said(text)
+        is_cut = not markdown and len(whole) > most_letters
+        return f"{whole[:most_letters]}…" if is_cut else whole
+
+    shown = _flat(rows).with_columns(pl.col(pl.String).map_elements(cell, return_dtype=pl.String))
     shown.columns = distinct([said(name) for name in shown.columns])
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
         tbl_width_chars=60_000,
-        fmt_str_lengths=10_000 if markdown else 60,
+        fmt_str_lengths=10_000,  # of names and numbers too, which are never cut
         fmt_table_cell_list_len=-1 if markdown else 6,
         tbl_hide_column_data_types=True,
         tbl_hide_dataframe_shape=True,

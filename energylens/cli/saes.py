@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from energylens.cli.arguments import ColumnsOption, PagerOption
 from energylens.cli.extras import need_models
 from energylens.cli.groups import Commands
 from energylens.cli.sources import need_sources
@@ -27,6 +28,8 @@ def compare(
     model: Annotated[str, typer.Option(help="A directory, a hub name, or builtin:...")],
     texts: Annotated[str, typer.Option(help="Texts that none of them was trained on.")],
     how: FormatOption = "table",
+    columns: ColumnsOption = None,
+    pager: PagerOption = False,
 ) -> None:
     """Compare SAEs of one hook, pretrained ones among them: fvu, L0, CE recovered, dead, dense,
     specialists, and cosines between dictionaries (`to_2` is to the SAE in row 2)."""
@@ -34,7 +37,7 @@ def compare(
     need_sources(model, saes, texts)
     import polars as pl
 
-    from energylens.cli.output import print_frame
+    from energylens.cli.output import View, print_frame
     from energylens.ingest.compared_saes import compare_saes
     from energylens.ingest.progress import Progress
 
@@ -62,7 +65,7 @@ def compare(
         }
         for number, one in enumerate(found, start=1)
     ]
-    print_frame(pl.DataFrame(rows), form)
+    print_frame(pl.DataFrame(rows), form, View(columns, pager))
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

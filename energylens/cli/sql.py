@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from energylens.cli.arguments import StoreArgument
+from energylens.cli.arguments import ColumnsOption, PagerOption, StoreArgument
 from energylens.errors import QueryError, RunawayError
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ def sql(
         str | None, typer.Argument(help="One SELECT; read from stdin where left out.")
     ] = None,
     how: FormatOption = "table",
+    columns: ColumnsOption = None,
+    pager: PagerOption = False,
     limit: LimitOption = 1000,
     timeout: TimeoutOption = 300,
     memory: MemoryOption = "50%",
 ) -> None:
     """Run one SQL statement that reads, and print its rows."""
-    from energylens.cli.output import print_frame
+    from energylens.cli.output import View, print_frame
     from energylens.db.store import confine
     from energylens.queries.adhoc import ask
     from energylens.queries.catalog import open_catalog
@@ -52,7 +54,7 @@ def sql(
             typer.echo(f"energylens: {error}", err=True)
             sys.stderr.flush()
             os._exit(error.exit_code)  # nothing less ends what does not heed an interrupt
-    print_frame(result.rows, form)
+    print_frame(result.rows, form, View(columns, pager))
     if result.is_cut:
         typer.echo(f"cut at {limit:,} rows; --limit 0 takes all", err=True)
 
@@ -64,15 +66,17 @@ def search(
     sae: Annotated[str | None, typer.Option(help="One SAE; all of the run otherwise.")] = None,
     k: Annotated[int, typer.Option("--top", "-k", min=1, help="Most features.")] = 20,
     how: FormatOption = "table",
+    columns: ColumnsOption = None,
+    pager: PagerOption = False,
 ) -> None:
     """Find features by words: what they are said to stand for, fire on, promote, stand in."""
-    from energylens.cli.output import print_frame
+    from energylens.cli.output import View, print_frame
     from energylens.queries.catalog import call, open_catalog
 
     form = checked_format(how)
     with open_catalog(store) as opened:
         rows = call(opened, "search_features", run=run, words=words, in_sae=sae, k=k)
-    print_frame(rows, form)
+    print_frame(rows, form, View(columns, pager))
 
 
 def given_limits(timeout: float, memory: str) -> "Limits":
@@ -114,10 +118,12 @@ def query(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its parameters.")
     ] = None,
     how: FormatOption = "table",
+    columns: ColumnsOption = None,
+    pager: PagerOption = False,
 ) -> None:
     """Run a named query. `run` and `sae` may be left out where the store has only one, and may be
     the beginning of a name."""
-    from energylens.cli.output import print_frame
+    from energylens.cli.output import View, print_frame
     from energylens.queries.catalog import call, named_query, open_catalog
 
     form = checked_format(how)
@@ -125,7 +131,7 @@ def query(
     given = _pairs(values or [])
     with open_catalog(store) as opened:
         rows = call(opened, name, **given)
-    print_frame(rows, form)
+    print_frame(rows, form, View(columns, pager))
 
 
 def _pairs(values: list[str]) -> dict[str, object]:

@@ -50,7 +50,7 @@ def _assert_nothing_obeyed(shown: str) -> None:
 def test_rows_names_and_nested_values_are_shown(store_path: Path, how: str) -> None:
     name = HOSTILE.replace("\x00", "")
     text = f"SELECT {SQL_TEXT} AS t, [{SQL_TEXT}] AS l, {{'k': {SQL_TEXT}}} AS s, 1 AS \"{name}\""
-    shown = on_terminal("sql", store_path, text, "--format", how)
+    shown = on_terminal("sql", store_path, text, "--format", how, COLUMNS="300")
     _assert_nothing_obeyed(shown)
     assert "]0;x" in shown and "z" in shown
     if how == "json":  # and still JSON
