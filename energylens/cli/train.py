@@ -1,6 +1,5 @@
 """`energylens train`: language models, MesaNets and SAEs."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -8,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from energylens.choices import one_of
-from energylens.cli import train_saes
+from energylens.cli import router_features, train_saes
 from energylens.cli.extras import need_models
 from energylens.cli.groups import Commands
 from energylens.cli.sources import need_sources
 from energylens.cli.sql import FormatOption, checked_format
+from energylens.cli.training_texts import has_tokenizer, keep_tokenizer, shuffled, tokenized
 from energylens.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from energylens.cli.training_log import TrainingLog
-    from energylens.mesanet.model import MesaNetForCausalLM
+    from energylens.lens.models import LanguageModel
     from energylens.training.loop import Watch
 
 app = typer.Typer(
@@ -36,8 +36,6 @@ HeldoutOption = Annotated[
     typer.Option("--heldout", help="Texts the model does not see, measured ten times on the way."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or cuda:1.")]
-_TOKENIZER = ".tokenizer.partial"
-"""Holds a tokenizer's files while they are written."""
 HELDOUT_TEXTS = 40
 """Texts of each category measured on the way; `energylens train heldout` measures all."""
 
@@ -69,7 +67,7 @@ def lm(
         n_tokens=n_tokens,
         seed=seed,
     )
-    ids = _tokenized(out, texts, vocab_size, seed)
+    ids = tokenized(out, texts, vocab_size, seed)
     watch = _watch(out, held_out, n_ctx, config.n_steps)
     _keep(train(config, ids, out / "checkpoint.safetensors", watch, device), out)
 
@@ -121,6 +119,11 @@ def mesanet(
     exit_weight: Annotated[
         float, typer.Option(help="With --exits: weight of the loss of each block's read-out.")
     ] = 0.2,
+    features: router_features.FeaturesOption = None,
+    run: router_features.RunOption = None,
+    sae: router_features.SaeOption = None,
+    top: router_features.TopOption = router_features.TOP,
+    shuffled_features: router_features.ShuffledOption = False,
     held_out: HeldoutOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -129,6 +132,7 @@ def mesanet(
     need_sources(begin_with, texts=texts)
     _check_device(device)
     leaving = _exit_settings(exits, exit_energy, exit_weight, n_layers)
+    wanted = router_features.wanted_features(features, run, sae, top, shuffled_features, begin_with)
     from energylens.mesanet.config import Budget, EnergySource, MixerKind, RouterKind
     from energylens.training.mesanet import MesaNetTrainingConfig, train
 
@@ -159,10 +163,13 @@ def mesanet(
     )
     first = None
     if begin_with is None:
-        ids = _tokenized(out, texts, vocab_size, seed)
+        ids = tokenized(out, texts, vocab_size, seed)
     else:
-        first, ids, settings = _begun(begin_with, out, texts, seed)
-        config = replace(config, model=settings | leaving)
+        loaded, ids = _begun(begin_with, out, texts, seed)
+        first, settings = loaded.hf_model, {"from": loaded.weights_sha256} | leaving
+        if wanted is not None:
+            settings |= router_features.show_features(loaded, wanted, texts)
+        config = replace(config, model=settings)
         if exits:
             first.add_exits(exit_energy, exit_weight)
     checkpoint = out / "checkpoint.safetensors"
@@ -239,70 +246,8 @@ def _compressed(texts: list[tuple[str, str]], category: str) -> dict[str, float]
     }
 
 
-def _shuffled(texts: str, seed: int) -> list[str]:
-    import random
-
-    from energylens.ingest.texts import iter_texts
-
-    read = [text.text for text in iter_texts(texts)]
-    random.Random(seed).shuffle(read)
-    return read
-
-
-def _tokenized(out: Path, texts: str, vocab_size: int, seed: int) -> "np.ndarray":
-    """All texts as one row of ids, by the tokenizer in `out`, or one trained on them and kept."""
-    from transformers import PreTrainedTokenizerFast
-
-    from energylens.training.corpus import pack, train_tokenizer
-
-    read = _shuffled(texts, seed)
-    if _has_tokenizer(out):
-        try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
-        except Exception as error:  # of tokenizers itself
-            raise TrainingError(
-                f"the tokenizer in '{out}' cannot be read: {error}; give another directory"
-            ) from error
-        if len(tokenizer) > vocab_size:
-            raise UsageError(
-                f"the tokenizer in '{out}' has {len(tokenizer):,} entries, and --vocab-size is "
-                f"{vocab_size:,}; give that number, or another directory"
-            )
-    else:
-        tokenizer = train_tokenizer(read, vocab_size)
-        _keep_tokenizer(tokenizer, out)
-    ids = pack(tokenizer, read)
-    typer.echo(f"{len(read):,} texts, {len(ids):,} tokens", err=True)
-    return ids
-
-
-def _keep_tokenizer(tokenizer: Any, out: Path) -> None:
-    """Write a tokenizer's files; tokenizer.json, which says that they are whole, comes last."""
-    partial = out / _TOKENIZER
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tokenizer.save_pretrained(partial)
-        for path in sorted(partial.iterdir(), key=lambda p: p.name == "tokenizer.json"):
-            path.replace(out / path.name)
-    except Exception as error:  # tokenizers raises Exception itself
-        raise TrainingError(
-            f"cannot write the tokenizer to '{out}': {error}; make room, or give another "
-            "directory, and repeat the command"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _has_tokenizer(out: Path) -> bool:
-    """Whether a directory has one; what a killed command left of one is cleared away."""
-    shutil.rmtree(out / _TOKENIZER, ignore_errors=True)
-    return (out / "tokenizer.json").exists()
-
-
-def _begun(
-    source: str, out: Path, texts: str, seed: int
-) -> "tuple[MesaNetForCausalLM, np.ndarray, dict[str, Any]]":
-    """A trained MesaNet, the texts in its tokens, and what its weights are known by."""
+def _begun(source: str, out: Path, texts: str, seed: int) -> "tuple[LanguageModel, np.ndarray]":
+    """A trained MesaNet, and the texts in its tokens."""
     from energylens.lens.models import load_model
     from energylens.mesanet.model import MesaNetForCausalLM
     from energylens.training.corpus import pack
@@ -310,10 +255,9 @@ def _begun(
     loaded = load_model(source)
     if not isinstance(loaded.hf_model, MesaNetForCausalLM):
         raise UsageError(f"--from needs a MesaNet; '{source}' is a {loaded.model_class}")
-    if not _has_tokenizer(out):
-        _keep_tokenizer(loaded.tokenizer, out)
-    ids = pack(loaded.tokenizer, _shuffled(texts, seed))
-    return loaded.hf_model, ids, {"from": loaded.weights_sha256}
+    if not has_tokenizer(out):
+        keep_tokenizer(loaded.tokenizer, out)
+    return loaded, pack(loaded.tokenizer, shuffled(texts, seed))
 
 
 def _watch(out: Path, held_out: str | None, n_ctx: int, n_steps: int) -> "Watch[Any]":

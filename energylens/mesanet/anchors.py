@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformer_lens.hook_points import HookPoint
 
 from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.features import RouterFeatures
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Anchors(nn.Module):
         self.register_buffer("balance", torch.zeros(k))
         if config.budget != "equal":
             self.register_buffer("budget_bounds", torch.tensor([2.5, 3.5]))
+        has_features = config.router_features and config.router_features_layer == layer
+        self.features = RouterFeatures(config) if has_features else None
 
     def forward(
         self,
@@ -72,13 +75,18 @@ class Anchors(nn.Module):
         place: Int[Tensor, "batch pos"],
         lens: Float[Tensor, "batch pos"] | None = None,
         worth: Float[Tensor, "batch pos"] | None = None,
+        stream: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> tuple[Float[Tensor, "batch pos d_model"], Routing]:
         """The block's output, and the routing; `lens` is what the lens says where the router sees
-        it, `worth` the foretold drop where it decides the budget, both nats."""
+        it, `worth` the foretold drop where it decides the budget, both nats; `stream` what was
+        there before the block, where the router sees features of it."""
         predicted = functional.softplus(self.energy_head(x.detach())[..., 0])
         seen = self._seen(predicted.detach(), lens)
         seen = None if seen is None else self.hook_seen_energy(seen)
         logits = self._logits(x, ids, place, seen)
+        if self.features is not None:
+            assert stream is not None, "blocks hand it on"
+            logits = logits + self.features(self._codes(self.features, stream))
         decided_by = self._decided_by(seen, worth)
         hidden = functional.silu(self.gate(x)) * self.up(x)
         if self.config.router == "dense":
@@ -134,6 +142,10 @@ class Anchors(nn.Module):
         assert lens is not None, "the model computes it for this source"
         return _of_another_text(lens, 3.0) if energy == "previous shuffled" else lens
 
+    def _codes(self, features: RouterFeatures, stream: Tensor) -> Tensor:
+        codes = features.codes(stream)
+        return _of_another_text(codes, 0.0) if self.config.router_features_shuffled else codes
+
     def _logits(self, x: Tensor, ids: Tensor, place: Tensor, seen: Tensor | None) -> Tensor:
         if self.config.router == "hash":
             return _hashed(ids, self.layer, self.config.n_anchors)
@@ -161,7 +173,7 @@ def anchor_load(routing: Routing, n_anchors: int) -> Float[Tensor, " n_anchors"]
     return torch.bincount(taken, minlength=n_anchors).float()
 
 
-def _of_another_text(values: Float[Tensor, "batch pos"], alone: float) -> Tensor:
+def _of_another_text(values: Float[Tensor, "batch pos *n"], alone: float) -> Tensor:
     """What a token at the same place of another text has, which leaks nothing; `alone` for a text
     by itself."""
     return values.roll(1, dims=0) if len(values) > 1 else values * 0 + alone

@@ -32,12 +32,20 @@ class MesaNetConfig(PretrainedConfig):
     before the block says the blocks to come are worth, in all blocks but the first, and
     by_shuffled_drop by what it says of another text's token. The last two need `exits`.
 
+    `router_features` features of an SAE, read off the stream before the block
+    `router_features_layer`, are shown to that block's learned router; with
+    `router_features_shuffled` it sees those of another text's token. See `RouterFeatures`. A
+    configuration without any says nothing of them.
+
     `exits` makes every block a place to stop: in training the read-out is applied to its stream, a
     loss of weight `exit_weight`, and a head learns what the later blocks are worth; `exit_energy`
     adds a head of equal size for the energy of stopping.
     """
 
     model_type = "mesanet"
+    router_features = 0
+    router_features_layer = 0
+    router_features_shuffled = False
 
     def __init__(
         self,
@@ -54,6 +62,9 @@ class MesaNetConfig(PretrainedConfig):
         exits: bool = False,
         exit_energy: bool = False,
         exit_weight: float = 0.2,
+        router_features: int = 0,
+        router_features_layer: int = 0,
+        router_features_shuffled: bool = False,
         chunk_size: int = 32,
         solver_steps_train: int = 8,
         solver_steps: int = 16,
@@ -86,6 +97,8 @@ class MesaNetConfig(PretrainedConfig):
         self.exits = exits
         self.exit_energy = exit_energy
         self.exit_weight = exit_weight
+        if router_features:
+            self.show_features(router_features, router_features_layer, router_features_shuffled)
         self.chunk_size = chunk_size
         self.solver_steps_train = solver_steps_train
         self.solver_steps = solver_steps
@@ -103,3 +116,23 @@ class MesaNetConfig(PretrainedConfig):
         self.rms_norm_eps = rms_norm_eps
         defaults = {"tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 0}
         super().__init__(**(defaults | kwargs))
+
+    def show_features(self, n: int, layer: int, is_shuffled: bool) -> None:
+        """Say that the router of a block sees n features.
+
+        Raises:
+            ModelError: there is no such block, or its router sees nothing.
+        """
+        if self.router != "learned":
+            raise ModelError(
+                f"the model's routers are '{self.router}', which see nothing; features are shown "
+                "to learned ones"
+            )
+        if not 0 <= layer < self.num_hidden_layers:
+            raise ModelError(
+                f"there is no block {layer} to show features to: the model has "
+                f"{self.num_hidden_layers}, counted from 0"
+            )
+        self.router_features = n
+        self.router_features_layer = layer
+        self.router_features_shuffled = is_shuffled

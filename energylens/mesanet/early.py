@@ -94,7 +94,8 @@ def _block(
         before = step.seen[:, : -x.shape[1]] if store.heard is None else store.heard
         store.heard = torch.cat([before, heard], dim=1)
         mixed = mixer.at(normed, store.heard, going, store, step.place)
-    worth = step.worth(x[going][None], anchors.layer)
+    before = x[going][None]
+    worth = step.worth(before, anchors.layer)
     x = x.clone()
     x[going] += mixed
     middle, ids, place = (one[going][None] for one in (x, step.ids, step.place))
@@ -102,5 +103,5 @@ def _block(
         lens = step.previous_energy(x, store)[going][None]
     else:
         lens = step.lens(middle, store)
-    written, _ = anchors(block.mlp_norm(middle), ids, place, lens, worth)
+    written, _ = anchors(block.mlp_norm(middle), ids, place, lens, worth, before)
     return (middle + written)[0]

@@ -70,10 +70,10 @@ class ExitPolicy:
                 f"the rule '{self.rule}' reads scores of the whole model's pass: give them as "
                 "`told`, or take another rule"
             )
-        if "shuffled" in f"{config.energy} {config.budget}":
+        if "shuffled" in f"{config.energy} {config.budget}" or config.router_features_shuffled:
             raise ModelError(
                 "routers that are told of another text need it whole; give a model with another "
-                "energy and budget"
+                "energy and budget, and features of its own text"
             )
 
 

@@ -16,10 +16,12 @@ from transformer_lens.hook_points import HookPoint
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from energylens.errors import ModelError
 from energylens.mesanet.anchors import Anchors, Routing
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.early import early_pass
 from energylens.mesanet.exits import ExitHeads, ExitPolicy
+from energylens.mesanet.features import FeatureRows, RouterFeatures
 from energylens.mesanet.mixers import (
     AttentionMixer,
     Convolved,
@@ -78,10 +80,11 @@ class Block(nn.Module):
             mixed = self.mixer(normed, step.mask, cache, step.place)
         else:
             mixed = self.mixer(normed, step.mask, cache, step.seen)
-        worth = step.worth(x, self.anchors.layer)
+        before, worth = x, step.worth(x, self.anchors.layer)
         x = self.hook_resid_mid(x + self.hook_mixer_out(mixed))
         lens = step.lens(x, cache)
-        written, routing = self.anchors(self.mlp_norm(x), step.ids, step.place, lens, worth)
+        normed = self.mlp_norm(x)
+        written, routing = self.anchors(normed, step.ids, step.place, lens, worth, before)
         self.hook_router_logits(routing.logits)
         return self.hook_resid_post(x + self.hook_mlp_out(written)), routing, steps
 
@@ -179,6 +182,31 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
         config.exits, config.exit_energy, config.exit_weight = True, energy, weight
         if self.exit_heads is None or changed:
             self.exit_heads = ExitHeads(config)
+
+    def add_router_features(self, layer: int, rows: FeatureRows, is_shuffled: bool = False) -> None:
+        """Show the router of a block features of the stream before it, in place of any that were
+        shown before; what they are worth is to be learned. Shuffled, it is told of those of another
+        text.
+
+        Raises:
+            ModelError: there is no such block, its router sees nothing, or the features are of
+                streams of another width.
+        """
+        config = self.config
+        assert isinstance(config, MesaNetConfig), "a MesaNet has its own"
+        n, width = rows.encoder.shape
+        if width != config.hidden_size:
+            raise ModelError(
+                f"the features read streams of width {width}, and the model's has "
+                f"{config.hidden_size}; take those of an SAE of this model"
+            )
+        config.show_features(n, layer, is_shuffled)
+        for number, block in enumerate(self.blocks):
+            anchors = block.anchors
+            assert isinstance(anchors, Anchors), "every block has anchors"
+            anchors.features = RouterFeatures(config) if number == layer else None
+            if anchors.features is not None:
+                anchors.features.to(self.embed.weight).take(rows)
 
     def forward(
         self,
@@ -294,6 +322,8 @@ class MesaNetForCausalLM(PreTrainedModel, GenerationMixin):
         if isinstance(module, ExitHeads):
             module.weight.zero_()
             module.bias.zero_()
+        if isinstance(module, RouterFeatures):
+            module.weight.zero_()
         if isinstance(module, Anchors):
             module.prototypes.normal_()
             module.scale.fill_(config.router_scale)

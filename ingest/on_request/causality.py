@@ -1,6 +1,6 @@
 """Ablate sampled features over a run's texts, and hold the change of energy against predictions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,8 @@ def sample(store: Store, run_id: str, sae_id: str, n_features: int, seed: int) -
     names = {"run": run_id, "sae": sae_id, "least": LEAST_ACTIVE}
     known = store.cursor().execute(_FEATURES, names).fetchall()
     chosen = [row for row in known if row[3] is not None and row[3] < SIGNIFICANT]
-    rest = {row[0]: row for row in known if row[3] is not None and row[3] >= SIGNIFICANT}
+    rest = {row[0]: row[1] for row in known if row[3] is not None and row[3] >= SIGNIFICANT}
+    others = {row[0]: row[2] for row in known}
     if not chosen:
         raise UsageError(
             f"no feature of '{sae_id}' is active on {LEAST_ACTIVE} tokens with an EFAS of "
@@ -121,10 +122,16 @@ def sample(store: Store, run_id: str, sae_id: str, n_features: int, seed: int) -
     for feature_id, n_active, efas, _ in (chosen[i] for i in sorted(picked)):
         found.append(Sampled(feature_id, efas, None))
         if rest:
-            like = min(rest.values(), key=lambda row: abs(np.log(row[1] / n_active)))
-            del rest[like[0]]
-            found.append(Sampled(like[0], like[2], feature_id))
+            like = most_alike(n_active, rest)
+            del rest[like]
+            found.append(Sampled(like, others[like], feature_id))
     return found
+
+
+def most_alike(n_active: int, rest: Mapping[int, int]) -> int:
+    """The feature that is active most nearly as often as one is, by the ratio of the counts; `rest`
+    has the counts of features."""
+    return min(rest, key=lambda feature: abs(np.log(rest[feature] / n_active)))
 
 
 def agreements(effects: pl.DataFrame) -> Iterator[tuple[str, str, str, Agreement]]:

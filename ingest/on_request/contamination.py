@@ -1,4 +1,5 @@
-"""Was an SAE trained on a run's texts? As far as its record tells, or texts that are named."""
+"""Was an SAE, or a model, trained on a run's texts? As far as a record tells, or texts that are
+named."""
 
 import hashlib
 from collections.abc import Iterator
@@ -30,6 +31,15 @@ def trained_on(store: Store, run: RunInfo, sae: Sae, texts: str | None = None) -
         if not isinstance(named, str) or not named.startswith(_BUNDLED):
             return None
         texts = named
+    return among(store, run, texts)
+
+
+def among(store: Store, run: RunInfo, texts: str) -> int:
+    """How many texts of a run are among those that lie at a place.
+
+    Raises:
+        TextsError: they cannot be read.
+    """
     known = set(_digests(texts))
     rows = store.cursor().execute(_SHAS, {"run": run.run_id}).fetchall()
     return sum(sha256 in known for (sha256,) in rows)

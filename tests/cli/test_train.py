@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from energylens.cli import train
+from energylens.cli import training_texts
 from energylens.errors import TrainingError
 from energylens.lens.models import load_model
 from tests.cli.test_cli import run
@@ -138,12 +138,12 @@ class _Refused:
 
 def test_a_tokenizer_is_there_whole_or_not_at_all(tmp_path: Path, texts: Path) -> None:
     with pytest.raises(TrainingError, match=r"cannot write the tokenizer .*File too large"):
-        train._keep_tokenizer(_Refused(), tmp_path / "out")
+        training_texts.keep_tokenizer(_Refused(), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "out" / ".tokenizer.partial" / "x").mkdir(parents=True)
-    train._tokenized(tmp_path / "out", str(texts), 300, 0)
+    training_texts.tokenized(tmp_path / "out", str(texts), 300, 0)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["tokenizer.json", "tokenizer_config.json"]
     (tmp_path / "out" / "tokenizer.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read"):
-        train._tokenized(tmp_path / "out", str(texts), 300, 0)
+        training_texts.tokenized(tmp_path / "out", str(texts), 300, 0)

@@ -35,7 +35,12 @@ from tests.energylens.mesanet.test_training import IDS as ROW
 OWN: tuple[Rule, ...] = ("fixed depth", "random", "entropy", "predicted energy", "predicted drop")
 MIXERS = ["mesa", "attention", "log-linear"]
 VARIANTS = list(product(MIXERS, ["frozen", "skipped"]))
-TOLD_OF = [{}, {"energy": "previous"}, {"budget": "by_drop"}]
+TOLD_OF = [
+    {},
+    {"energy": "previous"},
+    {"budget": "by_drop"},
+    {"router_features": 4, "router_features_layer": 2},
+]
 """What else a router may be told of, that a pass with exits has to work out."""
 
 
@@ -360,5 +365,8 @@ def test_a_policy_a_model_cannot_follow_is_refused() -> None:
             model(IDS, exits=policy)
     with pytest.raises(ModelError, match="another text"):
         make(energy="shuffled")(IDS, exits=ExitPolicy("random", (0.0,)))
+    shuffled = {"router_features": 4, "router_features_layer": 1, "router_features_shuffled": True}
+    with pytest.raises(ModelError, match="features of its own text"):
+        make(**shuffled)(IDS, exits=ExitPolicy("random", (0.0,)))
     with pytest.raises(ModelError, match="mean depth of 9"):
         calibrate(model, [], "entropy", 9.0)

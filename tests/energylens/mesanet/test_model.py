@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from energylens.errors import ModelError
 from energylens.mesanet.anchors import balance_losses
 from energylens.mesanet.config import MesaNetConfig
+from energylens.mesanet.features import FeatureRows
 from energylens.mesanet.mixers import AttentionMixer, LogLinearMixer, MesaMixer
 from energylens.mesanet.model import MesaNetForCausalLM
 
@@ -33,11 +34,29 @@ VARIANTS = [
     {"budget": "by_drop", "exits": True},
     {"budget": "by_shuffled_drop", "exits": True},
     {"energy_first_layer": 1},
+    {"router_features": 4, "router_features_layer": 1},
+    {"router_features": 4, "router_features_layer": 0, "mixer": "attention"},
+    {"router_features": 4, "router_features_layer": 1, "router_features_shuffled": True},
 ]
 
 
 def reads_another_text(changes: dict[str, Any]) -> bool:
-    return "shuffled" in f"{changes.get('energy')} {changes.get('budget')}"
+    words = f"{changes.get('energy')} {changes.get('budget')}"
+    return "shuffled" in words or "router_features_shuffled" in changes
+
+
+def show_something(features: Any) -> None:
+    """Features that are active on about every third token, and count."""
+    generator = torch.Generator().manual_seed(2)
+    n, width = features.encoder.shape
+    rows = FeatureRows(
+        torch.randn(n, width, generator=generator),
+        torch.full((n,), -0.5),
+        torch.full((n,), 0.3),
+        torch.full((n,), 2.0),
+    )
+    features.take(rows)
+    features.weight.copy_(torch.randn(features.weight.shape, generator=generator) * 3)
 
 
 def make(seed: int = 0, /, **changes: Any) -> Any:
@@ -54,6 +73,8 @@ def make(seed: int = 0, /, **changes: Any) -> Any:
             anchors: Any = block.anchors
             anchors.energy_weights.normal_(std=3.0)
             anchors.balance.normal_(std=0.1)
+            if anchors.features is not None:
+                show_something(anchors.features)
         if model.exit_heads is not None:  # drops by which tokens differ
             model.exit_heads.weight.normal_(std=0.3)
             model.exit_heads.bias.fill_(3.0)
