@@ -115,7 +115,7 @@ def test_controls_are_active_as_often_and_have_no_significant_efas(place: Path) 
         (["--top", "3"], "give the store as --router-features"),
         (["--router-features", "STORE"], "give that model as --from"),
         (["--router-features", "STORE", "--from", "OTHER"], "is not of"),
-        (["--router-features", "STORE", "--from", "OWN"], "after1, mlp, top"),
+        (["--router-features", "STORE", "--from", "OWN"], "sae=after1, sae=mlp"),
         (["--router-features", "STORE", "--from", "OWN", "--sae", "nix"], "no SAE 'nix'"),
         (["--router-features", "STORE", "--from", "OWN", "--sae", "mlp"], "reads 'blocks.1.hook_m"),
         (["--router-features", "STORE", "--from", "OWN", "--sae", "top", "--top", "1"], "topk SAE"),
