@@ -21,6 +21,7 @@ from benchmarks.routing import ATTEMPTS, CLAIM, heldout_windows, read_texts, win
 from energylens.mesanet.model import MesaNetForCausalLM
 from energylens.stats.clusters import clustered_mean
 
+EFAS_RESULTS = Path("benchmarks/results/efas_routing")
 SOLVER_STEPS = (1, 2, 3, 4, 6, 8, 16)
 _REFERENCE = "full"
 
@@ -54,6 +55,50 @@ def report(out: Path, texts: str | None, heldout: str | None) -> Iterator[str]:
     yield from _differences(windows, "budget shuffled", ["budget by energy"])
     yield from _by_category(windows)
     yield from _steps(out, texts, heldout)
+    yield from efas_section(EFAS_RESULTS)
+
+
+def efas_section(results: Path) -> Iterator[str]:
+    """What the cells of benchmarks.efas_routing came to; nothing without any."""
+    summary = results / "summary.json"
+    if not summary.exists():
+        return
+    rows = json.loads(summary.read_text())
+    cells = [json.loads(path.read_text()) for path in sorted(results.glob("*-*.json"))]
+    shown = [cell for cell in cells if cell["condition"] == "efas"]
+    sizes = cells[0]["sizes"]
+    yield "\n## Features with significant EFAS, shown to a router\n"
+    yield (
+        f"Made by `python -m benchmarks.efas_routing`, which says what the conditions are: "
+        f"{len(rows[0]['seeds'])} seed(s), {cells[0]['n_tokens']:,} tokens a cell, the router of "
+        f"block {sizes['block']}, {sizes['top']} features, {len(cells[0]['windows'])} held-out "
+        f"windows. Significant were "
+        f"{', '.join(str(cell['significant']) for cell in shown)} of "
+        f"{', '.join(str(cell['tested']) for cell in shown)} tested features. Nats a token; "
+        "positive is worse than what it is held against.\n"
+    )
+    yield "| condition | against | difference, 95 % over windows | 95 % over seeds |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        windows, seeds = row["over_windows"], row["over_seeds"]
+        spread = (
+            "one seed"
+            if seeds["low"] is None
+            else f"{seeds['value']:+.4f} [{seeds['low']:+.4f}, {seeds['high']:+.4f}]"
+        )
+        yield (
+            f"| {row['condition']} | {row['against']} | {windows['value']:+.4f} "
+            f"[{windows['low']:+.4f}, {windows['high']:+.4f}] | {spread} |"
+        )
+    moved: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell["moved"] is not None:
+            moved.setdefault(cell["condition"], []).append(cell["moved"])
+    said = ", ".join(f"{name} {np.mean(values):.1%}" for name, values in moved.items())
+    yield (
+        f"\nTokens that choose another anchor first when what was learned of the features is left "
+        f"out: {said}."
+    )
 
 
 def _energies(runs: list[dict]) -> Iterator[str]:
