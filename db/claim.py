@@ -1,5 +1,6 @@
 """One writer at a time, held by the kernel: a process that dies lets go of what it claimed."""
 
+import errno
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 from energylens.db.layout import RunLayout
 from energylens.db.records import RecordError, refuse_links
 from energylens.db.whole import open_plain, writing
-from energylens.errors import PlatformError, StoreBusyError, StoreDamagedError
+from energylens.errors import PlatformError, StoreBusyError, StoreDamagedError, StoreError
 
 try:
     import fcntl
@@ -26,6 +27,7 @@ _BREATH = 0.01
 """Seconds between two tries."""
 _MOST_BYTES = 300
 """Of a lock file; more is not ours."""
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 _HOLDER = re.compile(r"process (\d+)(?: on (.+))?")
 
 
@@ -113,10 +115,20 @@ def _hold(path: Path, what: str, advice: str, patience: float) -> int:
 
 
 def _lock(descriptor: int) -> bool:
+    """Whether nobody else holds the file; also of one that another machine has removed from NFS
+    meanwhile, which lies nowhere any more."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise StoreError(
+                f"the file system has no locks ({error.strerror}), by which the writers of a store "
+                "keep out of each other's way; mount it with them, or write to another disk"
+            ) from error
+        if error.errno != errno.ESTALE:
+            raise
     return True
 
 
@@ -127,11 +139,18 @@ def _which(descriptor: int) -> tuple[int, int]:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one that lies at `path`."""
+    """Whether the open file is the one that lies at `path`; opened anew, for until then NFS may
+    give what lay there some time ago."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        there = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return os.path.sameopenfile(there, descriptor)
+        finally:
+            os.close(there)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
 
 
 def holder_of(lock: Path) -> Holder | None:

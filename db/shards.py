@@ -17,9 +17,9 @@ from energylens.db.manifest import Machine, Manifest, entry_of, write_manifest
 from energylens.db.parquet import TableWriter
 from energylens.db.schema import TABLES
 from energylens.db.whole import fresh_partial, sync, writing
-from energylens.errors import StoreBusyError
+from energylens.errors import StoreBusyError, StoreDamagedError
 
-_ADVICE = "wait for it, stop it, or share the work out with --shard I/N"
+_ADVICE = "wait for it, stop it, or share the work out with --shard any or --shard I/N"
 
 
 class ShardWriter:
@@ -64,6 +64,7 @@ def new_shard(run: RunLayout, number: int) -> Iterator[Path]:
 
     Raises:
         StoreBusyError: another process is writing this shard, or has just finished it.
+        StoreDamagedError: what lies in its place is no shard.
         StoreError: the disk is full or cannot be written.
     """
     final = run.shard(number)
@@ -72,6 +73,8 @@ def new_shard(run: RunLayout, number: int) -> Iterator[Path]:
         writing(what, "finished shards are safe"),
         claim(lock_of(run, number), f"shard {number}", _ADVICE),
     ):
+        if final.exists() and not (final / "manifest.json").exists():
+            raise StoreDamagedError(f"'{final}' has no manifest.json; move it away")
         if final.exists():
             raise StoreBusyError(
                 f"shard {number} was finished by another process meanwhile; "

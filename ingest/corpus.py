@@ -7,7 +7,7 @@ holds one group of texts and a few numbers a text.
 
 import hashlib
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from energylens.errors import TextsError
-from energylens.ingest.texts import Text, text_rows
+from energylens.ingest.texts import Row, Text, text_rows
 from energylens.lens.energy import NO_NEXT
 from energylens.lens.pieces import Piece, pieces, spelled_out
 
@@ -88,18 +88,14 @@ class CorpusPlan:
         first, end = (int(c) for c in self.first_context[text_id : text_id + 2])
         return range(self.shard_of(first), self.shard_of(max(first, end - 1)) + 1)
 
-    def texts_in(self, shards: Collection[int]) -> np.ndarray:
-        """bool [n_texts]: which texts have their row or contexts in one of the shards."""
-        first, end = self.first_context[:-1], self.first_context[1:]
-        before, last = (
-            np.minimum(
-                np.searchsorted(self.shard_starts, contexts, side="right") - 1, self.n_shards - 1
-            )
-            for contexts in (first, np.maximum(first, end - 1))
-        )
-        wanted = np.isin(np.arange(self.n_shards), list(shards))
-        up_to = np.concatenate([[0], np.cumsum(wanted)])
-        return up_to[last + 1] > up_to[before]
+    def texts_of(self, shard: int) -> range:
+        """The texts that have their row or contexts in a shard."""
+        start, end = (int(context) for context in self.shard_starts[shard : shard + 2])
+        first, behind = self.first_context[:-1], self.first_context[1:]
+        # a text without a token lies where the next context does
+        low = min(np.searchsorted(first, start), np.searchsorted(behind, start, side="right"))
+        is_last = shard == self.n_shards - 1
+        return range(int(low), len(first) if is_last else int(np.searchsorted(first, end)))
 
     def shard_of(self, context_id: int) -> int:
         """The shard a context lies in; the last one for what lies behind all contexts."""
@@ -190,9 +186,16 @@ class Corpus:
 
     def texts(self, wanted: Callable[[int], bool]) -> Iterator[TokenizedText]:
         """The tokenized texts whose text_id is wanted, in order."""
-        rows = enumerate(text_rows(self.spec))
-        chosen = ((i, row()) for i, row in rows if wanted(i))
-        while group := list(islice(chosen, _GROUP)):
+        return self.tokenized(pair for pair in self.rows() if wanted(pair[0]))
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The text_id of every text, and what reads it, in order."""
+        return enumerate(text_rows(self.spec))
+
+    def tokenized(self, rows: Iterable[tuple[int, Row]]) -> Iterator[TokenizedText]:
+        """The texts of some rows, in order."""
+        read = ((text_id, row()) for text_id, row in rows)
+        while group := list(islice(read, _GROUP)):
             for one in self._tokenized(group):
                 yield self._spelled(one)
 

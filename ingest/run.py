@@ -1,10 +1,12 @@
 """Make the shards of a run, skipping those that are complete."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 
+from energylens.db.claim import holder_of
+from energylens.db.layout import RunLayout
+from energylens.db.mounts import refuse_lonely_locks
 from energylens.db.schema import (
     CODES,
     CONTEXTS,
@@ -17,39 +19,23 @@ from energylens.db.schema import (
     TEXTS,
     TOKENS,
 )
-from energylens.db.shards import ShardWriter, write_shard
+from energylens.db.shards import ShardWriter, lock_of, write_shard
 from energylens.db.vectors import ENERGY_GRADIENTS, KEPT_ACTIVATIONS
-from energylens.errors import UsageError
-from energylens.ingest.corpus import Context, Corpus, CorpusPlan, TokenizedText
+from energylens.errors import StoreBusyError
+from energylens.ingest.corpus import Context, TokenizedText
 from energylens.ingest.gradient_sums import GradientTally
 from energylens.ingest.machine import this_machine
 from energylens.ingest.measure import Instruments, measure
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import Prepared
 from energylens.ingest.progress import Progress
+from energylens.ingest.reading import Reading
 from energylens.ingest.rows import RowMaker
 
+_PAUSE = 1.0
+"""Seconds between two looks for a shard that has become free."""
 BLOCK_TOKENS = 8_192
 """Tokens read before rows are written: bounds memory, and is the size of a row group."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which shards this process makes: those whose number is `index` modulo `count`."""
-
-    index: int = 0
-    count: int = 1
-
-    @staticmethod
-    def parse(text: str) -> "Part":
-        """From `I/N` as people count: 1/8 to 8/8.
-
-        Raises:
-            UsageError: it is not that.
-        """
-        first, slash, second = text.partition("/")
-        if slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second):
-            return Part(int(first) - 1, int(second))
-        raise UsageError(f"--shard takes I/N with I from 1 to N, such as 3/8; not '{text}'")
 
 
 @dataclass
@@ -61,40 +47,101 @@ class Block:
     n_tokens: int = 0
 
 
-def ingest(prepared: Prepared, part: Part, progress: Progress) -> int:
-    """Make every shard of `part` that is not complete; how many tokens that were.
+def ingest(prepared: Prepared, part: Part | None, progress: Progress) -> int:
+    """Make every shard of `part` that is not complete; with None, whichever shards no other process
+    is making, until all of the run are complete. How many tokens this process made.
 
     Raises:
-        StoreBusyError: another process is making one of them.
-        StoreError: the disk is full or cannot be written.
+        StoreBusyError: another process is making a shard of `part`.
+        StoreError: the disk is full or cannot be written, or of its locks other machines see none.
     """
-    plan = prepared.plan
-    mine = range(part.index, plan.n_shards, part.count)
-    missing = {n for n in mine if not (prepared.layout.shard(n) / "manifest.json").exists()}
+    run, n_shards = prepared.layout, prepared.plan.n_shards
+    mine = range(n_shards) if part is None else part.of(n_shards)
+    missing = _missing(run, mine)
     if len(missing) < len(mine):
         progress.say(f"{len(mine) - len(missing)} of {len(mine)} shards are complete; going on")
-    total = int(plan.n_tokens * len(missing) / plan.n_shards)
-    rows = RowMaker(
-        prepared.run.run_id,
-        prepared.run.n_ctx,
-        prepared.instruments.model.tokenizer,
-        plan.vocab_counts,
-    )
-    tables = tables_of(prepared.instruments)
-    done = 0
-    progress.step("ingest", 0, total, "tokens")
-    for number, items in groupby(stream(prepared.corpus, plan, missing), key=itemgetter(0)):
-        with write_shard(prepared.layout, number, tables, this_machine()) as writer:
-            tally = GradientTally(
-                prepared.instruments, prepared.run.run_id, number, prepared.run.n_ctx
-            )
-            for block in blocks(item for _, item in items):
-                write_block(writer, rows, prepared.instruments, block, tally)
-                done += block.n_tokens
-                progress.step("ingest", min(done, total), max(done, total), "tokens")
+    maker = ShardMaker(prepared, len(missing), progress)
+    if part is None:
+        refuse_lonely_locks(run.root)
+        _make_free(run, missing, maker, progress.say)
+    else:
+        for number in missing:
+            maker.make(number)
+    return maker.tokens
+
+
+def _missing(run: RunLayout, numbers: Iterable[int]) -> list[int]:
+    return [n for n in numbers if not (run.shard(n) / "manifest.json").exists()]
+
+
+def _make_free(
+    run: RunLayout, missing: list[int], maker: "ShardMaker", say: Callable[[str], None]
+) -> None:
+    """Pass over the missing shards until there are none, making those that nobody holds. The
+    kernel takes its claim from a process that dies, so that the next pass finds its shard free."""
+    wanted, others, has_told = len(missing), 0, False
+    while missing:
+        before = maker.shards
+        for number in missing:
+            if not _missing(run, [number]):
+                continue
+            try:
+                maker.make(number, others)
+            except StoreBusyError:  # another process makes it, or has just made it
+                continue
+            others = wanted - len(_missing(run, missing)) - maker.shards
+        missing = _missing(run, missing)
+        if missing and maker.shards == before:
+            if not has_told:
+                say(_waiting(run, missing))
+            has_told = True
+            time.sleep(_PAUSE)
+
+
+def _waiting(run: RunLayout, missing: list[int]) -> str:
+    holder = holder_of(lock_of(run, missing[0]))
+    by = "another process" if holder is None else f"process {holder.process} on {holder.host}"
+    more = f", and {len(missing) - 1} more that others are making" if len(missing) > 1 else ""
+    return f"waiting for shard {missing[0]}, which {by} is making{more}"
+
+
+class ShardMaker:
+    """Makes shards of a run, and tells how far all that were missing are."""
+
+    def __init__(self, prepared: Prepared, n_missing: int, progress: Progress) -> None:
+        plan, run = prepared.plan, prepared.run
+        self._prepared, self._progress = prepared, progress
+        self._mean = plan.n_tokens / plan.n_shards
+        self._total = int(n_missing * self._mean)
+        self._reading = Reading(prepared.corpus, plan)
+        tokenizer = prepared.instruments.model.tokenizer
+        self._rows = RowMaker(run.run_id, run.n_ctx, tokenizer, plan.vocab_counts)
+        self._tables = tables_of(prepared.instruments)
+        self.shards, self.tokens = 0, 0
+        """What was made here."""
+        progress.step("ingest", 0, self._total, "tokens")
+
+    def make(self, number: int, others: int = 0) -> None:
+        """Make a shard, where other processes have made so many of those that were missing.
+
+        Raises:
+            StoreBusyError: another process is making it, or has just made it.
+            StoreError: the disk is full or cannot be written.
+        """
+        instruments, run = self._prepared.instruments, self._prepared.run
+        made, by_others = 0, int(others * self._mean)
+        with write_shard(self._prepared.layout, number, self._tables, this_machine()) as writer:
+            tally = GradientTally(instruments, run.run_id, number, run.n_ctx)
+            for block in blocks(self._reading.shard(number)):
+                write_block(writer, self._rows, instruments, block, tally)
+                made += block.n_tokens
+                done = self.tokens + made + by_others
+                self._progress.step(
+                    "ingest", min(done, self._total), max(done, self._total), "tokens"
+                )
             for table, arrow in tally.rows():
                 writer.write(table, arrow)
-    return done
+        self.shards, self.tokens = self.shards + 1, self.tokens + made
 
 
 def write_block(
@@ -144,17 +191,3 @@ def blocks(items: Iterable[TokenizedText | Context]) -> Iterator[Block]:
             block = Block()
     if block.texts or block.contexts:
         yield block
-
-
-def stream(
-    corpus: Corpus, plan: CorpusPlan, missing: set[int]
-) -> Iterator[tuple[int, TokenizedText | Context]]:
-    """Texts and contexts of the wanted shards, in the order of the shards."""
-    for text in corpus.texts(plan.texts_in(missing).__getitem__):
-        home = plan.shards_of_text(text.text_id)[0]
-        if home in missing:
-            yield home, text
-        for context in corpus.contexts(text, plan.first_of(text)):
-            shard = plan.shard_of(context.context_id)
-            if shard in missing:
-                yield shard, context

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from energylens.errors import UsageError
+from energylens.db.store import open_store
+from energylens.errors import StoreBusyError, UsageError
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.plan_file import planned
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part
 from energylens.ingest.run import ingest as make_shards
 from energylens.queries.face import OpenStore
 
 
-def make_run(store: Path, config: IngestConfig, part: Part, progress: Progress) -> str:
-    """Make the shards of one part of a run; the run's id. Its index is made by `build_indexes`.
+def make_run(store: Path, config: IngestConfig, part: Part | None, progress: Progress) -> str:
+    """Make the shards of one part of a run, or with None whichever are free; the run's id. Its
+    index is made by `build_indexes`.
 
     Raises:
         UsageError: something asked for is not there or does not fit together.
@@ -38,6 +40,21 @@ def make_run(store: Path, config: IngestConfig, part: Part, progress: Progress) 
         )
     make_shards(prepared, part, progress)
     return prepared.run.run_id
+
+
+def index_once(store: Path, run_id: str, progress: Progress) -> None:
+    """Make the index of a run, unless it is fresh, or another process is making it.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    with open_store(store) as opened:
+        is_fresh = opened.run(run_id).index == "fresh"
+    try:
+        if not is_fresh:
+            build_indexes(store, progress, run_id)
+    except StoreBusyError as error:
+        progress.say(str(error))
 
 
 def ingest(

@@ -1,6 +1,7 @@
 """`energylens ingest` and `energylens index`."""
 
 import json
+import os
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from energylens.errors import UsageError
 
 if TYPE_CHECKING:
     from energylens.ingest.estimate import Estimate
+    from energylens.ingest.parts import Part
     from energylens.ingest.plan import IngestConfig
     from energylens.ingest.presets import Preset
 
@@ -86,7 +88,12 @@ def ingest(
         ),
     ] = None,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Make only part I of N of the shards.")
+        str,
+        typer.Option(
+            metavar="I/N|auto|any",
+            help="Make only part I of N of the shards; auto: the part that Slurm, SkyPilot or "
+            "Kubernetes names; any: whichever no other process on this store makes.",
+        ),
     ] = "1/1",
     run_id: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     accept_gate: Annotated[
@@ -108,6 +115,9 @@ def ingest(
     The same command again goes on where the last one stopped.
     """
     need_models()
+    from energylens.ingest.parts import Part
+
+    part = Part.parse(shard, os.environ)
     options = {
         "model": model, "texts": texts, "saes": _some(sae), "hooks": _some(hook),
         "energies": energies, "keep": keep, "n_ctx": n_ctx, "efas": efas, "bos": bos,
@@ -117,11 +127,13 @@ def ingest(
     if estimate:
         _estimate(store, config, as_json)
         return
-    run = run_ingest(store, config, shard, as_json)
-    if shard != "1/1":
+    run = run_ingest(store, config, part, as_json)
+    if part is not None and part.count > 1:
         typer.echo(
-            f"part {shard} is done; once all are: energylens merge, or energylens index", err=True
+            f"part {part} is done; once all are: energylens merge, or energylens index", err=True
         )
+    elif not no_index and part is None:
+        _index_unless_others(store, run, as_json)
     elif not no_index:
         index(store, run_id=run, as_json=as_json)
 
@@ -147,16 +159,27 @@ def _config(wish: "Preset") -> "IngestConfig":
     )
 
 
-def run_ingest(store: StoreArgument, config: "IngestConfig", shard: str, as_json: bool) -> str:
-    """Make the shards of a run; its id."""
+def run_ingest(
+    store: StoreArgument, config: "IngestConfig", part: "Part | None", as_json: bool
+) -> str:
+    """Make the shards of a part of a run, or with None whichever are free; the run's id."""
     from energylens.ingest.progress import Progress
-    from energylens.ingest.run import Part
     from energylens.ingest.whole import make_run
 
-    part = Part.parse(shard)
     progress = Progress(as_json)
     try:
         return make_run(store, config, part, progress)
+    finally:
+        progress.close()
+
+
+def _index_unless_others(store: StoreArgument, run_id: str, as_json: bool) -> None:
+    from energylens.ingest.progress import Progress
+    from energylens.ingest.whole import index_once
+
+    progress = Progress(as_json)
+    try:
+        index_once(store, run_id, progress)
     finally:
         progress.close()
 

@@ -23,6 +23,7 @@ def demo(
     """Ingest the bundled texts with the bundled model and SAEs, then open the TUI."""
     need_models()
     from energylens.cli.ingest import index, run_ingest
+    from energylens.ingest.parts import Part
     from energylens.ingest.plan import IngestConfig
 
     config = IngestConfig(
@@ -31,7 +32,7 @@ def demo(
         saes=(DEMO_MODEL,),
         efas=("lens", "total", "calibration"),
     )
-    run_id = run_ingest(store, config, "1/1", as_json=False)
+    run_id = run_ingest(store, config, Part(), as_json=False)
     index(store)
     if no_tui or not has_terminal():
         from energylens.cli.findings import print_findings

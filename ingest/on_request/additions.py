@@ -6,8 +6,6 @@ interrupted and taken up again as an ingest is.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +29,9 @@ from energylens.ingest.names import is_same, named_beside
 from energylens.ingest.on_request.reopen import reopen_texts
 from energylens.ingest.plan import KEEP, sae_info
 from energylens.ingest.progress import Progress
+from energylens.ingest.reading import Reading
 from energylens.ingest.rows import RowMaker
-from energylens.ingest.run import blocks, stream
+from energylens.ingest.run import blocks
 from energylens.lens.gate import GateResult, GateSums
 from energylens.lens.gradients import VARIANTS
 from energylens.lens.saes import Sae, load_saes, writes_to_stream
@@ -85,11 +84,10 @@ def add_vectors(store: Path, run_id: str, what: str, hook: str, progress: Progre
     tables = tuple(table.name for table in _TABLES[what])
     rows = RowMaker(run_id, run.n_ctx, loaded.instruments.model.tokenizer, np.zeros(0))
     done = 0
-    for source, items in groupby(
-        stream(loaded.corpus, loaded.plan, set(missing)), key=itemgetter(0)
-    ):
+    reading = Reading(loaded.corpus, loaded.plan)
+    for source in sorted(missing):
         with write_shard(layout, missing[source], tables, this_machine()) as writer:
-            for block in blocks(item for _, item in items):
+            for block in blocks(reading.shard(source)):
                 if not block.contexts:
                     continue
                 measured = measure(loaded.instruments, block.contexts)

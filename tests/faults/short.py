@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.faults import drive, readers
+from tests.faults import any_shard, drive, readers
 from tests.faults.commands import COMMANDS, build_stage
 
 FEW = 1
@@ -18,7 +18,9 @@ def main() -> None:
     stage = build_stage(Path(sys.argv[1]), drive.started, drive.ended)
     counts = drive.drive(stage, list(COMMANDS), few=FEW)
     found = readers.drive(stage, n_readers=2, n_texts=3, every=2)
-    sys.stdout.write(json.dumps({"faults": counts, "readers": found}) + "\n")
+    shared = any_shard.drive(stage, processes=3, killed=1, texts=8, seed=0)
+    told = {"faults": counts, "readers": found, "any shard": shared}
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":

@@ -49,3 +49,9 @@ def test_readers_beside_a_writer_see_whole_stores(found: dict[str, Any]) -> None
     seen = found["readers"]
     assert seen["readers"] == 2 and seen["answers"] >= 4
     assert seen["counts"]["codes"] == seen["counts"]["feature_codes"] > 0
+
+
+def test_a_shard_that_a_killed_process_held_is_made_by_another(found: dict[str, Any]) -> None:
+    shared = found["any shard"]
+    assert len(shared["killed holding"]) == 1 and shared["ended"] == 2
+    assert shared["shards"] >= 8 and shared["rows"]["feature_codes"] > 0

@@ -304,12 +304,6 @@ def test_settings_that_cannot_be(
         load(replace(config, **changes))
 
 
-@pytest.mark.parametrize("text", ["1/0", "0/3", "4/3", "x", "1", "-1/2"])
-def test_parts_that_cannot_be(text: str) -> None:
-    with pytest.raises(UsageError, match="--shard takes I/N"):
-        Part.parse(text)
-
-
 def test_tokens_of_a_text_of_one_token(full_store: Path) -> None:
     text_rows = rows(full_store, "texts", "text_id")
     (text_id,) = text_rows.filter(pl.col("text") == "x")["text_id"].to_list()
