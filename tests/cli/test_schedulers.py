@@ -24,7 +24,7 @@ Run = Callable[[dict[str, str], list[str]], None]
 def tokens(store: Path) -> pl.DataFrame:
     with open_store(store) as opened:
         assert all(state.index == "fresh" for state in opened.runs)
-        asked = opened.cursor().sql("FROM tokens ORDER BY token_index")
+        asked = opened.cursor().sql("SELECT * EXCLUDE (run_id) FROM tokens ORDER BY token_index")
         return pl.DataFrame(asked.to_arrow_table())
 
 
