@@ -43,6 +43,7 @@ NEED_MORE = [
     ["prompt", "{work}/tiny.lens", "{run}", "x"],
     ["tui", "{work}/tiny.lens", "--serve"],
     ["worker"],
+    ["mcp", "{work}/tiny.lens"],
 ]
 
 
@@ -92,13 +93,13 @@ def test_a_command_of_the_base_runs(said: dict[str, tuple[int, str]], name: str)
 @pytest.mark.parametrize("name", [named(c) for c in NEED_MORE])
 def test_what_needs_more_says_what_to_install(said: dict[str, tuple[int, str]], name: str) -> None:
     code, text = said[name]
-    extra = "web" if name == "tui" else "models"
+    extra = {"tui": "web", "mcp": "mcp"}.get(name, "models")
     assert code == 2 and f"this needs the extra '{extra}'" in text and "pip install" in text
 
 
 def test_doctor_tells_what_each_extra_adds(said: dict[str, tuple[int, str]]) -> None:
     text = said["doctor"][1]
-    assert "the extra 'models' adds" in text and "the extra 'web' adds" in text
+    assert all(f"the extra '{extra}' adds" in text for extra in ("mcp", "models", "web"))
     assert "'torch>=" in text and "textual-serve" in text
 
 

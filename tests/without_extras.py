@@ -29,7 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cli", "db", "queries", "stats", "tui")
-OF_AN_EXTRA = {"energylens.cli.guarded_server"}
+OF_AN_EXTRA = {"energylens.cli.guarded_server", "energylens.cli.mcp_server"}
 """Imported only once the extra it needs has been found."""
 
 

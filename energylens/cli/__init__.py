@@ -9,6 +9,7 @@ import typer
 
 import energylens
 from energylens.cli import (
+    agents,
     analyses,
     doctor,
     explain,
@@ -32,10 +33,9 @@ from energylens.cli import (
     terminal,
     train,
 )
+from energylens.cli.failures import said_of
 from energylens.cli.groups import Commands
-from energylens.errors import EnergyLensError, PlatformError
-
-INTERRUPTED = 130
+from energylens.errors import PlatformError
 
 
 class _Energylens(Commands):
@@ -52,34 +52,9 @@ class _Energylens(Commands):
                 raise
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            code, message = _said(error)
+            code, message = said_of(error)
             typer.echo(f"energylens: {message}", err=True)
             raise typer.Exit(code) from None
-
-
-def _said(error: BaseException) -> tuple[int, str]:
-    """Exit code and message of an error."""
-    stopped = signals.exit_code() or (INTERRUPTED if isinstance(error, KeyboardInterrupt) else None)
-    if stopped is not None:
-        return (
-            stopped,
-            "stopped; what was finished is kept, and the same command goes on from there",
-        )
-    if isinstance(error, EnergyLensError):
-        return error.exit_code, str(error)
-    if "duckdb" in sys.modules:  # or it is none of its errors
-        import duckdb
-
-        from energylens.queries.catalog import unreadable
-
-        if isinstance(error, duckdb.Error):
-            return _said(unreadable(error))
-    if isinstance(error, MemoryError):
-        return 1, "out of memory; give a smaller --batch-tokens, or fewer SAEs or layers at once"
-    if isinstance(error, OSError) and error.strerror:
-        where = f" '{error.filename}'" if error.filename else ""
-        return 1, f"the system refuses{where}: {error.strerror}"
-    return 1, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
 app = typer.Typer(
@@ -140,6 +115,7 @@ app.command()(interact.attribute)
 app.command()(interact.sources)
 app.command()(interact.steer)
 app.command()(programs.worker)
+app.command()(agents.mcp)
 app.add_typer(train.app, name="train")
 app.add_typer(saes.app, name="saes")
 app.add_typer(export.app, name="export")

@@ -38,7 +38,7 @@ def test_help_lists_every_command_with_its_purpose() -> None:
         "query", "doctor", "train", "prompt", "intervene", "attribute", "steer", "causality",
         "recompute", "repair", "worker", "compare", "efas",
         "explain", "routing", "heads", "saes", "search", "sources", "export", "import", "page",
-        "report", "presets",
+        "report", "presets", "mcp",
     ):  # fmt: skip
         assert f"  {command}" in shown
         assert "Usage" in run(command, "--help").stdout

@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from energylens.cli import _said, signals
+from energylens.cli import signals
+from energylens.cli.failures import said_of
 from energylens.errors import StoreBusyError
 from tests.faults.commands import COMMANDS, Command, Stage, build_stage
 from tests.faults.compare import check, contents, read_through
@@ -76,7 +77,7 @@ def _code_of(error: BaseException) -> int:
     """As the command judges it: told to stop, an error with a sentence, or a defect."""
     if signals.exit_code() is not None or isinstance(error, KeyboardInterrupt):
         return STOPPED
-    _, said = _said(error)
+    _, said = said_of(error)
     if not said.startswith("unexpected"):
         sys.stderr.write(f"{said}\n")
         return REFUSED

@@ -23,6 +23,7 @@ _EXTRAS = {
         "report: the figures of a run as a page; in the screens, figures as SVG and PNG",
     ),
     "web": (("textual-serve", "aiohttp"), "tui --serve: the screens in a browser"),
+    "mcp": (("mcp",), "mcp: a store as tools of a language model"),
 }
 """The packages of each extra, and what it adds."""
 _MODEL = "builtin:mesanet"
