@@ -31,9 +31,10 @@ from energylens.ingest.on_request.conditions import trigger_of
 from energylens.ingest.on_request.intervene import edit_of
 from energylens.ingest.on_request.probes import Tokens, codes_of, sampled_tokens
 from energylens.ingest.on_request.reopen import Reopened, reopen
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.lens.batching import pad
 from energylens.lens.conditions import Trigger
 from energylens.lens.interventions import Change, Intervention, feature_change, noise

@@ -27,9 +27,10 @@ from energylens.db.store import Store
 from energylens.errors import UsageError
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.causality import agreements, measure_effects
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.ingest.texts import iter_texts
 from energylens.lens.models import LanguageModel, load_model, run_hooks
 from energylens.lens.pieces import special_ids

@@ -21,9 +21,10 @@ from typing import Any
 from energylens.ingest.corpus import Corpus, CorpusPlan
 from energylens.ingest.estimate import Estimate, estimate
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.ingest.texts import Text, iter_texts
 
 MODEL, SAES = "builtin:llama", ("builtin:llama/blocks.2.hook_resid_post",)

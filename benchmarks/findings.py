@@ -14,9 +14,10 @@ import polars as pl
 from energylens.cli.output import print_frame
 from energylens.db.store import Store
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.queries.catalog import open_catalog
 from energylens.queries.coactivation import coactive_clusters, coactive_pairs
 from energylens.queries.efas import efas_by_layer, efas_ranking, efas_split, energy_features

@@ -23,9 +23,10 @@ from energylens.ingest.estimate import peak_memory
 from energylens.ingest.gradient_sums import GradientTally
 from energylens.ingest.index import build
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, Prepared, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.ingest.texts import iter_texts
 from energylens.lens.batching import batches, pad
 from energylens.lens.models import run_hooks

@@ -19,9 +19,10 @@ from energylens.cli.output import print_frame
 from energylens.cli.train import heldout as print_heldout
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.routing_effects import measure_routing
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.ingest.texts import iter_texts
 from energylens.lens.models import LanguageModel, load_model
 from energylens.queries.catalog import open_catalog

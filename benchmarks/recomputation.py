@@ -23,9 +23,10 @@ from energylens.ingest.on_request.intervene import intervene
 from energylens.ingest.on_request.prompt import prompt
 from energylens.ingest.on_request.reopen import Reopened, reopen
 from energylens.ingest.on_request.steer import steer
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.ingest.texts import iter_texts
 from energylens.protocol import (
     AttributionRequest,

@@ -24,9 +24,10 @@ from benchmarks.controls import TEXTS, train, weights_of
 from energylens.db.store import open_store
 from energylens.ingest.on_request.repair import NOTHING, TOGETHER, repair
 from energylens.ingest.on_request.repair_split import CONDITIONS, GLOBAL, Wish
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.ingest.texts import iter_texts
 from energylens.lens.models import load_model
 from energylens.queries.names import find_run, find_sae, stored_runs

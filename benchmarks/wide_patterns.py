@@ -26,9 +26,10 @@ import energylens
 from energylens.builtin import builtin_path
 from energylens.ingest.index import statistics
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 
 HOOK = "blocks.6.hook_resid_post"
 D_SAE, K = 24_576, 32

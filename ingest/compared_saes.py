@@ -7,9 +7,10 @@ from pathlib import Path
 from energylens.errors import UsageError
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.names import named_apart
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.lens.directions import mean_max_cosine
 from energylens.lens.saes import Sae, load_saes
 from energylens.queries.catalog import open_catalog

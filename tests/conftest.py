@@ -43,9 +43,10 @@ from energylens.db.schema import TABLES
 from energylens.db.scores import ExplanationScore, write_scores
 from energylens.db.store import Store
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.lens.models import LanguageModel, load_model
 from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.model import MesaNetForCausalLM

@@ -9,9 +9,10 @@ from pathlib import Path
 from energylens.db.claim import claim
 from energylens.db.layout import StoreLayout
 from energylens.db.progress import is_held, writings
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 
 
 def test_a_store_at_rest_is_written_by_nobody(store_path: Path) -> None:

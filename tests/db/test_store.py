@@ -23,9 +23,10 @@ from energylens.db.store import Session, Store, confine, open_store
 from energylens.db.verify import verify_store
 from energylens.db.version import FORMAT, create_store, raise_format, read_format
 from energylens.errors import StoreDamagedError, StoreError, StoreVersionError
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.queries.catalog import write_catalog
 
 

@@ -32,9 +32,10 @@ from energylens.ingest.on_request.heads import measure_heads
 from energylens.ingest.on_request.prompt import prompt
 from energylens.ingest.on_request.reopen import reopen
 from energylens.ingest.on_request.routing_effects import measure_routing
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.protocol import PromptRequest
 from energylens.queries.catalog import call, open_catalog, write_catalog
 from energylens.queries.lists import export_list, import_list

@@ -22,9 +22,10 @@ from energylens.db.store import Store, reread
 from energylens.db.verify import verify_store
 from energylens.errors import StoreError
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.queries.catalog import open_catalog
 from tests.conftest import N_CTX
 from tests.faults.commands import Stage, build_stage

@@ -22,10 +22,10 @@ from energylens.db.whole import partial_of
 from energylens.errors import TextsError
 from energylens.ingest.corpus import Corpus, Survey
 from energylens.ingest.on_request.additions import add_vectors
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig
 from energylens.ingest.plan_file import plan_path, planned, read_survey
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part
 from energylens.ingest.whole import make_run
 
 

@@ -14,9 +14,10 @@ from energylens.db.shards import ShardWriter
 from energylens.db.store import open_store
 from energylens.db.verify import verify_store
 from energylens.errors import ModelError, SaeError, UsageError
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.lens.energy import lens_energies
 from energylens.lens.models import LanguageModel, load_model
 from energylens.lens.saes import load_saes

@@ -16,9 +16,10 @@ from energylens.db.store import open_store
 from energylens.errors import StoreBusyError, StoreError
 from energylens.ingest.index import statistics
 from energylens.ingest.index.build import build_indexes
+from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.progress import Progress
-from energylens.ingest.run import Part, ingest
+from energylens.ingest.run import ingest
 from energylens.lens.models import LanguageModel
 from energylens.lens.saes import load_saes
 from tests.conftest import make_sae, make_store
