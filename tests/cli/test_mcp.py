@@ -92,7 +92,7 @@ def talk(store_path: Path) -> tuple[ListToolsResult, dict[str, Any]]:
     """Everything that is asked of one process, which may run a model."""
     before = bytes_of(store_path)
     arguments = ["-m", "energylens", "mcp", str(store_path), "--with-model"]
-    limits = ["--limit", "100", "--timeout", "1"]
+    limits = ["--limit", "100", "--timeout", "4"]
     writes = {text: ("sql", {"query": text.format(store=store_path)}) for text in WRITES}
     made = StdioServerParameters(
         command=sys.executable, args=[*arguments, *limits], env={"PYTHONPATH": str(ROOT)}
@@ -144,7 +144,7 @@ def test_no_text_ends_the_data_that_holds_it(said: Any) -> None:
 
 
 def test_what_takes_too_much_is_ended(said: Any) -> None:
-    assert "stopped after 1 seconds" in said("endless", is_error=True)
+    assert "stopped after 4 seconds" in said("endless", is_error=True)
     assert "one row alone has more than" in said("large", is_error=True)
 
 

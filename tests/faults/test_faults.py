@@ -54,4 +54,4 @@ def test_readers_beside_a_writer_see_whole_stores(found: dict[str, Any]) -> None
 def test_a_shard_that_a_killed_process_held_is_made_by_another(found: dict[str, Any]) -> None:
     shared = found["any shard"]
     assert len(shared["killed holding"]) == 1 and shared["ended"] == 2
-    assert shared["shards"] >= 8 and shared["rows"]["feature_codes"] > 0
+    assert shared["shards"] > shared["processes"] and shared["rows"]["feature_codes"] > 0
