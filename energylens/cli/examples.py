@@ -5,6 +5,7 @@ EXAMPLES = {
     "ingest": (
         "energylens ingest my.lens --preset gpt2-res-jb --estimate",
         "energylens ingest my.lens --model DIR --sae SAE_DIR --texts corpus.jsonl",
+        "energylens ingest /shared/my.lens --preset gpt2-res-jb --shard any",
     ),
     "index": ("energylens index my.lens",),
     "presets": ("energylens presets", "energylens presets gpt2-res-jb"),
@@ -53,6 +54,7 @@ EXAMPLES = {
         "    --sae blocks.2.hook_resid_post --feature 285",
     ),
     "worker": ("energylens worker < requests.jsonl",),
+    "mcp": ("energylens mcp demo.lens", "energylens mcp demo.lens --with-model --limit 50"),
     "doctor": ("energylens doctor", "energylens doctor my.lens"),
     "explain read": ("energylens explain my.lens explanations.jsonl --sae blocks.8",),
     "explain write": (
