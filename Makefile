@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 repair-smollm2 docs screens lock clean
+.PHONY: demo test soak nulls check lint types layers bench findings reproduce-routing smollm2 repair-smollm2 docs reference screens lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/energylens demo
@@ -94,6 +94,10 @@ docs:
 	$(PYTHON) -m venv runs-local/docs-env
 	runs-local/docs-env/bin/python -m pip install --quiet --requirement docs/requirements.txt
 	runs-local/docs-env/bin/sphinx-build -W -q -b html docs runs-local/site
+
+# The pages of docs/reference, from the code.
+reference: $(INSTALLED)
+	$(BIN)/python -m benchmarks.reference
 
 screens: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pictures

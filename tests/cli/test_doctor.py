@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from energylens.cli.doctor.finding import Finding
 from energylens.db.layout import StoreLayout
 from energylens.tui.modals.too_small import SMALLEST
 from tests.conftest import OLD_STORE
+from tests.pages import anchors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,12 +41,6 @@ def test_every_part_is_looked_at(without_model: None) -> None:
     assert found["Hugging Face"]["state"] == "note"
     assert "HF_HUB_OFFLINE is set" in found["Hugging Face"]["found"]
     assert "GB" in found["memory"]["found"] and "torch" in found["models"]["found"]
-
-
-def anchors(page: Path) -> set[str]:
-    """What headings of a Markdown page are linked by."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
 def test_the_pages_it_names_are_there(without_model: None, tmp_path: Path) -> None:
