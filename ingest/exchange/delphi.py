@@ -107,7 +107,7 @@ def _write_split(
     store: Store, info: RunInfo, sae: str, ends: tuple[int, int],
     tokens: Int[np.ndarray, "contexts n_ctx"], place: Path,
 ) -> Written:  # fmt: skip
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     first, last = ends
     named = {"run": info.run_id, "sae": sae, "first": first, "last": last}
@@ -122,7 +122,7 @@ def _write_split(
         halved = activation.astype(np.float16)
     locations = np.ascontiguousarray(where.T.astype(np.uint16 if small else np.uint32))
     file = {"locations": locations, "activations": halved, "tokens": tokens}
-    save_file(file, place / f"{first}_{last}.safetensors")
+    (place / f"{first}_{last}.safetensors").write_bytes(save(file))
     n_infinite = int(np.isinf(halved).sum())
     return Written(1, len(kept), len(codes) - len(kept), n_infinite, _error(activation, halved))
 

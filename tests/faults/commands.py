@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from energylens.db.ratings import Rating, write_rating
 from energylens.db.store import Store
 from energylens.explaining.scoring import KINDS
 from energylens.explaining.speaker import Prompt
+from energylens.ingest.exchange.delphi import export_delphi
 from energylens.ingest.exchange.headvis import export_headvis
 from energylens.ingest.explanations import explain
 from energylens.ingest.index.build import build_indexes
@@ -31,6 +32,8 @@ from energylens.ingest.on_request.explain import carry_out, tasks_to_write
 from energylens.ingest.on_request.heads import measure_heads
 from energylens.ingest.on_request.prompt import prompt
 from energylens.ingest.on_request.reopen import reopen
+from energylens.ingest.on_request.repair import repair
+from energylens.ingest.on_request.repair_split import Wish
 from energylens.ingest.on_request.routing_effects import measure_routing
 from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, Loaded, load, prepare
@@ -96,6 +99,10 @@ def build_stage(folder: Path, started: Callable[..., int], ended: Callable[[int]
         ("The cat sat on the mat.", "A dog barks back all night.", "1 + 1 = 2")
     ):
         (folder / "texts" / f"{number}.txt").write_text(text)
+    (folder / "many").mkdir(exist_ok=True)
+    for number in range(20):  # as many as a repair asks for
+        words = ("The cat sat on the mat.", "A dog barks.", "1 + 1 = 2.")[number % 3]
+        (folder / "many" / f"{number}.txt").write_text(f"{words} {number}")
     (folder / "long.txt").write_text("The cat sat on the mat. A dog barks all night long. " * 20)
     (folder / "said.csv").write_text("feature_id,description\n1,animals\n2,numbers\n")
     loaded = load(
@@ -160,6 +167,12 @@ def _routed(stage: Stage, store: Path) -> None:
     index_of(store)
 
 
+def _repairable(stage: Stage, store: Path) -> None:
+    config = replace(stage.loaded.config, texts=str(stage.folder / "many"))
+    ingest(prepare(store, load(config)), Part(), Progress())
+    index_of(store)
+
+
 _WHOLE: dict[str, Callable[[Stage, Path], None]] = {
     "whole": lambda stage, store: _ingest(stage, store, Part()),
     "odd": lambda stage, store: _ingest(stage, store, Part(0, 2)),
@@ -168,6 +181,7 @@ _WHOLE: dict[str, Callable[[Stage, Path], None]] = {
     "kept": _kept,
     "headed": _headed,
     "routed": _routed,
+    "repairable": _repairable,
 }
 """Stores to begin from, by name."""
 
@@ -245,6 +259,12 @@ def _headvis(stage: Stage) -> None:
         export_headvis(stage.folder / "headed.lens", "r", stage.store, Progress())
 
 
+def _delphi(stage: Stage) -> None:
+    with open_catalog(stage.folder / "indexed.lens") as opened:
+        if not stage.store.exists():
+            export_delphi(opened, "r", "sae", stage.store, 3, Progress())
+
+
 def _train(stage: Stage) -> None:
     lm(
         stage.store,
@@ -293,6 +313,7 @@ def _export(stage: Stage) -> None:
         write_file(rows, stage.store / f"rows.{suffix}", how)
 
 
+_WISH = Wish(top=2, by="attribution", step=0.3, n_splits=2, seed=0, tunes=False)
 COMMANDS: dict[str, Command] = {
     "ingest": Command(lambda stage: _ingest(stage, stage.store, Part())),
     "index": Command(lambda stage: index_of(stage.store), "whole"),
@@ -320,6 +341,9 @@ COMMANDS: dict[str, Command] = {
         "indexed",
     ),
     "routing": Command(lambda stage: measure_routing(stage.store, "r", 3, 0, Progress()), "routed"),
+    "repair": Command(
+        lambda stage: repair(stage.store, "r", "sae", _WISH, 20, Progress()), "repairable"
+    ),
     "prompt": Command(
         lambda stage: prompt(reopen(stage.store, "r"), PromptRequest("The cat sat.", keep=True)),
         "whole",
@@ -334,6 +358,7 @@ COMMANDS: dict[str, Command] = {
     "train an SAE": Command(_train_sae, is_store=False),
     "export": Command(_export, is_store=False),
     "export headvis": Command(_headvis, is_store=False),
+    "export delphi": Command(_delphi, is_store=False),
     "page": Command(_pages, is_store=False),
     "report": Command(_report, is_store=False),
 }
