@@ -82,3 +82,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / place).resolve() if place else page
         assert target.exists() and target.is_relative_to(ROOT), link
         assert not section or section in anchors(target), link
+
+
+def test_the_site_leads_to_every_page() -> None:
+    listed = (ROOT / "docs/index.md").read_text("utf-8").splitlines()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.stem in listed or page.stem == "index", f"{page.name}: add it to docs/index.md"
+    assert {"findings/*", "reference/*"} <= set(listed)
