@@ -1,6 +1,7 @@
-"""A word that must be one of a few."""
+"""A word that must be one of a few, or of many."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from energylens.errors import UsageError
@@ -18,3 +19,9 @@ def one_of(what: str, given: str, known: Sequence[Word]) -> Word:
         if word == given:
             return word
     raise UsageError(f"{what} {', '.join(known)}, not '{given}'")
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A question in brackets with the likest known names; nothing where none is like it."""
+    close = difflib.get_close_matches(given, list(known), n=3, cutoff=0.5)
+    return f" (did you mean {', '.join(close)}?)" if close else ""

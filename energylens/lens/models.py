@@ -1,7 +1,6 @@
 """Load a Hugging Face causal language model and run it with the field's hook names."""
 
 import copy
-import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
+from energylens.choices import did_you_mean
 from energylens.errors import EnergyLensError, ModelError, UsageError
 from energylens.lens.checkpoints import Loaded, context_length, load_checkpoint, reason_of
 from energylens.lens.experts import Mixtures, watch
@@ -104,11 +104,10 @@ class LanguageModel:
             ModelError: there is no such hook; the message names the closest ones.
         """
         if hook_name not in self.bridge.hook_dict:
-            close = difflib.get_close_matches(hook_name, self.bridge.hook_dict, n=3, cutoff=0.5)
-            hint = f"; did you mean {', '.join(close)}?" if close else ""
             raise ModelError(
                 f"the model '{self.source}' has no hook '{hook_name}' "
-                f"(it has {self.n_layers} blocks of width {self.d_model}){hint}"
+                f"(it has {self.n_layers} blocks of width {self.d_model})"
+                f"{did_you_mean(hook_name, self.bridge.hook_dict)}"
             )
         if isinstance(self.bridge, HookedMesaNet):
             return

@@ -22,6 +22,7 @@ from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_direc
 from torch import Tensor
 
 from energylens.builtin import builtin_path
+from energylens.choices import did_you_mean
 from energylens.errors import SaeError
 from energylens.hub import need_hub
 from energylens.lens.checkpoints import reason_of
@@ -282,13 +283,15 @@ def _from_registry(source: str) -> Sae:
     registry = get_pretrained_saes_directory()
     if release not in registry:
         raise SaeError(
-            f"'{source}' is no file here, and sae-lens knows no release '{release}'; "
-            "give a directory, or release/sae_id as in gpt2-small-res-jb/blocks.8.hook_resid_pre"
+            f"'{source}' is no file here, and sae-lens knows no release '{release}'"
+            f"{did_you_mean(release, registry)}; give a directory, or release/sae_id as in "
+            "gpt2-small-res-jb/blocks.8.hook_resid_pre"
         )
     entry = registry[release]
     if name not in entry.saes_map:
         some = ", ".join(list(entry.saes_map)[:5])
-        raise SaeError(f"the release '{release}' has no SAE '{name}'; it has {some}, ...")
+        near = did_you_mean(name, entry.saes_map)
+        raise SaeError(f"the release '{release}' has no SAE '{name}'{near}; it has {some}, ...")
     need_hub(f"the SAE '{source}'", entry.repo_id)
     try:
         with _centring_is_ours():

@@ -212,7 +212,9 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         load_saes([str(tmp_path)])
     with pytest.raises(SaeError, match="knows no release"):
         load_saes(["no-such-release/blocks.0"])
-    with pytest.raises(SaeError, match="has no SAE"):
+    with pytest.raises(SaeError, match=r"did you mean gpt2-small-res-jb[,?]"):
+        load_saes(["gpt2-small-res-jv/blocks.8.hook_resid_pre"])
+    with pytest.raises(SaeError, match=r"has no SAE .*did you mean blocks\.9\.hook_resid_pre"):
         load_saes(["gpt2-small-res-jb/blocks.99.hook_resid_pre"])
     (tmp_path / "cfg.json").write_text("{")
     with pytest.raises(SaeError, match="cannot be loaded"):
