@@ -96,7 +96,7 @@ def worker(tree: Path, store: Path) -> Times:
     )
     for number, (name, method, request) in enumerate(asked):
         params = {"store": str(store), "run": run, "request": request}
-        line = json.dumps({"id": number, "method": method, "params": params})
+        line = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         process.stdin.write(line.encode() + b"\n")
         process.stdin.flush()
         while "result" not in (answer := json.loads(process.stdout.readline())):

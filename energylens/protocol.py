@@ -1,18 +1,12 @@
 """What the worker is asked and what it answers: records that travel as JSON.
 
-One JSON object a line, in UTF-8. A request is {"id", "method", "params"}; an answer is one object
-with the same id and `result` or `error`, after any number with `progress`. docs/worker.md describes
-each method; the records here are its parameters and results.
+`energylens.methods` says which belong to which method, `energylens.rpc` how they travel; a schema
+of all is made from them by `energylens.wire_schema`.
 """
 
 from dataclasses import dataclass
 
 from energylens.when import When, WhenReport
-
-VERSION = 1
-"""Of the protocol; grows when an older reader would misread an answer."""
-MOST_BYTES = 1 << 20
-"""Length of a request line; longer ones are refused."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,16 @@ from typing import Any
 
 from energylens.errors import EnergyLensError
 from energylens.protocol import ProgressReport
+from energylens.rpc import MARK, PROGRESS
 from energylens.wire import decode
 
 MOST_BYTES = 64 << 20
 """Length of an answer; a longer one is let go by unread."""
+_KNOWN = {"jsonrpc", "id", "result", "error", "progress"}
+_ANOTHER = (
+    "the worker does not answer in JSON-RPC 2.0, as that of this version does; make sure that the "
+    "same version of Energy-Lens runs there"
+)
 _LARGEST = 1 << 63
 _SHOWN = 2_000
 
@@ -51,15 +57,22 @@ def read_line(line: bytes, last: int) -> Result | Refusal | Report | None:
 
 
 def _read(message: Any, last: int) -> Result | Refusal | Report | None:
-    if not isinstance(message, dict) or not message.keys() & {"id", "result", "error", "progress"}:
+    if not isinstance(message, dict) or not message.keys() & _KNOWN:
         return None
-    number = message.get("id")
+    is_report = message.get("method") == PROGRESS
+    if "method" in message and not is_report:
+        return None  # a notification that this version does not know
+    params = message.get("params") if is_report else None
+    told = params if isinstance(params, dict) else {}
+    number = told.get("id") if is_report else message.get("id")
     if type(number) is not int or not 0 < number <= last:
         said = _refused(None, message["error"]).message if message.get("error") else ""
         shown = said or f"it answers {json.dumps(number)[:60]}, which is no request"
         return Refusal(None, "Unreadable", f"the worker cannot be understood: {shown}")
-    if "progress" in message:
-        return Report(number, _progress(message["progress"]))
+    if any(message.get(name) != value for name, value in MARK.items()):
+        return Refusal(number, "Unreadable", _ANOTHER)
+    if is_report:
+        return Report(number, _progress(told.get("report")))
     if "error" in message:
         return _refused(number, message["error"])
     if "result" in message:
@@ -76,7 +89,9 @@ def _refused(number: int | None, error: Any) -> Refusal:
     known = error if isinstance(error, dict) else {"message": error}
     said = known.get("message")
     message = said if isinstance(said, str) else f"the worker gives no reason: {json.dumps(error)}"
-    return Refusal(number, str(known.get("kind"))[:60], message[:_SHOWN])
+    data = known.get("data")
+    kind = data.get("kind") if isinstance(data, dict) else known.get("code")
+    return Refusal(number, str(kind)[:60], message[:_SHOWN])
 
 
 def _progress(raw: Any) -> ProgressReport:

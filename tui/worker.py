@@ -16,6 +16,7 @@ from typing import Any
 from energylens.errors import EnergyLensError
 from energylens.protocol import ProgressReport
 from energylens.queries.display import size
+from energylens.rpc import request
 from energylens.tui.answers import MOST_BYTES, Refusal, Report, Result, read_line
 from energylens.wire import encode
 
@@ -68,7 +69,7 @@ class WorkerClient:
                 ) from error
             self._last += 1
             self._waiting[self._last] = _Asked(calls, link)
-            link.send({"id": self._last, "method": method, "params": params})
+            link.send(request(self._last, method, params))
             return self._last
 
     def cancel(self, number: int) -> None:
@@ -77,7 +78,7 @@ class WorkerClient:
             asked = self._waiting.get(number)
             if asked is not None:
                 self._last += 1
-                asked.link.send({"id": self._last, "method": "cancel", "params": {"id": number}})
+                asked.link.send(request(self._last, "cancel", {"id": number}))
 
     @property
     def command(self) -> list[str]:

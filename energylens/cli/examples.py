@@ -53,7 +53,7 @@ EXAMPLES = {
         "energylens steer demo.lens 'I think that' \\",
         "    --sae blocks.2.hook_resid_post --feature 285",
     ),
-    "worker": ("energylens worker < requests.jsonl",),
+    "worker": ("energylens worker < requests.jsonl", "energylens worker --schema"),
     "mcp": ("energylens mcp demo.lens", "energylens mcp demo.lens --with-model --limit 50"),
     "doctor": ("energylens doctor", "energylens doctor my.lens"),
     "explain read": ("energylens explain my.lens explanations.jsonl --sae blocks.8",),

@@ -1,6 +1,7 @@
 """`energylens demo`, `energylens keys` and `energylens worker`."""
 
 import gc
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -55,8 +56,17 @@ def keys() -> None:
     print_frame(pl.DataFrame(told, schema=["id", "keys", "what"], orient="row"), Format.table)
 
 
-def worker() -> None:
-    """Answer requests on stdin, one JSON object a line, until stdin ends; see docs/worker.md."""
+def worker(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print what can be asked, as OpenRPC; no more.")
+    ] = False,
+) -> None:
+    """Answer requests of JSON-RPC 2.0 on stdin, one a line, until stdin ends: docs/worker.md."""
+    if schema:
+        from energylens.wire_schema import openrpc
+
+        typer.echo(json.dumps(openrpc(), indent=1))
+        return
     need_models()
     gc.disable()  # what is imported stays; it is enabled once that is done
     # a thread that waits for work sleeps: turning over meanwhile would take as much processor time

@@ -23,23 +23,25 @@ from energylens.db.provenance import RunInfo
 from energylens.errors import EnergyLensError, UsageError
 from energylens.ingest.on_request.phases import Phases
 from energylens.ingest.progress import Progress
-from energylens.protocol import (
-    MOST_BYTES,
-    VERSION,
-    AttentionRequest,
-    AttributionRequest,
-    CausalityRequest,
-    EfasRequest,
-    IndexRequest,
-    InterventionRequest,
-    LoadResult,
-    ProgressReport,
-    PromptRequest,
-    SourcesRequest,
-    SteeringRequest,
-    VectorsRequest,
-)
+from energylens.methods import BY_NAME, CancelResult, HelloResult, Method, Nothing
+from energylens.protocol import LoadResult, ProgressReport
 from energylens.queries.names import find_run, find_sae, stored_runs
+from energylens.rpc import (
+    BAD_PARAMS,
+    CANCELLED,
+    INTERNAL,
+    MARK,
+    MOST_BYTES,
+    NO_JSON,
+    NO_METHOD,
+    NO_REQUEST,
+    REFUSED,
+    VERSION,
+    Id,
+    error,
+    progress,
+    result,
+)
 from energylens.wire import decode, encode
 
 if TYPE_CHECKING:
@@ -49,21 +51,6 @@ MOST_WAITING = 64
 """Requests that may wait; more are refused."""
 _REPORTS_A_SECOND = 4
 
-_METHODS: dict[str, type] = {
-    "prompt": PromptRequest,
-    "intervene": InterventionRequest,
-    "attribute": AttributionRequest,
-    "steer": SteeringRequest,
-    "attention": AttentionRequest,
-    "sources": SourcesRequest,
-}
-_STORE_METHODS: dict[str, type] = {
-    "efas": EfasRequest,
-    "causality": CausalityRequest,
-    "vectors": VectorsRequest,
-    "index": IndexRequest,
-}
-"""Methods that write to a run; they load what they need themselves."""
 _PIECES = {
     "torch": "loading torch",
     "transformers": "loading transformers",
@@ -79,7 +66,7 @@ _CHANGING = "loading libraries"
 class _Job:
     """A request that was understood."""
 
-    id: str | int
+    id: Id
     method: str
     params: dict[str, Any]
     is_cancelled: bool = False
@@ -87,6 +74,14 @@ class _Job:
 
 class _CancelledError(Exception):
     """The request was cancelled while it ran."""
+
+
+class _RequestError(UsageError):
+    """What was sent is no request that can be worked on; `code` is the one of JSON-RPC."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class _WorkerProgress(Progress):
@@ -122,7 +117,7 @@ class _WorkerProgress(Progress):
 
     def _report(self, report: ProgressReport) -> None:
         told = {name: value for name, value in asdict(report).items() if value is not None}
-        self._send({"id": self._job.id, "progress": told})
+        self._send(progress(self._job.id, told))
 
     def check(self) -> None:
         """Stop here if the job has been cancelled."""
@@ -136,7 +131,7 @@ class Worker:
     def __init__(self, requests: BufferedIOBase, answers: BufferedIOBase) -> None:
         self._requests, self._answers = requests, answers
         self._waiting: Queue[_Job | None] = Queue(MOST_WAITING)
-        self._jobs: dict[str | int, _Job] = {}
+        self._jobs: dict[Id, _Job] = {}
         self._lock = threading.Lock()
         self._held: tuple[tuple[str, str], Reopened] | None = None
 
@@ -157,7 +152,7 @@ class Worker:
             while line := self._requests.readline(MOST_BYTES + 1):
                 if len(line) > MOST_BYTES and not line.endswith(b"\n"):
                     self._skip_line()
-                    self._refuse(None, f"a request has at most {MOST_BYTES:,} bytes")
+                    self._refuse(None, NO_REQUEST, f"a request has at most {MOST_BYTES:,} bytes")
                 elif line.strip() and not self._take(line):
                     break
         except (BrokenPipeError, ValueError, OSError):
@@ -176,24 +171,21 @@ class Worker:
         try:
             raw = json.loads(line)
             json.dumps(raw, ensure_ascii=False).encode()  # JSON can hold text that UTF-8 cannot
-        except (ValueError, RecursionError) as error:
-            self._refuse(None, f"a line is no JSON object: {error}")
+        except (ValueError, RecursionError) as fault:
+            self._refuse(None, NO_JSON, f"a line is no JSON object: {fault}")
             return True
-        if not isinstance(raw, dict):
-            self._refuse(None, "a request is a JSON object with id, method and params")
+        try:
+            job = _understood(raw)
+        except _RequestError as fault:
+            self._refuse(_id_of(raw), fault.code, str(fault))
             return True
-        job_id, method, params = raw.get("id"), raw.get("method"), raw.get("params", {})
-        if isinstance(job_id, bool) or not isinstance(job_id, (str, int)):
-            self._refuse(None, "a request needs an id, a text or a whole number")
-        elif not isinstance(method, str) or not isinstance(params, dict):
-            self._refuse(job_id, "a request needs a method, a text, and params, an object")
-        elif method == "shutdown":
-            self._send({"id": job_id, "result": {}})
+        if job.method == "shutdown":
+            self._reply(job, Nothing())
             return False
-        elif method == "cancel":
-            self._cancel(job_id, params.get("id"))
-        else:
-            self._queue(_Job(job_id, method, params))
+        if job.method == "cancel":
+            self._cancel(job)
+        elif job.id is not None:
+            self._queue(_Job(job.id, job.method, job.params))
         return True
 
     def _queue(self, job: _Job) -> None:
@@ -203,97 +195,97 @@ class Worker:
             else:
                 known, self._jobs[job.id] = False, job
         if known:
-            self._refuse(job.id, f"a request with the id {job.id!r} is still under way")
+            said = f"a request with the id {job.id!r} is still under way"
+            self._refuse(job.id, NO_REQUEST, said)
             return
         try:
             self._waiting.put_nowait(job)
         except Full:
             with self._lock:
                 del self._jobs[job.id]
-            self._refuse(job.id, f"{MOST_WAITING} requests wait already; ask again later")
+            said = f"{MOST_WAITING} requests wait already; ask again later"
+            self._refuse(job.id, NO_REQUEST, said)
 
-    def _cancel(self, own_id: str | int, other: Any) -> None:
+    def _cancel(self, asked: "_Asked") -> None:
+        other = _id_of(asked.params)
         with self._lock:
-            job = self._jobs.get(other) if isinstance(other, (str, int)) else None
+            job = None if other is None else self._jobs.get(other)
             if job is not None:
                 job.is_cancelled = True
-        self._send({"id": own_id, "result": {"cancelled": job is not None}})
+        self._reply(asked, CancelResult(job is not None))
+
+    def _reply(self, asked: "_Asked", value: CancelResult | Nothing) -> None:
+        if asked.id is not None:
+            self._send(result(asked.id, asdict(value)))
 
     def _answer(self, job: _Job) -> None:
-        progress = _WorkerProgress(job, self._send)
+        reports = _WorkerProgress(job, self._send)
         try:
-            progress.check()
-            found = self._work(job, progress)
-            progress.check()
+            reports.check()
+            found = self._work(job, reports)
+            reports.check()
         except _CancelledError:
-            self._error(job.id, "Cancelled", "the request was cancelled")
-        except EnergyLensError as error:
-            self._error(job.id, type(error).__name__, str(error))
+            self._send(error(job.id, CANCELLED, "Cancelled", "the request was cancelled"))
+        except _RequestError as fault:
+            self._refuse(job.id, fault.code, str(fault))
+        except EnergyLensError as fault:
+            self._send(error(job.id, REFUSED, type(fault).__name__, str(fault)))
         except BrokenPipeError:
             raise
-        except Exception as error:
+        except Exception as fault:
             traceback.print_exc(file=sys.stderr)
-            what = f"the worker failed at this request ({type(error).__name__}: {error})"
-            self._error(job.id, "InternalError", what)
+            what = f"the worker failed at this request ({type(fault).__name__}: {fault})"
+            self._send(error(job.id, INTERNAL, "InternalError", what))
         else:
-            self._send_line(f'{{"id": {json.dumps(job.id)}, "result": {encode(found)}}}')
+            self._send(result(job.id, asdict(found)))
 
-    def _work(self, job: _Job, progress: _WorkerProgress) -> Any:
-        if job.method == "hello":
-            return {
-                "protocol": VERSION,
-                "energylens": energylens.__version__,
-                "methods": [
-                    "hello",
-                    "load",
-                    "open",
-                    *_METHODS,
-                    *_STORE_METHODS,
-                    "cancel",
-                    "shutdown",
-                ],
-            }
-        if job.method in ("load", "open"):
-            reopened = self._bench(job.params, progress)
-            return {} if job.method == "open" else _cost(reopened)
-        if job.method in _STORE_METHODS:
-            store, run = self._place(job.params)
-            asked = _in_full(run, decode(_STORE_METHODS[job.method], job.params.get("request")))
-            phases = Phases([_CHANGING], progress.phase)
-            phases.begin(_CHANGING)
-            from energylens.ingest.on_request.store_methods import CHANGES
-
-            phases.keep()
-            self._held = None  # one model at a time
-            return CHANGES[job.method](Path(store), run.run_id, asked, progress)
-        if job.method not in _METHODS:
-            raise UsageError(f"there is no method '{job.method}'; hello lists them")
-        _, run = self._place(job.params)
-        asked = _in_full(run, decode(_METHODS[job.method], job.params.get("request")))
-        reopened = self._bench(job.params, progress)
+    def _work(self, job: _Job, reports: _WorkerProgress) -> Any:
+        method = BY_NAME.get(job.method)
+        if method is None:
+            raise _RequestError(NO_METHOD, f"there is no method '{job.method}'; hello lists them")
+        if method.name == "hello":
+            return HelloResult(VERSION, energylens.__version__, list(BY_NAME))
+        if method.request is None:
+            reopened = self._bench(job.params, reports)
+            return Nothing() if method.name == "open" else _cost(reopened)
+        store, run = self._place(job.params)
+        asked = _in_full(run, _decoded(method, job.params))
+        if method.writes:
+            return self._change(method, Path(store), run, asked, reports)
+        reopened = self._bench(job.params, reports)
         from energylens.ingest.on_request.methods import ANSWERS
 
-        return ANSWERS[job.method](reopened, asked, progress)
+        return ANSWERS[method.name](reopened, asked, reports)
 
-    def _bench(self, params: dict[str, Any], progress: _WorkerProgress) -> "Reopened":
+    def _change(
+        self, method: Method, store: Path, run: RunInfo, asked: Any, reports: _WorkerProgress
+    ) -> Any:
+        """Work that writes to a run; it loads what it needs itself."""
+        phases = Phases([_CHANGING], reports.phase)
+        phases.begin(_CHANGING)
+        from energylens.ingest.on_request.store_methods import CHANGES
+
+        phases.keep()
+        self._held = None  # one model at a time
+        return CHANGES[method.name](store, run.run_id, asked, reports)
+
+    def _bench(self, params: dict[str, Any], reports: _WorkerProgress) -> "Reopened":
         """The run's model and SAEs; one run's are held at a time, which bounds memory."""
         store, run = self._place(params)
         if self._held is None or self._held[0] != (store, run.run_id):
             self._held = None
-            self._held = ((store, run.run_id), _opened(store, run, progress))
+            self._held = ((store, run.run_id), _opened(store, run, reports))
         return self._held[1]
 
     def _place(self, params: dict[str, Any]) -> tuple[str, RunInfo]:
         store, run = params.get("store"), params.get("run")
         if not isinstance(store, str) or not isinstance(run, str):
-            raise UsageError("params need store, the path of a store, and run, a run of it")
+            said = "params need store, the path of a store, and run, a run of it"
+            raise _RequestError(BAD_PARAMS, said)
         return store, find_run(stored_runs(Path(store)), run)
 
-    def _refuse(self, job_id: str | int | None, message: str) -> None:
-        self._error(job_id, "UsageError", message)
-
-    def _error(self, job_id: str | int | None, kind: str, message: str) -> None:
-        self._send({"id": job_id, "error": {"kind": kind, "message": message}})
+    def _refuse(self, job_id: Id | None, code: int, message: str) -> None:
+        self._send(error(job_id, code, "UsageError", message))
 
     def _send(self, answer: dict[str, Any]) -> None:
         self._send_line(encode(answer))
@@ -304,12 +296,50 @@ class Worker:
             self._answers.flush()
 
 
-def _opened(store: str, run: RunInfo, progress: _WorkerProgress) -> "Reopened":
+@dataclass(frozen=True)
+class _Asked:
+    """What a line asks; `id` None where it is a notification, which gets no answer."""
+
+    id: Id | None
+    method: str
+    params: dict[str, Any]
+
+
+def _understood(raw: Any) -> _Asked:
+    if not isinstance(raw, dict):
+        said = "a request is one JSON object; of a batch, send each on a line of its own"
+        raise _RequestError(NO_REQUEST, said)
+    if any(raw.get(name) != value for name, value in MARK.items()):
+        raise _RequestError(NO_REQUEST, 'a request of JSON-RPC 2.0 holds "jsonrpc": "2.0"')
+    if "id" in raw and _id_of(raw) is None:
+        raise _RequestError(NO_REQUEST, "the id of a request is a text or a whole number")
+    if not isinstance(raw.get("method"), str):
+        raise _RequestError(NO_REQUEST, "a request needs a method, a text")
+    if not isinstance(params := raw.get("params", {}), dict):
+        raise _RequestError(BAD_PARAMS, "params are given by their names, in an object")
+    return _Asked(_id_of(raw), raw["method"], params)
+
+
+def _id_of(raw: Any) -> Id | None:
+    """The id of a request; None where it has none that an answer could hold."""
+    found = raw.get("id") if isinstance(raw, dict) else None
+    return found if isinstance(found, (str, int)) and not isinstance(found, bool) else None
+
+
+def _decoded(method: Method, params: dict[str, Any]) -> Any:
+    assert method.request is not None, "asked for those that have one"
+    try:
+        return decode(method.request, params.get("request"))
+    except UsageError as fault:
+        raise _RequestError(BAD_PARAMS, str(fault)) from fault
+
+
+def _opened(store: str, run: RunInfo, reports: _WorkerProgress) -> "Reopened":
     """Import what is not there yet, and load a run's model and SAEs."""
     missing = {module: name for module, name in _PIECES.items() if module not in sys.modules}
     model = run.model_sha256[:12]
     weights, saes = f"reading the weights of {model}", f"reading the SAEs of {run.run_id}"
-    phases = Phases([*missing.values(), weights, saes], progress.phase)
+    phases = Phases([*missing.values(), weights, saes], reports.phase)
     for module, name in missing.items():
         phases.begin(name)
         import_module(module)

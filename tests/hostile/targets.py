@@ -52,6 +52,7 @@ from energylens.queries.adhoc import ask
 from energylens.queries.catalog import call, named_queries, open_catalog
 from energylens.queries.display import visible, visible_lines
 from energylens.queries.ranked import FeatureList, Sort
+from energylens.rpc import INTERNAL
 from energylens.tui.answers import Refusal, Report, Result, read_line
 from energylens.tui.keymap import is_key
 from energylens.tui.settings import read_settings
@@ -173,8 +174,9 @@ def _lines(folder: Path) -> dict[str, Target]:
         worker.serve()
         for line in given.getvalue().splitlines():
             told = json.loads(line.decode())
-            assert told.keys() & {"result", "error", "progress"}, told
-            assert (told.get("error") or {}).get("kind") != "InternalError", told
+            assert told["jsonrpc"] == "2.0", told
+            assert told.keys() & {"result", "error", "method"}, told
+            assert (told.get("error") or {}).get("code") != INTERNAL, told
 
     def record(content: bytes) -> None:
         with suppress(ValueError, RecursionError):
@@ -196,15 +198,17 @@ def _lines(folder: Path) -> dict[str, Target]:
     nowhere = str(folder / "nowhere.lens")
     methods = ("hello", "load", "prompt", "intervene", "steer", "efas", "causality", "index")
     requests = tuple(
-        f'{{"id": {n}, "method": "{method}", "params": {{"store": "{nowhere}", "run": "r", '
-        f'"request": {asked[n % len(asked)]}}}}}\n{{"id": "x{n}", "method": "cancel", "params": '
-        f'{{"id": {n}}}}}\n'.encode()
+        f'{{"jsonrpc": "2.0", "id": {n}, "method": "{method}", "params": {{"store": "{nowhere}", '
+        f'"run": "r", "request": {asked[n % len(asked)]}}}}}\n{{"jsonrpc": "2.0", "id": "x{n}", '
+        f'"method": "cancel", "params": {{"id": {n}}}}}\n'.encode()
         for n, method in enumerate(methods)
     )
     answers = (
-        b'{"id": 1, "result": {"reading": null}}',
-        b'{"id": 2, "error": {"kind": "UsageError", "message": "no"}}',
-        b'{"id": 3, "progress": {"phase": "x", "done": 1, "total": 2, "unit": "t"}}',
+        b'{"jsonrpc": "2.0", "id": 1, "result": {"reading": null}}',
+        b'{"jsonrpc": "2.0", "id": 2, "error": {"code": -32000, "message": "no", "data": '
+        b'{"kind": "UsageError"}}}',
+        b'{"jsonrpc": "2.0", "method": "progress", "params": {"id": 3, "report": {"phase": "x", '
+        b'"done": 1, "total": 2, "unit": "t"}}}',
     )
     return {
         "worker's answers": Target(answer, answers),

@@ -63,6 +63,6 @@ def test_a_shard_that_was_left_in_the_middle_is_read_again(corpus: Corpus) -> No
     reading = Reading(corpus, plan)
     left = reading.shard(1)
     next(left)
-    left.close()
+    del left
     for number in (1, 2):
         assert seen(reading, number) == expected(corpus, plan, number)

@@ -25,6 +25,7 @@ from energylens.protocol import (
     SourcesResult,
     SteeringResult,
 )
+from energylens.rpc import error, progress, result
 
 ANSWERS: dict[str, type] = {
     "load": LoadResult,
@@ -63,33 +64,36 @@ def lie(kind: Any, by: random.Random, length: int | None = None) -> Any:
 
 def shapeless(by: random.Random) -> str:
     """A line that is no answer, or a strange one."""
-    return by.choice(
+    line = by.choice(
         (
-            "", "null", "[1, 2]", "Last login: today", '{"id": ID}', '{"id": ID, "error": 5}',
-            '{"id": ID, "result": [[[[1]]]]}', '{"id": ID, "result": {"reading": "x"}}',
-            '{"id": ID, "progress": {"phase": 5}}', '{"id": -4, "result": 1}', '{"id": "ID"}',
-            '{"id": ID, "result": ' + "[" * 5_000, '{"id": ID, "result": {}}',
+            "", "null", "[1, 2]", "Last login: today", '{J, "id": ID}', '{J, "id": ID, "error": 5}',
+            '{J, "id": ID, "result": [[[[1]]]]}', '{J, "id": ID, "result": {"reading": "x"}}',
+            '{J, "method": "progress", "params": {"id": ID, "report": {"phase": 5}}}',
+            '{J, "method": "progress", "params": [ID]}', '{J, "method": 5}',
+            '{J, "id": -4, "result": 1}', '{J, "id": "ID"}', '{"id": ID, "result": 1}',
+            '{J, "id": ID, "result": ' + "[" * 5_000, '{J, "id": ID, "result": {}}',
         )
     )  # fmt: skip
+    return line.replace("J", '"jsonrpc": "2.0"')
 
 
 def answer(number: int, method: str, by: random.Random) -> None:
     """One of many bad ends."""
     for _ in range(by.choice((0, 0, 1, 5))):
-        progress = {"phase": lie(str, by), "done": lie(int, by), "total": lie(int, by), "unit": "t"}
-        say(json.dumps({"id": number, "progress": progress | {"message": lie(str | None, by)}}))
+        report = {"phase": lie(str, by), "done": lie(int, by), "total": lie(int, by), "unit": "t"}
+        say(json.dumps(progress(number, report | {"message": lie(str | None, by)})))
     end = by.random()
     if end < 0.5:
         record = ANSWERS.get(method, DoneResult)
         told = lie(record, by, by.choice((None, 1, 3, 8)))
-        say(json.dumps({"id": number, "result": asdict(told)}))
+        say(json.dumps(result(number, asdict(told))))
     elif end < 0.65:
         say(shapeless(by).replace("ID", str(number)))
     elif end < 0.8:
-        error = {"kind": by.choice(("UsageError", "Cancelled", "x")), "message": lie(str, by)}
-        say(json.dumps({"id": number, "error": error}))
+        kind = by.choice(("UsageError", "Cancelled", "x"))
+        say(json.dumps(error(number, lie(int, by), kind, lie(str, by))))
     elif end < 0.9:
-        os.write(1, f'{{"id": {number}, "resu'.encode())
+        os.write(1, f'{{"jsonrpc": "2.0", "id": {number}, "resu'.encode())
         os._exit(by.choice((0, 1, 137)))
 
 

@@ -26,8 +26,8 @@ NO_WORKER = WorkerPlace(
         "import json, sys\n"
         "for line in sys.stdin:\n"
         "    number = json.loads(line)['id']\n"
-        "    error = {'kind': 'UsageError', 'message': 'no model in a soak'}\n"
-        "    print(json.dumps({'id': number, 'error': error}), flush=True)\n",
+        "    error = {'code': -32000, 'message': 'no model in a soak'}\n"
+        "    print(json.dumps({'jsonrpc': '2.0', 'id': number, 'error': error}), flush=True)\n",
     )
 )
 """A worker that refuses everything: what is tested here is the screens."""

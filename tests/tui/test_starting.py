@@ -13,18 +13,21 @@ import json, sys
 for line in sys.stdin:
     asked = json.loads(line)
     def send(**what):
-        print(json.dumps({"id": asked["id"], **what}), flush=True)
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **what}), flush=True)
+    def tell(report):
+        told = {"id": asked["id"], "report": report}
+        print(json.dumps({"jsonrpc": "2.0", "method": "progress", "params": told}), flush=True)
     if asked["method"] == "open":
         begun = asked["id"]
         report = {"phase": "loading torch", "done": 0, "total": 0, "unit": "", "seconds_left": 9.6}
-        send(progress=report)
+        tell(report)
     elif asked["method"] == "cancel" and asked["params"]["id"] == begun:
         sys.exit("the start was stopped")
     else:
         asked["id"], own = begun, asked["id"]
         send(result={})
         asked["id"] = own
-        send(progress={"phase": "running", "done": 1, "total": 4, "unit": "texts"})
+        tell({"phase": "running", "done": 1, "total": 4, "unit": "texts"})
 """
 STARTING = WorkerPlace((sys.executable, "-c", SLOW))
 
@@ -64,7 +67,7 @@ async def test_what_waits_for_the_start_says_so(drive: Open, rich_path: Path) ->
 async def test_a_worker_of_an_older_version_answers_as_before(drive: Open, rich_path: Path) -> None:
     refuses = SLOW.replace(
         'begun = asked["id"]',
-        'send(error={"kind": "UsageError", "message": "there is no method open"}); continue',
+        'send(error={"code": -32601, "message": "there is no method open"}); continue',
     )
     place = WorkerPlace((sys.executable, "-c", refuses))
     async with drive("large", rich_path, worker=place) as d:

@@ -25,11 +25,13 @@ for line in sys.stdin:
         waiting = asked["id"]
         continue
     report = {"phase": "p", "done": 1, "total": 2, "unit": "u"}
-    print(json.dumps({"id": asked["id"], "progress": report}), flush=True)
+    def say(**what):
+        print(json.dumps({"jsonrpc": "2.0", **what}), flush=True)
+    say(method="progress", params={"id": asked["id"], "report": report})
     if asked["method"] == "cancel":
-        stopped = {"kind": "Cancelled", "message": "stopped"}
-        print(json.dumps({"id": waiting, "error": stopped}), flush=True)
-    print(json.dumps({"id": asked["id"], "result": asked["params"]}), flush=True)
+        stopped = {"code": -32800, "message": "stopped", "data": {"kind": "Cancelled"}}
+        say(id=waiting, error=stopped)
+    say(id=asked["id"], result=asked["params"])
 """
 
 
@@ -112,7 +114,8 @@ for line in sys.stdin:
         os.close(1)
         time.sleep(600)
     if asked["method"] == "answer":
-        out.write(json.dumps({"id": asked["id"], "result": "sound"}).encode() + b"\\n")
+        sound = {"jsonrpc": "2.0", "id": asked["id"], "result": "sound"}
+        out.write(json.dumps(sound).encode() + b"\\n")
         out.flush()
 """
 """Writes the lines it is given, ID replaced by the request's, and answers."""
@@ -132,7 +135,10 @@ def _told(client: WorkerClient, *lines: str, method: str = "answer") -> Listener
 
 
 def test_a_report_that_cannot_be_read_says_so_and_the_answer_arrives(parrot: WorkerClient) -> None:
-    bad = '{"id": ID, "progress": {"phase": 5, "done": 1, "total": 2, "unit": "u"}}'
+    bad = (
+        '{"jsonrpc": "2.0", "method": "progress", "params": {"id": ID, "report": {"phase": 5, '
+        '"done": 1, "total": 2, "unit": "u"}}}'
+    )
     heard = _told(parrot, bad)
     assert heard.result == "sound"
     (report,) = heard.reports
@@ -142,32 +148,49 @@ def test_a_report_that_cannot_be_read_says_so_and_the_answer_arrives(parrot: Wor
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"id": ID}', "neither result nor error"),
-        ('{"id": ID, "result": 1', "is no answer"),
-        ('{"id": ID, "error": 5}', "gives no reason"),
-        ('{"id": ID, "error": {"kind": [], "message": {}}}', "gives no reason"),
-        ('{"id": ID, "error": {"kind": "Usage", "message": "try --x"}}', "try --x"),
-        ('{"id": ID, "other": 1}', "neither result nor error"),
-        ('{"id": 99999999, "result": 1}', "99999999, which is no request"),
-        ('{"id": true, "result": 1}', "true, which is no request"),
-        ('{"id": [], "result": 1}', "which is no request"),
-        ('{"id": null, "error": {"kind": "x", "message": "no JSON"}}', "understood: no JSON"),
-        ('{"id": ' + "9" * 5000 + "}", "is no answer"),
-        ('{"id": ID, "result": ' + "[" * 100_000, "is no answer"),
-        ('{"id": "\xff"}', "is no answer"),
+        ('{J, "id": ID}', "neither result nor error"),
+        ('{J, "id": ID, "result": 1', "is no answer"),
+        ('{J, "id": ID, "error": 5}', "gives no reason"),
+        (
+            '{J, "id": ID, "error": {"code": [], "message": {}, "data": 5}}',
+            "gives no reason",
+        ),
+        (
+            '{J, "id": ID, "error": {"code": -32000, "message": "try --x"}}',
+            "try --x",
+        ),
+        ('{J, "id": ID, "other": 1}', "neither result nor error"),
+        ('{J, "id": 99999999, "result": 1}', "99999999, which is no request"),
+        ('{J, "id": true, "result": 1}', "true, which is no request"),
+        ('{J, "id": [], "result": 1}', "which is no request"),
+        (
+            '{J, "id": null, "error": {"code": 1, "message": "no JSON"}}',
+            "understood: no JSON",
+        ),
+        ('{J, "id": ' + "9" * 5000 + "}", "is no answer"),
+        ('{J, "id": ID, "result": ' + "[" * 100_000, "is no answer"),
+        ('{J, "id": "\xff"}', "is no answer"),
+        ('{"id": ID, "result": 1}', "does not answer in JSON-RPC 2.0"),
+        ('{"jsonrpc": "1.0", "id": ID, "result": 1}', "does not answer in JSON-RPC 2.0"),
+        ('{"id": ID, "progress": {"phase": "x"}}', "same version of Energy-Lens runs there"),
+        ('{J, "method": "progress", "params": [ID]}', "null, which is no request"),
     ],
 )
 def test_a_line_that_is_no_answer_ends_in_an_error(
     parrot: WorkerClient, line: str, said: str
 ) -> None:
-    heard = _told(parrot, line, method="silent")
+    heard = _told(parrot, line.replace("J,", '"jsonrpc": "2.0",'), method="silent")
     assert heard.error is not None and said in str(heard.error)
     assert _told(parrot).result == "sound"
 
 
 @pytest.mark.parametrize(
-    "line", ["", "Last login: today", "[1, 2]", "5", "null", "\x00\xff", '{"level": "info"}']
-)
+    "line",
+    [
+        "", "Last login: today", "[1, 2]", "5", "null", "\x00\xff", '{"level": "info"}',
+        '{"jsonrpc": "2.0", "method": "window/logMessage", "params": {"id": ID}}',
+    ],
+)  # fmt: skip
 def test_noise_is_passed_over(parrot: WorkerClient, line: str) -> None:
     assert _told(parrot, line).result == "sound"
 
@@ -176,7 +199,8 @@ def test_an_endless_line_is_let_go_by(
     parrot: WorkerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "MOST_BYTES", 1 << 16)
-    heard = _told(parrot, '{"id": ID, "result": "' + "x" * (1 << 20) + '"}', method="silent")
+    line = '{"jsonrpc": "2.0", "id": ID, "result": "' + "x" * (1 << 20) + '"}'
+    heard = _told(parrot, line, method="silent")
     assert heard.error is not None and "more than 65.5 kB" in str(heard.error)
     assert _told(parrot).result == "sound"
 
@@ -203,16 +227,19 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
+_report = st.fixed_dictionaries(
+    {"phase": _json, "done": _json, "total": _json, "unit": _json}, optional={"message": _json}
+)
+_error = st.fixed_dictionaries({}, optional={"code": _json, "message": _json, "data": _json})
 _message = st.fixed_dictionaries(
     {},
     optional={
+        "jsonrpc": st.just("2.0") | _json,
         "id": _json,
-        "progress": _json
-        | st.fixed_dictionaries(
-            {"phase": _json, "done": _json, "total": _json, "unit": _json},
-            optional={"message": _json},
-        ),
-        "error": _json | st.fixed_dictionaries({}, optional={"kind": _json, "message": _json}),
+        "method": st.just("progress") | _json,
+        "params": _json
+        | st.fixed_dictionaries({"id": st.just("ID") | _json, "report": _json | _report}),
+        "error": _json | _error,
         "result": _json,
     },
 )
@@ -222,7 +249,7 @@ _OWN_ID = json.dumps("ID")
 @given(
     lines=st.lists(
         st.text(st.characters(max_codepoint=255, exclude_characters="\n"))
-        | _message.map(json.dumps)
+        | _message.map(lambda m: json.dumps(m).replace(_OWN_ID, "ID"))
         | _message.map(lambda m: json.dumps({**m, "id": "ID"}).replace(_OWN_ID, "ID")),
         max_size=3,
     )

@@ -19,7 +19,16 @@ from energylens.db.store import open_store
 from energylens.db.verify import verify_store
 from energylens.ingest.on_request.phases import Phases
 from energylens.ingest.on_request.worker import MOST_WAITING, Worker
-from energylens.protocol import MOST_BYTES, VERSION, PromptResult
+from energylens.protocol import PromptResult
+from energylens.rpc import (
+    BAD_PARAMS,
+    CANCELLED,
+    MOST_BYTES,
+    NO_JSON,
+    NO_METHOD,
+    NO_REQUEST,
+    VERSION,
+)
 from energylens.wire import decode
 
 
@@ -41,20 +50,22 @@ class Client:
             self._ends[1].close()
 
     def send(self, line: bytes | dict[str, Any]) -> None:
-        self.requests.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+        if isinstance(line, dict):
+            line = json.dumps({"jsonrpc": "2.0", **line}).encode() + b"\n"
+        self.requests.write(line)
 
     def receive(self) -> dict[str, Any]:
         """The next message that is no progress."""
         while True:
             found = json.loads(self.answers.readline())
-            if "progress" not in found:
+            if found.get("method") != "progress":
                 return found
 
     def phases(self) -> list[tuple[str, float | None]]:
         """Phases with the seconds to go, until the next message that is no progress."""
         told = []
-        while "progress" in (found := json.loads(self.answers.readline())):
-            report = found["progress"]
+        while (found := json.loads(self.answers.readline())).get("method") == "progress":
+            report = found["params"]["report"]
             told.append((report["phase"], report.get("seconds_left")))
         assert "result" in found, found
         return told
@@ -150,33 +161,56 @@ def test_times_that_cannot_be_read_are_none(
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "code", "words"),
     [
-        (b"nonsense\n", "no JSON object"),
-        (b"[1, 2]\n", "a request is a JSON object"),
-        (b"\xff\xfe\n", "no JSON object"),
-        (b"[" * 100_000 + b"\n", "no JSON object"),
-        (b'{"id": "\\ud800", "method": "hello"}\n', "surrogates not allowed"),
-        (b'{"method": "hello"}\n', "needs an id"),
-        (b'{"id": true, "method": "hello"}\n', "needs an id"),
-        (b'{"id": 1, "method": 2}\n', "needs a method"),
-        (b'{"id": 1, "method": "fly"}\n', "no method 'fly'"),
-        (b'{"id": 1, "method": "prompt"}\n', "params need store"),
-        (b'{"id": 1, "method": "prompt", "params": {"request": {"text": "x"}}}\n', "need store"),
-        (b"x" * (MOST_BYTES + 5) + b"\n", "at most 1,048,576 bytes"),
+        (b"nonsense\n", NO_JSON, "no JSON object"),
+        (b"[1, 2]\n", NO_REQUEST, "one JSON object; of a batch, send each"),
+        (b"\xff\xfe\n", NO_JSON, "no JSON object"),
+        (b"[" * 100_000 + b"\n", NO_JSON, "no JSON object"),
+        (b'{J, "id": "\\ud800", "method": "hello"}\n', NO_JSON, "surrogates not allowed"),
+        (b'{"id": 1, "method": "hello"}\n', NO_REQUEST, 'holds "jsonrpc": "2.0"'),
+        (b'{"jsonrpc": 2.0, "id": 1, "method": "hello"}\n', NO_REQUEST, 'holds "jsonrpc": "2.0"'),
+        (b'{"method": "hello"}\n', NO_REQUEST, 'holds "jsonrpc": "2.0"'),
+        (b'{J, "id": true, "method": "hello"}\n', NO_REQUEST, "a text or a whole number"),
+        (b'{J, "id": null, "method": "hello"}\n', NO_REQUEST, "a text or a whole number"),
+        (b'{J, "id": 1, "method": 2}\n', NO_REQUEST, "needs a method"),
+        (b'{J, "id": 1, "method": "fly"}\n', NO_METHOD, "no method 'fly'"),
+        (b'{J, "id": 1, "method": "prompt"}\n', BAD_PARAMS, "params need store"),
+        (b'{J, "id": 1, "method": "prompt", "params": ["x"]}\n', BAD_PARAMS, "by their names"),
+        (
+            b'{J, "id": 1, "method": "prompt", "params": {"request": {"text": "x"}}}\n',
+            BAD_PARAMS,
+            "need store",
+        ),
+        (b"x" * (MOST_BYTES + 5) + b"\n", NO_REQUEST, "at most 1,048,576 bytes"),
     ],
 )
-def test_bad_requests_get_an_error_and_do_no_harm(client: Client, line: bytes, words: str) -> None:
+def test_bad_requests_get_an_error_and_do_no_harm(
+    client: Client, line: bytes, code: int, words: str
+) -> None:
+    line = line.replace(b"J,", b'"jsonrpc": "2.0",')
     threading.Thread(target=client.send, args=(line,)).start()
+    error = client.receive()["error"]
+    assert words in error["message"] and error["data"] == {"kind": "UsageError"}
+    assert error["code"] == code
+    client.send({"id": 9, "method": "hello"})
+    assert client.receive()["id"] == 9
+
+
+def test_what_has_no_id_gets_no_answer(client: Client, params: dict[str, Any]) -> None:
+    client.send({"method": "hello"})
+    client.send({"method": "fly"})
+    client.send(steer("c", params))
+    client.send({"method": "cancel", "params": {"id": "c"}})
     found = client.receive()
-    assert words in found["error"]["message"] and found["error"]["kind"] == "UsageError"
+    assert found["id"] == "c" and found["error"]["code"] == CANCELLED
     client.send({"id": 9, "method": "hello"})
     assert client.receive()["id"] == 9
 
 
 def test_a_line_as_long_as_may_be_is_read(client: Client, params: dict[str, Any]) -> None:
-    line = json.dumps(prompt(1, params, "x" * (MOST_BYTES - 400))).encode() + b"\n"
-    threading.Thread(target=client.send, args=(line,)).start()
+    asked = prompt(1, params, "x" * (MOST_BYTES - 400))
+    threading.Thread(target=client.send, args=(asked,)).start()
     assert "tokens; this needs 1 to 15" in client.receive()["error"]["message"]
 
 
@@ -184,9 +218,9 @@ def test_errors_of_a_run_are_told_and_the_next_request_works(
     client: Client, params: dict[str, Any]
 ) -> None:
     client.send(prompt(1, {**params, "run": "none"}))
-    assert client.receive()["error"]["kind"] == "UnknownNameError"
+    assert client.receive()["error"]["data"]["kind"] == "UnknownNameError"
     client.send(prompt(2, params, ""))
-    assert client.receive()["error"]["kind"] == "UsageError"
+    assert client.receive()["error"]["data"]["kind"] == "UsageError"
     client.send(prompt(3, params))
     assert "result" in client.receive()
 
@@ -207,7 +241,7 @@ def test_ten_quick_cancels_leave_nothing_behind(client: Client, params: dict[str
         client.send(steer(number, params))
         client.send({"id": f"stop {number}", "method": "cancel", "params": {"id": number}})
     found = [client.receive() for _ in range(20)]
-    kinds = [answer["error"]["kind"] for answer in found if "error" in answer]
+    kinds = [answer["error"]["data"]["kind"] for answer in found if "error" in answer]
     assert kinds == ["Cancelled"] * 10
     client.send({"id": 1, "method": "cancel", "params": {"id": "nobody"}})
     assert client.receive()["result"] == {"cancelled": False}
@@ -227,7 +261,7 @@ def test_too_many_requests_are_refused(client: Client, params: dict[str, Any]) -
 def test_shutdown_and_a_closed_reader_end_it(params: dict[str, Any]) -> None:
     one = Client()
     one.send({"id": 1, "method": "shutdown"})
-    assert one.receive() == {"id": 1, "result": {}}
+    assert one.receive() == {"jsonrpc": "2.0", "id": 1, "result": {}}
     one.close()
     two = Client()
     two.answers.close()
@@ -237,10 +271,10 @@ def test_shutdown_and_a_closed_reader_end_it(params: dict[str, Any]) -> None:
 
 def test_an_end_of_the_requests_stops_what_runs(params: dict[str, Any]) -> None:
     answers = io.BytesIO()
-    line = json.dumps(steer(1, params)).encode() + b"\n"
+    line = json.dumps({"jsonrpc": "2.0", **steer(1, params)}).encode() + b"\n"
     Worker(io.BytesIO(line), answers).serve()
     last = json.loads(answers.getvalue().splitlines()[-1])
-    assert last["error"]["kind"] == "Cancelled"
+    assert last["error"]["data"]["kind"] == "Cancelled"
 
 
 def test_kill_in_the_middle_leaves_a_sound_store(path: Path, params: dict[str, Any]) -> None:
@@ -250,7 +284,8 @@ def test_kill_in_the_middle_leaves_a_sound_store(path: Path, params: dict[str, A
     )
     assert process.stdin is not None and process.stdout is not None
     for number in range(20):
-        line = json.dumps(prompt(number, params, f"{number} x", keep=True)).encode() + b"\n"
+        asked = {"jsonrpc": "2.0", **prompt(number, params, f"{number} x", keep=True)}
+        line = json.dumps(asked).encode() + b"\n"
         process.stdin.write(line)
     process.stdin.flush()
     while "result" not in json.loads(process.stdout.readline()):
