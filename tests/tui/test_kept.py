@@ -20,21 +20,26 @@ WORKER = """
 import json, os, sys, threading, time
 stopped = threading.Event()
 def work(asked):
+    def say(**what):
+        print(json.dumps({"jsonrpc": "2.0", **what}), flush=True)
     def send(**what):
-        print(json.dumps({"id": asked["id"], **what}), flush=True)
+        say(id=asked["id"], **what)
+    def fail(code, kind, message):
+        send(error={"code": code, "message": message, "data": {"kind": kind}})
     if asked["method"] == "load":
         send(result={"seconds_per_pass": 1.0, "tokens_per_second": 1000.0, "n_ctx": 16})
         return
     place = asked["params"]["store"]
     for n in range(600):
-        send(progress={"phase": "making", "done": n + 1, "total": 600, "unit": "rows"})
+        report = {"phase": "making", "done": n + 1, "total": 600, "unit": "rows"}
+        say(method="progress", params={"id": asked["id"], "report": report})
         if stopped.wait(0.05):
-            send(error={"kind": "Cancelled", "message": "stopped as asked"})
+            fail(-32800, "Cancelled", "stopped as asked")
             return
         if os.path.exists(place + "/finish"):
             break
         if os.path.exists(place + "/fail"):
-            send(error={"kind": "StoreError", "message": "the disk is full"})
+            fail(-32000, "StoreError", "the disk is full")
             return
     send(result={"message": "600 rows are in the store"})
 for line in sys.stdin:
