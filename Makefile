@@ -52,6 +52,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.sae_speed
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.graphs
 
 findings: $(INSTALLED)
 	$(BIN)/python -m benchmarks.findings

@@ -26,6 +26,7 @@ _PLACES = {
     "shard": "in every shard",
     "index": "in the index, or in `measured` where passes of the model made it",
     "beside": "in a file beside the shards",
+    "store": "of the store, in `graphs/`",
 }
 
 

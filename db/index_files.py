@@ -209,7 +209,7 @@ def replace_index(run: RunLayout) -> Iterator[IndexWriter]:
         put_back(run.index)
         set_apart(run)
         made_from = _made_from(run)
-        with _replaced(run.index, made_from) as writer:
+        with replaced(run.index, made_from) as writer:
             yield writer
 
 
@@ -274,7 +274,7 @@ def _measured(run: RunLayout) -> Iterator[IndexWriter]:
     with _claimed(run):
         raise_format(run.root.parents[1])
         put_back(run.measured)
-        with _replaced(run.measured, ()) as writer:
+        with replaced(run.measured, ()) as writer:
             yield writer
 
 
@@ -302,7 +302,9 @@ def put_back(directory: Path) -> None:
 
 
 @contextmanager
-def _replaced(directory: Path, made_from: tuple[str, ...]) -> Iterator[IndexWriter]:
+def replaced(directory: Path, made_from: tuple[str, ...]) -> Iterator[IndexWriter]:
+    """Make a new directory beside an old one; leaving the block without an error swaps them.
+    Whoever calls it holds the directory's claim."""
     partial, old = partial_of(directory), _old_of(directory)
     try:
         partial.mkdir(parents=True)

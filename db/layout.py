@@ -113,6 +113,11 @@ class StoreLayout:
         """What was counted of each corpus, so that it is counted once; may be deleted."""
         return self.root / "plans"
 
+    @property
+    def graphs(self) -> Path:
+        """Attribution graphs; there once some were taken in."""
+        return self.root / "graphs"
+
     def run(self, run_id: str) -> RunLayout:
         """The paths of one run."""
         return RunLayout(self.root / "runs" / run_id)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from energylens.db.claim import claim, holder_of, is_elsewhere
+from energylens.db.graph_files import graphs_lock
 from energylens.db.index_files import index_lock, measured_lock, put_back
 from energylens.db.layout import RunLayout, StoreLayout, lock_of_plan
 from energylens.db.shards import lock_of
@@ -48,7 +49,10 @@ def clean_store(path: Path) -> None:
         if run.is_dir() and not run.is_symlink():
             clean_run(RunLayout(run))
     _clear(StoreLayout(path).lock, _found(path, _OF_STORE))
-    plans = StoreLayout(path).plans
+    layout = StoreLayout(path)
+    if any(path.glob(".graphs.*")):
+        _clear(graphs_lock(layout), (), lambda: put_back(layout.graphs))
+    plans = layout.plans
     for unfinished in plans.glob(".*"):
         _clear(lock_of_plan(plans / unfinished.name.split(".")[1]), [unfinished])
 

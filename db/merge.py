@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from energylens.db.beside import merge_kept
 from energylens.db.change import change_run, create_run
 from energylens.db.explanations import merge_explanations
+from energylens.db.graph_files import merge_graphs
 from energylens.db.index_files import add_measured, has_columns, measured_files
 from energylens.db.layout import RunLayout, StoreLayout, file_name
 from energylens.db.leftovers import clean_store
@@ -24,8 +25,8 @@ from energylens.errors import StoreError
 
 
 def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
-    """Copy runs, with what was added to them and measured on them, and complete shards that
-    `target` lacks; new shards by run id.
+    """Copy runs, with what was added to them and measured on them, complete shards and attribution
+    graphs that `target` lacks; new shards by run id.
 
     Raises:
         StoreError: a source is no store, two stores hold different runs, SAEs or shards under one
@@ -44,6 +45,7 @@ def merge_stores(target: Path, sources: list[Path]) -> dict[str, int]:
             into = StoreLayout(target).run(run.root.name)
             n = _Merge(run, into).take()
             added[run.root.name] = added.get(run.root.name, 0) + n
+        merge_graphs(StoreLayout(source), StoreLayout(target))
     return added
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
+from energylens.db.graphs import GRAPH_TABLES
 from energylens.db.notes import NOTES
 from energylens.db.ratings import RATINGS
 from energylens.db.scores import EXPLANATION_SCORES
@@ -360,7 +361,8 @@ SHARD_TABLES = (
 BESIDE_TABLES = (NOTES, EXPLANATIONS, EXPLANATION_SCORES, RATINGS)
 """What people and language models say of features, in files beside the shards."""
 TABLES = {
-    table.name: table for table in (*RUN_TABLES, *SHARD_TABLES, *LATER_TABLES, *BESIDE_TABLES)
+    table.name: table
+    for table in (*RUN_TABLES, *SHARD_TABLES, *LATER_TABLES, *BESIDE_TABLES, *GRAPH_TABLES)
 }
 """Every table of a store, by name."""
 

@@ -130,7 +130,7 @@ class Store:
         """
         with self._filling:
             listed = [(run, read_run(run.run_json)) for run in self.layout.runs()]
-            fill_views(self.cursor(), listed)
+            fill_views(self.cursor(), self.layout, listed)
             self.runs[:] = [_state(run, info) for run, info in listed]
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ def open_store(path: Path, limits: Limits | None = None, macros: Sequence[str] =
         spill = Path(tempfile.gettempdir(), f"energylens-{os.getpid()}-{id(con):x}")
         con.execute("SET temp_directory = ?", [str(spill)])  # DuckDB lets SQL read this folder
         install(con, [*schema_statements(), *macros])
-        fill_views(con, runs)
+        fill_views(con, layout, runs)
         states = [_state(run, info) for run, info in runs]
     except (duckdb.Error, UnicodeDecodeError) as error:  # the latter: DuckDB tells a damaged name
         con.close()
@@ -301,7 +301,7 @@ def _fill_catalog(path: Path, layout: StoreLayout, macros: list[str]) -> None:
         for macro in CATALOG_MACROS:
             con.execute(macro)
         listed = [(run, read_run(run.run_json)) for run in layout.runs()]
-        fill_views(con, listed, relative_to(layout.root))
+        fill_views(con, layout, listed, relative_to(layout.root))
     finally:
         con.close()
 

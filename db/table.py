@@ -5,9 +5,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-Place = Literal["run", "shard", "index", "beside"]
-"""Where rows of a table lie: in run.json, in every shard (truth), in the index (derived), or in a
-file beside them (what people know of the run)."""
+Place = Literal["run", "shard", "index", "beside", "store"]
+"""Where rows of a table lie: in run.json, in every shard (truth), in the index (derived), in a file
+beside them (what people know of the run), or in a folder of the store, of no run."""
 
 
 @dataclass(frozen=True)

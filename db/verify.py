@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from energylens.db.beside import read_rows
+from energylens.db.graphs import GRAPH_TABLES
 from energylens.db.index_files import has_old_columns, index_state
 from energylens.db.layout import RunLayout, StoreLayout
 from energylens.db.manifest import FileEntry, entry_of, read_manifest
@@ -43,6 +44,9 @@ def verify_store(path: Path, report: Callable[[str], None] = lambda _: None) -> 
     check_format(path)
     layout = StoreLayout(path)
     problems = list(_check_store(layout))
+    if os.path.lexists(layout.graphs):
+        report("attribution graphs")
+        problems += _check_directory(layout.graphs, False)
     for run in layout.run_directories():
         report(f"files of {run.root.name}")
         problems += _check_files(run)
@@ -50,6 +54,7 @@ def verify_store(path: Path, report: Callable[[str], None] = lambda _: None) -> 
         return problems  # queries over damaged files would only repeat the news
     with open_store(path) as store:
         con = store.cursor()
+        problems += _check_graphs(con)
         for state in store.runs:
             report(f"keys of {state.info.run_id}")
             is_whole = state.n_complete == state.info.n_shards
@@ -88,23 +93,7 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
         yield Problem(str(run.root / SUMS), _NO_LIST, remedy)
     later = [directory for directory in (run.index, run.measured) if os.path.lexists(directory)]
     for directory in [*run.shard_directories(), *later]:
-        remedy = f"delete '{directory}' and run the same command again"
-        if not os.path.lexists(directory / "manifest.json"):
-            yield Problem(str(directory), "it has no manifest.json", remedy)
-            continue
-        try:
-            manifest = read_manifest(directory)
-        except EnergyLensError as error:
-            yield Problem(str(directory), str(error), remedy)
-            continue
-        is_old = directory in later and has_old_columns(manifest.made_from)
-        for entry in manifest.files:
-            if what := _damage(directory, entry, is_old):
-                yield Problem(str(directory / entry.path), what, remedy)
-        listed = {entry.path for entry in manifest.files}
-        for stray in directory.rglob("*.parquet"):
-            if stray.relative_to(directory).as_posix() not in listed:
-                yield Problem(str(stray), "no manifest lists this file", "delete the file")
+        yield from _check_directory(directory, directory in later)
     for table in BESIDE_TABLES:
         path = run.beside(table.name)
         try:
@@ -114,6 +103,28 @@ def _check_files(run: RunLayout) -> Iterator[Problem]:
     if _index_is_stale(run):
         what = "computed from other shards, or by an older version"
         yield Problem(str(run.index), what, _AGAIN)
+
+
+def _check_directory(directory: Path, is_later: bool) -> Iterator[Problem]:
+    """The files of a directory against its manifest; one made after the ingest may be of an older
+    version."""
+    remedy = f"delete '{directory}' and run the same command again"
+    if not os.path.lexists(directory / "manifest.json"):
+        yield Problem(str(directory), "it has no manifest.json", remedy)
+        return
+    try:
+        manifest = read_manifest(directory)
+    except EnergyLensError as error:
+        yield Problem(str(directory), str(error), remedy)
+        return
+    is_old = is_later and has_old_columns(manifest.made_from)
+    for entry in manifest.files:
+        if what := _damage(directory, entry, is_old):
+            yield Problem(str(directory / entry.path), what, remedy)
+    listed = {entry.path for entry in manifest.files}
+    for stray in directory.rglob("*.parquet"):
+        if stray.relative_to(directory).as_posix() not in listed:
+            yield Problem(str(stray), "no manifest lists this file", "delete the file")
 
 
 def _index_is_stale(run: RunLayout) -> bool:
@@ -200,6 +211,35 @@ _RANGES = (
     ),
 )
 
+_OF_GRAPHS = (
+    *(
+        (
+            f"keys of {table.name} that stand there twice",
+            f"SELECT count(*) FROM (SELECT 1 FROM {table.name} GROUP BY {', '.join(table.key)} "  # noqa: S608
+            "HAVING count(*) > 1)",
+        )
+        for table in GRAPH_TABLES
+    ),
+    *(
+        (
+            f"rows of {table} whose graph is not there",
+            f"SELECT count(*) FROM {table} ANTI JOIN graphs USING (graph_id)",  # noqa: S608
+        )
+        for table in ("graph_nodes", "graph_links", "graph_supernodes")
+    ),
+    (
+        "ends of links whose nodes are not there",
+        "SELECT count(*) FROM (SELECT graph_id, unnest([source, target]) AS number FROM "
+        "graph_links) AS e ANTI JOIN graph_nodes USING (graph_id, number) WHERE number IS NOT NULL",
+    ),
+    (
+        "graphs whose nodes or links are not as many as they say",
+        "SELECT count(*) FROM graphs AS g WHERE n_nodes <> (SELECT count(*) FROM graph_nodes AS n "
+        "WHERE n.graph_id = g.graph_id) OR n_links <> (SELECT count(*) FROM graph_links AS l "
+        "WHERE l.graph_id = g.graph_id)",
+    ),
+)
+
 _READ_ALL = "SET disabled_optimizers = 'filter_pushdown,statistics_propagation'"
 """Else DuckDB answers from the least and the largest value of a file, which leave NaN out."""
 
@@ -208,6 +248,8 @@ def _check_keys(con: duckdb.DuckDBPyConnection, run: RunInfo, is_whole: bool) ->
     remedy = "delete the shards this run has more than once, or ingest it into a new store"
     parameters = {"run_id": run.run_id}
     for table in TABLES.values():
+        if table.place == "store":
+            continue
         query = _DUPLICATES.format(table=table.name, key=", ".join(table.key))
         if n := _count(con, query, parameters):
             yield Problem(run.run_id, f"{n:,} keys of {table.name} stand there twice", remedy)
@@ -224,6 +266,14 @@ def _check_keys(con: duckdb.DuckDBPyConnection, run: RunInfo, is_whole: bool) ->
         if n := _count(con, query, parameters):
             yield Problem(run.run_id, f"{n:,} {what}", remedy)
     con.execute("RESET disabled_optimizers")
+
+
+def _check_graphs(con: duckdb.DuckDBPyConnection) -> Iterator[Problem]:
+    for what, query in _OF_GRAPHS:
+        if n := _count(con, query, {}):
+            yield Problem(
+                "graphs", f"{n:,} {what}", "delete the folder and import the graphs again"
+            )
 
 
 def _count(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, str]) -> int:

@@ -1,5 +1,6 @@
 """The SQL that turns complete shards and indexes into documented tables."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ import pyarrow as pa
 from energylens.db.beside import lacking
 from energylens.db.derived import LATER_TABLES
 from energylens.db.explanations import EXPLANATIONS
+from energylens.db.graphs import GRAPH_TABLES
 from energylens.db.index_files import has_columns, has_old_columns, place_of
-from energylens.db.layout import RunLayout, file_name
+from energylens.db.layout import RunLayout, StoreLayout, file_name
 from energylens.db.manifest import FileEntry, Manifest, read_manifest
 from energylens.db.patterns import LABELS, TOKEN_CLASS
 from energylens.db.provenance import RunInfo, fill_tables
@@ -44,6 +46,7 @@ def schema_statements() -> list[str]:
 
 def fill_views(
     con: duckdb.DuckDBPyConnection,
+    layout: StoreLayout,
     runs: Iterable[tuple[RunLayout, RunInfo]],
     source: Source = in_place,
 ) -> None:
@@ -55,25 +58,30 @@ def fill_views(
     listed = list(runs)
     for _ in range(_TRIES - 1):
         try:
-            return _fill(con, listed, source)
+            return _fill(con, layout, listed, source)
         except duckdb.IOException:  # an index was replaced since its files were listed
             continue
-    return _fill(con, listed, source)
+    return _fill(con, layout, listed, source)
 
 
 def _fill(
-    con: duckdb.DuckDBPyConnection, listed: list[tuple[RunLayout, RunInfo]], source: Source
+    con: duckdb.DuckDBPyConnection,
+    layout: StoreLayout,
+    listed: list[tuple[RunLayout, RunInfo]],
+    source: Source,
 ) -> None:
     fill_tables(con, [info for _, info in listed], STORED)
     parts = _index_files(listed)  # first: shards are only added, so that an index has no more rows
-    files = _shard_files([layout for layout, _ in listed])
+    files = _shard_files([run for run, _ in listed]) | _graph_files(layout)
     infos = [info for _, info in listed]
     for table in SHARD_TABLES:
         _replace(con, table, _select(table, files[table.name], source, infos))
+    for table in GRAPH_TABLES:
+        _replace(con, table, _select(table, files[table.name], source))
     for table in LATER_TABLES:
         _replace(con, table, _select_index(table, parts[table.name], source))
     for table in BESIDE_TABLES:
-        places = (layout.beside(table.name) for layout, _ in listed)
+        places = (run.beside(table.name) for run, _ in listed)
         there = [path for path in places if _is_there(path)]
         _replace(con, table, _select_beside(table, there, source))
 
@@ -146,6 +154,15 @@ def _shard_files(runs: list[RunLayout]) -> dict[str, list[Path]]:
         for directory in run.complete_shards():
             for entry, path in _listed(directory, files):
                 files[entry.table].append(path)
+    return files
+
+
+def _graph_files(layout: StoreLayout) -> dict[str, list[Path]]:
+    """For each table of graphs, the files that hold rows of it."""
+    files: dict[str, list[Path]] = {table.name: [] for table in GRAPH_TABLES}
+    if os.path.lexists(layout.graphs):
+        for entry, path in _listed(layout.graphs, files):
+            files[entry.table].append(path)
     return files
 
 

@@ -10,7 +10,14 @@ from energylens.db.provenance import RunInfo, SaeInfo
 from energylens.db.store import Reader
 from energylens.db.table import GRADIENTS_OF_CODES
 from energylens.errors import UnknownNameError
-from energylens.queries.names import check_number, find_run, find_sae, no_such, whole_number
+from energylens.queries.names import (
+    check_number,
+    find_run,
+    find_sae,
+    no_such,
+    pick,
+    whole_number,
+)
 
 UNITS = ("token", "text")
 """What co-activation is counted by."""
@@ -155,6 +162,49 @@ def _category(scope: Scope, name: str) -> None:
         raise UnknownNameError(no_such(said, str(given), known))
 
 
+def _graph(scope: Scope, name: str) -> None:
+    rows = scope.reader.cursor().execute("SELECT graph_id FROM graphs ORDER BY graph_id")
+    known = [graph_id for (graph_id,) in rows.fetchall()]
+    if (given := scope.values.get(name)) is None:
+        return
+    if not known:
+        raise UnknownNameError(
+            f"there is no graph '{given}': the store has no attribution graphs; take some in with: "
+            "energylens import graph STORE FILE..."
+        )
+    scope.values[name] = pick(str(given), known, "there is no graph")
+    if name == "other_graph":
+        _check_comparable(scope)
+
+
+def _check_comparable(scope: Scope) -> None:
+    """Numbers of features mean the same in graphs of one model and its dictionaries."""
+    rows = scope.reader.cursor().execute(
+        "SELECT DISTINCT scan, source_set FROM graphs WHERE graph_id IN ($one, $other) "
+        "ORDER BY ALL",
+        {"one": scope.values.get("graph"), "other": scope.values["other_graph"]},
+    )
+    if len(of := rows.fetchall()) > 1:
+        named = " and of ".join(f"{scan} with {sets or 'no name'}" for scan, sets in of)
+        raise UnknownNameError(
+            f"the graphs '{scope.values.get('graph')}' and '{scope.values['other_graph']}' are of "
+            f"{named}: their features' numbers mean different things; compare graphs of one model "
+            "and one set of dictionaries"
+        )
+
+
+def _node(scope: Scope, name: str) -> None:
+    given, graph = scope.values.get(name), scope.values.get("graph")
+    if given is None:
+        return
+    rows = scope.reader.cursor().execute(
+        "SELECT DISTINCT node_id FROM graph_nodes WHERE graph_id = $graph", {"graph": graph}
+    )
+    known = sorted(node_id for (node_id,) in rows.fetchall())
+    if given not in known:
+        raise UnknownNameError(no_such(f"the graph '{graph}' has no node", str(given), known))
+
+
 def _variant(scope: Scope, name: str) -> None:
     known = [column.name.removeprefix("g_") for column in GRADIENTS_OF_CODES]
     if scope.values.get(name) in known:
@@ -197,6 +247,11 @@ LOOKED_UP: dict[str, Callable[[Scope, str], None]] = {
     "at_head": _head,
     "by_score": _score,
     "in_category": _category,
+    "graph": _graph,
+    "other_graph": _graph,
+    "at_node": _node,
+    "from_node": _node,
+    "to_node": _node,
     "of_variant": _variant,
     "by_unit": _unit,
 }

@@ -42,6 +42,7 @@ from energylens.db.ratings import Rating, write_rating
 from energylens.db.schema import TABLES
 from energylens.db.scores import ExplanationScore, write_scores
 from energylens.db.store import Store
+from energylens.ingest.graphs import import_graphs
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.parts import Part
 from energylens.ingest.plan import IngestConfig, load, prepare
@@ -52,6 +53,7 @@ from energylens.mesanet.config import MesaNetConfig
 from energylens.mesanet.model import MesaNetForCausalLM
 from energylens.queries.catalog import open_catalog
 from energylens.training.corpus import train_tokenizer
+from tests import graphs
 
 hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
@@ -321,6 +323,11 @@ def rich_path(tmp_path_factory: pytest.TempPathFactory, save_model: Callable[...
     )
     for rater, numbers in (("ada", (3, 5, 2, 1)), ("bob", (2, 4, 2, 3))):
         write_rating(run, Rating(run.root.name, "one", 3, rater, *numbers))
+    files = graphs.write(
+        root, graphs.small(), graphs.colliding(), graphs.random_graph("chance", 40, 200)
+    )
+    joins = ["0=one", "1=two"]
+    import_graphs(root / "rich.lens", files, run.root.name, joins, False, Progress())
     return root / "rich.lens"
 
 

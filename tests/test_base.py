@@ -15,6 +15,7 @@ from energylens.db.index_files import entries_of
 from energylens.db.layout import StoreLayout
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.progress import Progress
+from tests import graphs
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPLANATION = '{"feature_id": 3, "description": "even numbers"}\n'
@@ -35,6 +36,8 @@ SUCCEED = [
      "--endpoint", "http://localhost:1/v1", "--feature", "1", "--estimate"],
     ["export", "list", "{work}/tiny.lens", "-o", "{work}/list.json"],
     ["export", "duckdb", "{work}/tiny.lens", "-o", "{work}/tiny.duckdb"],
+    ["import", "graph", "{work}/tiny.lens", "{work}/0.json"],
+    ["export", "graph", "{work}/tiny.lens", "small", "-o", "{work}/graph.json"],
     ["import", "list", "{work}/tiny.lens", "{work}/list.json"],
     ["doctor"],
 ]  # fmt: skip
@@ -58,6 +61,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, store_path: Path) -> Path:
     for name in ("tiny.lens", "bare.lens"):
         shutil.copytree(store_path, work / name)
     shutil.rmtree(StoreLayout(work / "bare.lens").runs()[0].index)
+    graphs.write(work, graphs.small())
     (work / "words.jsonl").write_text(EXPLANATION, encoding="utf-8")
     return work
 

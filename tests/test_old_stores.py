@@ -171,6 +171,7 @@ prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x
 sources S tiny x --feature 1 --sae one | export headvis S tiny | page S 1 | report S
 export list S tiny -o LIST | import list S LIST | mcp S
 export duckdb S tiny -o LIST | export delphi S tiny
+import graph S WORDS | export graph S x -o LIST
 steer S tiny x --feature 1 --sae one | ingest S --model builtin:llama --texts WORDS
 """
 COMMANDS = [line.split() for lines in _COMMANDS.strip().splitlines() for line in lines.split("|")]

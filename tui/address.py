@@ -10,7 +10,7 @@ from energylens.errors import UsageError
 
 Page = Literal[
     "feature", "texts", "lab", "steering", "origins", "text", "landscape", "heads", "head",
-    "attention", "prompt", "attribution", "comparison", "map",
+    "attention", "prompt", "attribution", "comparison", "map", "graphs", "graph",
 ]  # fmt: skip
 PAGES: tuple[Page, ...] = get_args(Page)
 COMMAND = ("energylens", "tui")
@@ -32,6 +32,10 @@ class Told:
     """The token under the cursor: its index in the run, or its place in the prompt."""
     head: str | None = None
     """A layer and a head, as in `1.3`."""
+    graph: str | None = None
+    """An attribution graph."""
+    node: str | None = None
+    """Of its nodes the one under the cursor."""
     prompt: str | None = None
     other_run: str | None = None
     other_sae: str | None = None

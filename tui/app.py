@@ -39,12 +39,13 @@ from energylens.tui.modals.leaving import Leaving
 from energylens.tui.modals.too_small import SMALLEST, TooSmall
 from energylens.tui.navigation import go_to, show_run
 from energylens.tui.notices import Failed
-from energylens.tui.places import DictionaryMap, Heads, Open, Prompt
+from energylens.tui.places import DictionaryMap, Graphs, Heads, Open, Prompt
 from energylens.tui.screens.coactivation import CoactivationScreen
 from energylens.tui.screens.dictionary import MapScreen
 from energylens.tui.screens.efas import EfasScreen
 from energylens.tui.screens.energy import EnergyScreen
 from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.graphs import GraphsScreen
 from energylens.tui.screens.heads import HeadsScreen
 from energylens.tui.screens.jobs import JobsScreen
 from energylens.tui.screens.overview import OverviewScreen
@@ -108,6 +109,7 @@ class LensApp(App[None]):
         Binding("9", "switch_mode('jobs')", "Jobs", show=False, id="view.jobs"),
         Binding("0", "heads", "Heads", show=False, id="app.heads", tooltip="Attention heads"),
         Binding("d", "map", "Map", show=False, id="app.map", tooltip="Of the dictionary"),
+        Binding("W", "graphs", "Graphs", show=False, id="app.graphs", tooltip="Of attribution"),
         Binding("C", "choose_run", "Run", show=False, id="app.run", tooltip="Look at another run"),
         Binding("p", "prompt", "Prompt", show=False, id="app.prompt", tooltip="Run a text"),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
@@ -242,6 +244,11 @@ class LensApp(App[None]):
             self.push_screen(Cannot(_NO_RUN))
         elif not isinstance(self.screen, HeadsScreen):
             self.post_message(Open(Heads(place.run)))
+
+    def action_graphs(self) -> None:
+        """Show the attribution graphs of the store."""
+        if not isinstance(self.screen, GraphsScreen):
+            self.post_message(Open(Graphs()))
 
     def action_map(self) -> None:
         """Show the map of the SAE in view, at the feature that is in view."""

@@ -6,7 +6,7 @@ text 12                          a text of its run, token by token
 sae blocks.2                     another SAE, by a part of its name
 run gpt2                         another run, by a part of its name
 starred, notes, labels           features with a star, with a note, with an explanation
-prompt, heads, map, compute ...  what their keys do
+prompt, heads, graphs, compute   what their keys do
 --view efas --filter "q<.05"     what the command line takes, or a whole line that @ copied
 """
 
@@ -23,6 +23,7 @@ ACTIONS = {
     "prompt": "app.prompt",
     "heads": "app.heads",
     "map": "app.map",
+    "graphs": "app.graphs",
     "compute": "screen.recompute",
     "export": "screen.export",
     "shared": "screen.take_in_list",

@@ -76,6 +76,14 @@ def why_no_health(session: Session, store: Store, place: RunPlace) -> Lack | Non
     return index_lack(held, store.path, "the health of the routers and what their choices tell")
 
 
+def no_graphs(path: Path) -> Lack:
+    """That nobody has taken attribution graphs into the store."""
+    return Lack(
+        "This store has no attribution graphs, which circuit-tracer and Neuronpedia write as JSON.",
+        Remedy(shlex.join(["energylens", "import", "graph", str(path), "FILE..."])),
+    )
+
+
 def lack_of(held: Holdings, path: Path, wanted: Wanted, variant: str = "lens") -> Lack:
     """The first thing that is missing on the way to what is wanted."""
     if "tokens" not in held.has:

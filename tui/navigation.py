@@ -12,9 +12,11 @@ from energylens.tui.places import (
     FeatureInList,
     FeatureTexts,
     FilteredFeatures,
+    Graphs,
     Heads,
     Lab,
     Landscape,
+    OneGraph,
     OneHead,
     Origins,
     Place,
@@ -36,6 +38,8 @@ from energylens.tui.screens.dictionary import MapScreen
 from energylens.tui.screens.feature import FeatureScreen
 from energylens.tui.screens.feature_texts import FeatureTextsScreen
 from energylens.tui.screens.features import FeaturesScreen
+from energylens.tui.screens.graph import GraphScreen
+from energylens.tui.screens.graphs import GraphsScreen
 from energylens.tui.screens.head import HeadScreen
 from energylens.tui.screens.heads import HeadsScreen
 from energylens.tui.screens.lab import LabScreen
@@ -105,3 +109,7 @@ def _screen_of(place: Pushed) -> Screen[None]:
             return AttributionScreen(place)
         case DictionaryMap():
             return MapScreen(place)
+        case Graphs():
+            return GraphsScreen()
+        case OneGraph():
+            return GraphScreen(place)

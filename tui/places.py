@@ -159,6 +159,20 @@ class DictionaryMap:
 
 
 @dataclass(frozen=True)
+class Graphs:
+    """The attribution graphs of the store."""
+
+
+@dataclass(frozen=True)
+class OneGraph:
+    """One of them."""
+
+    graph_id: str
+    node_id: str | None = None
+    """The node to begin at; None is the logit it was traced for."""
+
+
+@dataclass(frozen=True)
 class FilteredFeatures:
     """The features of the SAE in view that a filter leaves."""
 
@@ -189,6 +203,8 @@ Pushed = (
     | Origins
     | Attribution
     | DictionaryMap
+    | Graphs
+    | OneGraph
 )
 """Places shown over the one they are opened from."""
 Place = Pushed | FilteredFeatures | Query

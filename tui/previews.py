@@ -1,5 +1,9 @@
 """What stands beside a list: what Enter would open of the row under the cursor, in short."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
 from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.text import Text
@@ -8,6 +12,7 @@ from energylens.db.store import Session
 from energylens.queries.contexts import context_tokens, feature_contexts, text_contexts
 from energylens.queries.display import number, visible, visible_token
 from energylens.queries.features import feature, logit_distribution, promoted_tokens
+from energylens.queries.graphs import traced_nodes
 from energylens.queries.heads import head_skip_trigrams, head_tokens
 from energylens.queries.shading import ShadedToken, digit, glyphs, shaded_tokens
 from energylens.tui.colours import shade
@@ -138,3 +143,33 @@ def _by_energy(tokens: list[ShadedToken], at: int | None) -> Text:
         if any(t.token_index == at for t in inside):
             text.append(digit(share), style)
     return text
+
+
+def graph_preview(session: Session, graph_id: str) -> RenderableType:
+    """An attribution graph: its logits, and the tokens and features that bring most of them."""
+    nodes = traced_nodes(session, graph_id)
+    shown = Text(f"{visible(graph_id)}\n", "bold")
+    for title, node_type in (
+        ("logits", "logit"), ("tokens", "embedding"), ("features", "feature"), ("errors", "error"),
+    ):  # fmt: skip
+        own = nodes.filter(pl.col("node_type") == node_type)
+        shown.append(f"\n{title}, {len(own):,}: {number(own['share'].sum())}\n", "dim")
+        for row in own.head(N_CONTEXTS).iter_rows(named=True):
+            shown.append(f"  {number(row['share']):>7}  {node_name(row)}\n")
+    return shown
+
+
+def node_name(row: Mapping[str, Any]) -> str:
+    """A node of a graph on one line: where it stands, and what it is called."""
+    token = "" if row["token"] is None else visible_token(row["token"])
+    said = visible(row["label"] or "")
+    match row["node_type"]:
+        case "embedding":
+            return f"token {token}"
+        case "logit":
+            return said or visible(row["node_id"])
+        case "error":
+            return f"error L{row['layer']} at {token}"
+        case "feature":
+            return f"L{row['layer']} {row['feature_id']} at {token}  {said}".rstrip()
+    return f"{visible(row['node_id'])} at {token}  {said}".rstrip()

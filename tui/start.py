@@ -9,6 +9,7 @@ from textual.app import App
 from energylens.db.provenance import RunInfo
 from energylens.db.store import Store
 from energylens.errors import UsageError
+from energylens.queries.graphs import pick_graph
 from energylens.queries.masks import Unmasked
 from energylens.queries.names import check_number, find_run, find_sae
 from energylens.tui.address import PAGES, Page, Told
@@ -20,9 +21,11 @@ from energylens.tui.places import (
     Attribution,
     DictionaryMap,
     FeatureTexts,
+    Graphs,
     Heads,
     Lab,
     Landscape,
+    OneGraph,
     OneHead,
     Origins,
     Place,
@@ -49,6 +52,8 @@ _NEEDS: dict[Page, tuple[str, ...]] = {
     "attribution": ("token",),
 }
 """What each page has to be told beside its name."""
+_OF_STORE: tuple[Page, ...] = ("graphs", "graph")
+"""Pages that are of the store, and of no run."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,24 @@ def look_up(told: Told, store: Store) -> Start:
         raise UsageError(f"--sae says '{told.sae}' and --feature says '{before}'; give one")
     sae = before or told.sae
     place = None
-    if told.run is not None or sae is not None or page is not None:
+    if told.run is not None or sae is not None or page not in (None, *_OF_STORE):
         run = find_run(store.infos, told.run)
         found = find_sae(run, sae) if sae is not None else next(iter(run.saes), None)
         place = RunPlace(run.run_id, found)
-    opens = None if page is None or place is None else _Pages(told, place, store).of(page)
+    opens = None
+    if page in _OF_STORE:
+        opens = _of_store(page, told, store)
+    elif page is not None and place is not None:
+        opens = _Pages(told, place, store).of(page)
     return Start(place, view, opens, _unmasked(told), told)
+
+
+def _of_store(page: Page, told: Told, store: Store) -> Place:
+    if page == "graphs":
+        return Graphs()
+    if told.graph is None:
+        raise UsageError("--page graph needs --graph too")
+    return OneGraph(pick_graph(store, told.graph), told.node)
 
 
 async def begin(app: App[Any], start: Start) -> None:
@@ -158,6 +175,8 @@ class _Pages:
             case "map":
                 feature = None if told.feature is None else self._feature.feature_id
                 return DictionaryMap(self._selection, feature, told.filter or "")
+            case "graphs" | "graph":
+                return _of_store(page, told, self.store)
 
     @property
     def _selection(self) -> Selection:
@@ -237,7 +256,7 @@ def _page(told: Told) -> Page | None:
         return cast("Page", told.page)
     if told.other_feature or told.other_sae or told.other_run:
         return "comparison"
-    asked: tuple[Page, ...] = ("head", "text", "prompt", "feature")
+    asked: tuple[Page, ...] = ("graph", "head", "text", "prompt", "feature")
     return next((page for page in asked if getattr(told, page) is not None), None)
 
 

@@ -75,6 +75,11 @@ EXAMPLES = {
     "export duckdb": ("energylens export duckdb demo.lens -o demo.duckdb --no-codes",),
     "export delphi": ("energylens export delphi demo.lens --sae blocks.2.hook_resid -o latents",),
     "export list": ("energylens export list demo.lens -o list.json",),
+    "export graph": ("energylens export graph my.lens capital_oakland -o graph.json",),
+    "import graph": (
+        "energylens import graph my.lens graphs/",
+        "energylens import graph my.lens one.json --run gpt2 --sae 8=blocks.8",
+    ),
     "import list": ("energylens import list my.lens list.json",),
 }
 """By the words of a command. A line that ends in a backslash goes on in the next, as in a shell."""

@@ -108,3 +108,22 @@ def delphi(
         progress.close()
     typer.echo(f"{written.n_activations:,} activations in {written.n_files} files are in '{out}'")
     typer.echo(written.lost)
+
+
+@app.command()
+def graph(
+    store: StoreArgument,
+    graph_id: Annotated[
+        str, typer.Argument(metavar="GRAPH", help="An attribution graph, or its beginning.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path(
+        "graph.json"
+    ),
+) -> None:
+    """Write an attribution graph of the store as the JSON that it came as, which circuit-tracer's
+    and Neuronpedia's pages open."""
+    from energylens.ingest.graphs import export_graph
+    from energylens.queries.display import visible
+
+    found = export_graph(store, graph_id, out)
+    typer.echo(f"the graph '{visible(found)}' is in '{out}'")

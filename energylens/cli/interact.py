@@ -14,6 +14,7 @@ from energylens.errors import UsageError
 if TYPE_CHECKING:
     from energylens.ingest.on_request.reopen import Reopened
     from energylens.ingest.progress import Progress
+    from energylens.protocol import AttributionRequest
 
 SaeOption = Annotated[
     str,
@@ -115,6 +116,14 @@ def attribute(
     ] = None,
     of_feature: Annotated[int | None, typer.Option(help="The feature to explain.")] = None,
     top: Annotated[int, typer.Option(min=0, help="Features ablated one by one.")] = 20,
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write an attribution graph, feature by feature and token by token, as "
+            "circuit-tracer's JSON.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the features behind one prediction: direct logit attribution, gradient times
@@ -130,6 +139,8 @@ def attribute(
         asked = AttributionRequest(
             _text(text), _sae(reopened, sae), at, token, of_sae, of_feature, top
         )
+        if graph is not None:
+            _write_graph(reopened, asked, graph)
         return explain(reopened, asked, progress)
 
     _answer(store, run, as_json, answer, print_attribution)
@@ -215,6 +226,17 @@ def _answer(
         typer.echo(encode(found))
     else:
         show(found)
+
+
+def _write_graph(reopened: "Reopened", asked: "AttributionRequest", path: Path) -> None:
+    from energylens.ingest.exchange.attribution_graphs import graph_json
+    from energylens.ingest.on_request.attribution_graph import attribution_graph
+    from energylens.queries.writing import whole_file
+
+    made = attribution_graph(reopened, asked, path.stem)
+    with whole_file(path) as partial:
+        partial.write_bytes(graph_json(made))
+    typer.echo(f"the graph is in '{path}'", err=True)
 
 
 def _text(given: str) -> str:

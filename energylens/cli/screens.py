@@ -50,6 +50,8 @@ def tui(
     head: Annotated[
         str | None, typer.Option(metavar="LAYER.HEAD", help="The attention head to open.")
     ] = None,
+    graph: Annotated[str | None, typer.Option(help="The attribution graph to open.")] = None,
+    node: Annotated[str | None, typer.Option(help="The graph's node for the cursor.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A text of your own to read.")] = None,
     other_run: Annotated[str | None, typer.Option(help="A run to hold beside.")] = None,
     other_sae: Annotated[str | None, typer.Option(help="An SAE to hold beside.")] = None,
@@ -86,8 +88,8 @@ def tui(
     if file is not None and statement is not None:
         raise UsageError("--sql and --statement both give a statement; give one")
     told = Told(
-        run, sae, view, page, feature, text, token, head, prompt, other_run, other_sae,
-        other_feature, other_token, category, show, unmask, filter_, sort, row, pane,
+        run, sae, view, page, feature, text, token, head, graph, node, prompt, other_run,
+        other_sae, other_feature, other_token, category, show, unmask, filter_, sort, row, pane,
         statement if file is None else statement_in(file),
     )  # fmt: skip
     if in_browser:

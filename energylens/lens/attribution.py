@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from energylens.lens.gate import encode_tokens
+from energylens.lens.gate import encode_tokens, reconstruct_tokens
 from energylens.lens.interventions import Change, Edit, Intervention, Seen, feature_change
 from energylens.lens.models import LanguageModel, run_hooks
 from energylens.lens.saes import Sae
@@ -67,6 +67,13 @@ class Attributor:
 
         The derivative is by what a feature writes, codes of other tokens and layers free to follow.
         """
+        codes, slope, _ = self.parts()
+        return codes, slope
+
+    def parts(
+        self,
+    ) -> tuple[Float[Tensor, "pos d_sae"], Float[Tensor, "pos d_sae"], Float[Tensor, " pos"]]:
+        """The same, and the derivative along what the SAE leaves out at every token, times it."""
         held: dict[str, Tensor] = {}
         sae = self.sae
 
@@ -84,8 +91,13 @@ class Attributor:
             metric = self._run(hooks)
             (gradient,) = torch.autograd.grad(metric, held["target"], materialize_grads=True)
         codes, scale = self._codes(held["source"].detach())
-        slope = self.sae.part(gradient)[0].float().flatten(1) @ sae.write_directions.T
-        return codes, slope if scale is None else slope * scale[:, None]
+        by_output = sae.part(gradient)[0].float().flatten(1)
+        slope = by_output @ sae.write_directions.T
+        with torch.no_grad():
+            target = sae.prepare_target(held["target"])[0].float()
+            error = target - reconstruct_tokens(sae, held["source"], self.mask).float()
+        by_error = (by_output * error).sum(1)
+        return codes, slope if scale is None else slope * scale[:, None], by_error
 
     def direct(self) -> Float[Tensor, " d_sae"] | None:
         """Direct logit attribution of every feature at the position; None for another metric.

@@ -39,7 +39,8 @@ class Written:
 
 
 def export_duckdb(store: Store, run: str, path: Path, with_codes: bool = True) -> Written:
-    """Write the tables of a run to a file; those of `CODES` only `with_codes`.
+    """Write the tables of a run to a file, and those of the store; those of `CODES` only
+    `with_codes`.
 
     The store must not be confined, for it writes beside it. The same run gives the same rows in the
     same order, but not the same bytes: DuckDB gives each database an identity of its own.
@@ -75,7 +76,8 @@ def _copy(con: duckdb.DuckDBPyConnection, name: str, run: str) -> int:
         "AND schema_name = 'main' AND table_name = $name ORDER BY column_index",
         {"name": name},
     ).fetchall()
-    only = "WHERE run_id = $run" if "run_id" in dict(columns) else ""
+    is_of_run = "run_id" in dict(columns) and TABLES[name].place != "store"
+    only = "WHERE run_id = $run" if is_of_run else ""
     con.execute(
         f'CREATE TABLE file.main."{name}" AS FROM main."{name}" {only}',
         {"run": run} if only else {},

@@ -36,11 +36,11 @@ def attribute(
     """
     sae = reopened.sae(asked.sae_id)
     ids = context_ids(reopened, asked.context_id, asked.text or None)
-    position = _position(asked.position, len(ids))
-    metric, words = _metric(reopened, asked, ids, position)
+    position = position_in(asked.position, len(ids))
+    metric, words = metric_of(reopened, asked, ids, position)
     one = Attributor(reopened.model, sae, torch.tensor(ids), metric)
     codes, slope = one.gradients()
-    counted = _counted(reopened, ids)
+    counted = counted_tokens(reopened, ids)
     gradient = (codes * slope * counted[:, None]).sum(0)
     active = (codes * counted[:, None]).count_nonzero(0)
     direct = one.direct()
@@ -74,16 +74,26 @@ def attribute(
     )
 
 
-def _position(asked: int, n: int) -> int:
+def position_in(asked: int, n: int) -> int:
+    """A place among n tokens, also counted from the end.
+
+    Raises:
+        UsageError: there is no such place.
+    """
     position = asked + n if asked < 0 else asked
     if not 0 <= position < n:
         raise UsageError(f"the text has positions 0 to {n - 1}, not {asked}")
     return position
 
 
-def _metric(
+def metric_of(
     reopened: Reopened, asked: AttributionRequest, ids: list[int], position: int
 ) -> tuple[Metric, str]:
+    """What is explained, and how it is called.
+
+    Raises:
+        UsageError: there is no such feature or token.
+    """
     if (asked.other_sae_id is None) != (asked.other_feature_id is None):
         raise UsageError("a feature to explain is named by its SAE and its number, both")
     if asked.other_sae_id is not None and asked.other_feature_id is not None:
@@ -111,7 +121,7 @@ def _target(reopened: Reopened, asked: AttributionRequest, ids: list[int], posit
     return int(logits[0, position].argmax())
 
 
-def _counted(reopened: Reopened, ids: list[int]) -> Tensor:
+def counted_tokens(reopened: Reopened, ids: list[int]) -> Tensor:
     """1 at the tokens an ablation acts on: all but BOS."""
     bos_id = reopened.model.bos_id
     return torch.tensor([0.0 if one == bos_id else 1.0 for one in ids])

@@ -45,6 +45,8 @@ KINDS = {
     "explanations": "runs/*/explanations.parquet",
     "scores": "runs/*/explanation_scores.parquet",
     "ratings": "runs/*/ratings.parquet",
+    "manifest of graphs": "graphs/manifest.json",
+    "graphs": "graphs/*/*.parquet",
     "manifest of a shard": "runs/*/shards/*/manifest.json",
     "shard": "runs/*/shards/*/*.parquet",
     "manifest of the index": "runs/*/index/manifest.json",

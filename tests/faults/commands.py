@@ -24,6 +24,7 @@ from energylens.explaining.speaker import Prompt
 from energylens.ingest.exchange.delphi import export_delphi
 from energylens.ingest.exchange.headvis import export_headvis
 from energylens.ingest.explanations import explain
+from energylens.ingest.graphs import import_graphs
 from energylens.ingest.index.build import build_indexes
 from energylens.ingest.on_request.additions import add_sae, add_vectors
 from energylens.ingest.on_request.another_gradient import add_variant
@@ -45,6 +46,7 @@ from energylens.queries.lists import export_list, import_list
 from energylens.queries.pages.feature_pages import most_active, write_feature_folder
 from energylens.queries.writing import SUFFIXES, write_file
 from energylens.report.build import write_report
+from tests import graphs
 from tests.conftest import N_CTX, make_gpt2, make_mesanet, make_sae, make_tokenizer
 
 HOOK = "blocks.1.hook_resid_post"
@@ -265,6 +267,15 @@ def _delphi(stage: Stage) -> None:
             export_delphi(opened, "r", "sae", stage.store, 3, Progress())
 
 
+def _graphs(stage: Stage) -> None:
+    """Two parts, of which the second keeps the first."""
+    folder = stage.folder / "graphs"
+    folder.mkdir(exist_ok=True)
+    files = graphs.write(folder, *(graphs.small(slug) for slug in "abc"))
+    for some in (files[:2], files):
+        import_graphs(stage.store, some, None, [], False, Progress())
+
+
 def _train(stage: Stage) -> None:
     lm(
         stage.store,
@@ -353,6 +364,7 @@ COMMANDS: dict[str, Command] = {
     "notes": Command(_note, "whole"),
     "ratings": Command(_rate, "whole"),
     "import list": Command(_share, "whole"),
+    "import graph": Command(_graphs, "whole"),
     "train": Command(_train, is_store=False),
     "train a MesaNet": Command(_train_mesanet, is_store=False),
     "train an SAE": Command(_train_sae, is_store=False),

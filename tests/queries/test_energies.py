@@ -124,6 +124,6 @@ def test_without_the_last_layer_there_is_no_drop(rich: Store) -> None:
     con = duckdb.connect()
     for statement in schema_statements():
         con.execute(statement)
-    fill_views(con, [(StoreLayout(rich.path).run(info.run_id), fewer)])
+    fill_views(con, StoreLayout(rich.path), [(StoreLayout(rich.path).run(info.run_id), fewer)])
     told = 'SELECT count("drop"), count(energy) FROM energies'
     assert con.execute(told).fetchall()[0][0] == 0 < con.execute(told).fetchall()[0][1]

@@ -43,7 +43,8 @@ SAE = "resid"
 VALUES = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
     "pattern": "cat|dog", "in_text": 1, "in_category": "a", "from_layer": 0,
-    "at_head": 1, "words": "cat",
+    "at_head": 1, "words": "cat", "graph": "small", "other_graph": "chance", "at_node": "1_5_2",
+    "from_node": "E_12_2",
 }  # fmt: skip
 MODULES = (
     "features",
@@ -59,6 +60,7 @@ MODULES = (
     "ratings",
     "explanations",
     "maps",
+    "graphs",
 )
 
 

@@ -17,19 +17,21 @@ PLAIN = {
     "k", "n_bins", "n_intervals", "min_texts", "min_z", "threshold", "pattern", "words", "is_high",
     "over_layers", "of_choices", "with_dense", "least_both", "most_q",
     "of_within", "with_first", "with_padding", "with_sinks",
-    "with_special", "of_features", "min_score",
+    "with_special", "of_features", "min_score", "min_graphs", "min_part",
 }  # fmt: skip
 """Parameters that name nothing of a store."""
 RIGHT = {
     "sae": "one", "other_sae": "two", "feature": 3, "partner": 5, "in_context": 1, "at_token": 17,
     "pattern": "cat", "in_text": 1, "in_category": "a", "from_layer": 0, "of_choices": [0],
-    "at_head": 1, "words": "cat",
+    "at_head": 1, "words": "cat", "graph": "small", "other_graph": "chance", "at_node": "1_5_2",
+    "from_node": "E_12_2",
 }  # fmt: skip
 WRONG: dict[str, Any] = {
     "run": "mixtrl", "other_run": "mixtrl", "sae": "tow", "in_sae": "tow", "other_sae": "tow",
     "partner_sae": "tow", "feature": 48, "partner": -1, "in_text": 40, "in_context": 10_000,
     "at_token": 10**9, "in_category": "c", "from_layer": 2, "at_layer": -2, "of_variant": "lense",
-    "by_unit": "tokens", "at_head": 9, "by_score": "inducing",
+    "by_unit": "tokens", "at_head": 9, "by_score": "inducing", "graph": "smal1", "other_graph": "n",
+    "at_node": "1_5_3", "from_node": "E_1", "to_node": "logit",
 }  # fmt: skip
 
 

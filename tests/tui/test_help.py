@@ -32,6 +32,8 @@ VIEWS = {
     "Attribution": ("2", "enter", "down", "A"),
     "Heads": ("0",),
     "A head": ("0", "enter"),
+    "Graphs": ("W",),
+    "A graph": ("W", "enter"),
 }
 SPELLED = {
     "esc": "escape",

@@ -19,8 +19,11 @@ VIEWS = (
     ("9", "jobs", "Jobs", "Jobs"),
 )
 """Key, mode, title and short title of every view."""
-_HEADS = ("0", "heads", "Heads", "Heads")
-"""Opens over a view, and is left out first where there is no room."""
+_BESIDE = {
+    "heads": ("0", "heads", "Heads", "Heads"),
+    "graphs": ("W", "graphs", "Graphs", "Graph"),
+}
+"""What opens over a view, and is left out first where there is no room."""
 _Label = tuple[str, bool, str]
 
 
@@ -49,9 +52,10 @@ class ViewBar(Widget):
 
     def _ways(self) -> Iterator[list[_Label]]:
         """The labels in full, shorter and shorter; every view has its key in all of them."""
-        beside = [_HEADS] if self._current == "heads" else []
+        beside = [_BESIDE[self._current]] if self._current in _BESIDE else []
+        offered = beside or [_BESIDE["heads"]]
         for is_whole, is_whole_here in ((True, True), (False, True), (False, False)):
-            for views in ([*VIEWS, _HEADS], [*VIEWS, *beside]):
+            for views in ([*VIEWS, *offered], [*VIEWS, *beside]):
                 yield [
                     (mode, here := mode == self._current,
                      f" {key} {title if is_whole or (here and is_whole_here) else short} ")
@@ -69,8 +73,8 @@ class ViewBar(Widget):
         x = event.x
         for mode, _, label in self._labels():
             x -= len(label)
-            if x < 0 and mode == "heads":
-                await self.app.run_action("app.heads")
+            if x < 0 and mode in _BESIDE:
+                await self.app.run_action(f"app.{mode}")
                 return
             if x < 0:
                 self.app.switch_mode(mode)
