@@ -12,10 +12,10 @@ from textual.dom import DOMNode
 from energylens.ingest.on_request.heads import measure_heads
 from energylens.ingest.on_request.methods import ANSWERS
 from energylens.ingest.on_request.reopen import reopen
-from energylens.ingest.on_request.worker import _METHODS
 from energylens.ingest.plan import IngestConfig
 from energylens.ingest.progress import Progress
 from energylens.lens.models import LanguageModel, read_hooks
+from energylens.methods import BY_NAME
 from energylens.queries.catalog import open_catalog
 from energylens.queries.display import visible_token
 from energylens.queries.heads import composed_heads, head_ranking, head_skip_trigrams, head_tokens
@@ -131,7 +131,8 @@ def _answered_here(
     answer: Callable[[Any], None], *_: object,
 ) -> None:  # fmt: skip
     """What a worker would answer, over the same table of methods and the same wire."""
-    taken, compute = _METHODS[method], ANSWERS[method]
+    taken, compute = BY_NAME[method].request, ANSWERS[method]
+    assert taken is not None
     asked = decode(taken, json.loads(encode(request)))
     found = compute(reopen(Path(jobs._store), run), asked, Progress())
     asker.call_later(answer, decode(kind, json.loads(encode(found))))
