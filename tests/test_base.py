@@ -38,6 +38,7 @@ SUCCEED = [
     ["export", "duckdb", "{work}/tiny.lens", "-o", "{work}/tiny.duckdb"],
     ["import", "graph", "{work}/tiny.lens", "{work}/0.json"],
     ["export", "graph", "{work}/tiny.lens", "small", "-o", "{work}/graph.json"],
+    ["export", "neuronpedia", "{work}/tiny.lens", "--sae", "resid", "-o", "{work}/features"],
     ["import", "list", "{work}/tiny.lens", "{work}/list.json"],
     ["doctor"],
 ]  # fmt: skip

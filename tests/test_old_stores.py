@@ -170,7 +170,7 @@ recompute S tiny --keep activations --hook blocks.0.hook_resid_post
 prompt S tiny x | intervene S tiny x --feature 1 --sae one | attribute S tiny x
 sources S tiny x --feature 1 --sae one | export headvis S tiny | page S 1 | report S
 export list S tiny -o LIST | import list S LIST | mcp S
-export duckdb S tiny -o LIST | export delphi S tiny
+export duckdb S tiny -o LIST | export delphi S tiny | export neuronpedia S tiny
 import graph S WORDS | export graph S x -o LIST
 steer S tiny x --feature 1 --sae one | ingest S --model builtin:llama --texts WORDS
 """

@@ -127,3 +127,40 @@ def graph(
 
     found = export_graph(store, graph_id, out)
     typer.echo(f"the graph '{visible(found)}' is in '{out}'")
+
+
+@app.command()
+def neuronpedia(
+    store: StoreArgument,
+    run: RunArgument = None,
+    sae: Annotated[str | None, typer.Option(help="The SAE, or the beginning of its name.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")] = Path(
+        "neuronpedia"
+    ),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL/LAYER-SET",
+            help="What it is called there; its own name there where it has one, else one is made.",
+        ),
+    ] = None,
+) -> None:
+    """Write the features of an SAE as the files that Neuronpedia imports: statistics, histograms,
+    tokens, neighbours, contexts, explanations and their scores."""
+    from energylens.ingest.exchange.neuronpedia import NOT_KNOWN, export_neuronpedia
+    from energylens.ingest.progress import Progress
+    from energylens.queries.catalog import open_catalog
+
+    run = chosen_run(store, run)
+    progress = Progress(False)
+    try:
+        with open_catalog(store) as opened:
+            written = export_neuronpedia(opened, run, sae, out, name, progress)
+    finally:
+        progress.close()
+    typer.echo(
+        f"{written.n_features:,} features, {written.n_contexts:,} contexts, "
+        f"{written.n_explanations:,} explanations and {written.n_scores:,} scores are in "
+        f"'{out / written.name}'"
+    )
+    typer.echo(NOT_KNOWN)

@@ -22,6 +22,7 @@ import energylens
 from energylens.db.folders import new_folder
 from energylens.db.provenance import RunInfo
 from energylens.errors import UsageError
+from energylens.ingest.exchange.names import without_folder
 from energylens.ingest.on_request.reopen import reopen_texts
 from energylens.ingest.on_request.shown_heads import (
     LEAST,
@@ -105,8 +106,8 @@ def _config(run: RunInfo, scores: pl.DataFrame, n_contexts: int) -> dict[str, An
     heads = [list(row) for row in scores.select("layer", "head").iter_rows()]
     kind = scores["kind"][0]
     return {
-        "model_name": _name(run.model),
-        "dataset_name": _name(run.texts),
+        "model_name": without_folder(run.model),
+        "dataset_name": without_folder(run.texts),
         "heads": heads,
         "n_layers": len({layer for layer, _ in heads}),
         "n_heads": len({head for _, head in heads}),
@@ -145,11 +146,6 @@ def _config(run: RunInfo, scores: pl.DataFrame, n_contexts: int) -> dict[str, An
             "induction_attention_threshold": 0.0,
         },
     }
-
-
-def _name(source: str) -> str:
-    """What a model or texts are called, without the folder they lie in here."""
-    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _metrics(row: dict[str, Any], n_contexts: int) -> dict[str, float | int | None]:
