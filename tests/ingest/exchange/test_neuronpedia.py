@@ -188,7 +188,7 @@ def test_contexts_are_those_of_the_store(rich: Store, tmp_path: Path, sae: str) 
             context = int(row["dataIndex"])
             assert row["tokens"] == tokens[context]
             values = [own[context].get(pos, 0.0) for pos in range(len(tokens[context]))]
-            assert np.array_equal(np.float32(row["values"]), np.float32(values))
+            assert np.array(row["values"], np.float32).tolist() == values
             assert row["maxValue"] == max(row["values"]) > 0
             assert row["minValue"] == min(row["values"])
             assert row["values"].index(row["maxValue"]) == row["maxValueTokenIndex"]
