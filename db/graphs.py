@@ -25,9 +25,9 @@ GRAPHS = Table(
         Column("tokens", pa.list_(pa.string()), "the text's tokens; graph_nodes.pos counts them"),
         Column("generator", pa.string(), "what traced it; NULL where the file does not tell"),
         Column("created", pa.string(), "when, in UTC; NULL where the file does not tell"),
-        Column("n_nodes", pa.int32(), "nodes"),
+        Column("n_nodes", pa.int32(), "nodes, of all types"),
         Column("n_features", pa.int32(), "of them features at a token"),
-        Column("n_links", pa.int32(), "links"),
+        Column("n_links", pa.int32(), "links between them"),
         Column("n_ambiguous", pa.int32(), "links that name an id which several nodes go by"),
         Column("n_nowhere", pa.int32(), "links that name an id which no node has"),
         Column(

@@ -241,6 +241,8 @@ def _words(statement: str) -> list[_Word]:
     """The words of a statement, without comments."""
     written = statement.encode()
     found = duckdb.tokenize(statement)
+    if not found:
+        return []
     ends = [*(place for place, _ in found[1:]), len(written)]
     return [
         _Word(place, written[place:end].decode(errors="replace").strip().lower())

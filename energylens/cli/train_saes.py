@@ -75,7 +75,6 @@ def sae(
     first = "loading what trains SAEs"
     typer.echo(json.dumps({"message": first}) if as_json else first, err=True)
     need_models()
-    need_sources(model, texts=texts)
     from energylens.ingest.texts import iter_texts
     from energylens.training.saes.config import SaeTrainingConfig
     from energylens.training.saes.precision import number_format
@@ -109,6 +108,7 @@ def sae(
     if held_out is not None:
         next(iter_texts(held_out), None)  # what cannot be read is said before, not after
     try_settings(config)
+    need_sources(model, texts=texts)
     _train(out, data, config, form, held_out, float16, every, as_json)
 
 

@@ -100,7 +100,7 @@ def test_a_block_is_a_function_of_its_number() -> None:
 
 def test_bad_sources_are_sentences(gpt2: LanguageModel) -> None:
     ids = np.ones(4000, dtype=np.int32)
-    with pytest.raises(ModelError, match=r"no hook 'blocks.9.hook_resid_post'.* did you mean"):
+    with pytest.raises(ModelError, match=r"no hook 'blocks.9.hook_resid_post'.*did you mean"):
         ModelSource(gpt2, ids, ("blocks.9.hook_resid_post",), 16, 0, "t")
     with pytest.raises(UsageError, match=r"--n-ctx 17 is outside 2 to 16"):
         ModelSource(gpt2, ids, (HOOK,), 17, 0, "t")

@@ -186,5 +186,5 @@ def test_in_sql_names_are_whole_and_what_is_computed_is_left_alone(
 
 
 def test_a_statement_that_is_nested_too_deeply_is_an_error_with_names_too(rich: Store) -> None:
-    with pytest.raises(QueryError, match="nested too deeply"):
+    with pytest.raises(QueryError, match="more than 500 brackets in brackets"):
         ask(rich, f"SELECT {'abs(' * 900}1{')' * 900}")
