@@ -75,7 +75,7 @@ EXAMPLES = {
     "export duckdb": ("energylens export duckdb demo.lens -o demo.duckdb --no-codes",),
     "export delphi": ("energylens export delphi demo.lens --sae blocks.2.hook_resid -o latents",),
     "export neuronpedia": (
-        "energylens export neuronpedia demo.lens --sae blocks.2.hook_resid -o dashboards",
+        "energylens export neuronpedia demo.lens --sae blocks.2.hook_r -o boards",
     ),
     "export list": ("energylens export list demo.lens -o list.json",),
     "export graph": ("energylens export graph my.lens capital_oakland -o graph.json",),
