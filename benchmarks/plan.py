@@ -19,7 +19,7 @@ from pathlib import Path
 
 from energylens.ingest.plan import IngestConfig, load, prepare
 from energylens.ingest.plan_file import planned
-from energylens.ingest.run import stream
+from energylens.ingest.reading import Reading
 from energylens.ingest.texts import iter_texts
 
 MODEL, SAES = "builtin:llama", ("builtin:llama/blocks.2.hook_resid_post",)
@@ -50,7 +50,7 @@ def timed(folder: Path, shard: int | None) -> dict[str, float]:
     record = time.perf_counter()
     plan = prepared.plan
     if shard is not None:
-        next(stream(prepared.corpus, plan, {shard % plan.n_shards}))
+        next(Reading(prepared.corpus, plan).shard(shard % plan.n_shards))
     text = time.perf_counter()
     return {
         "tokens": plan.n_tokens, "texts": plan.n_texts, "shards": plan.n_shards,
