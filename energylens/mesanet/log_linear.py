@@ -16,18 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from energylens.mesanet.solver import MixerInputs
+
 
 @dataclass(frozen=True)
-class LogLinearInputs:
-    """What the layer reads at every position; k and q are unit vectors, log_gamma <= 0."""
+class LogLinearInputs(MixerInputs):
+    """What the layer reads."""
 
-    q: Float[Tensor, "batch heads pos d_head"]
-    k: Float[Tensor, "batch heads pos d_head"]
-    v: Float[Tensor, "batch heads pos d_head"]
-    beta: Float[Tensor, "batch heads pos"]
-    """Weight of a position, in (0, 1); 0 leaves it out."""
-    log_gamma: Float[Tensor, "batch heads pos"]
-    """Logarithm of what is kept of the past; 0 keeps all of it."""
     scales: Float[Tensor, "batch heads pos levels"]
     """lambda."""
     place: Int[Tensor, "batch pos"]

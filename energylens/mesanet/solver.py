@@ -21,8 +21,8 @@ _TINY = 1e-20
 
 
 @dataclass(frozen=True)
-class MesaInputs:
-    """What the layer reads at every position; k and q are unit vectors, log_gamma <= 0."""
+class MixerInputs:
+    """What a mixer reads at every position; k and q are unit vectors, log_gamma <= 0."""
 
     q: Float[Tensor, "batch heads pos d_head"]
     k: Float[Tensor, "batch heads pos d_head"]
@@ -31,6 +31,12 @@ class MesaInputs:
     """Weight of a position, in (0, 1); 0 leaves it out."""
     log_gamma: Float[Tensor, "batch heads pos"]
     """Logarithm of what is kept of the past; 0 keeps all of it."""
+
+
+@dataclass(frozen=True)
+class MesaInputs(MixerInputs):
+    """What the mesa layer reads."""
+
     ridge: Float[Tensor, "heads d_head"]
     """Diagonal of Lambda, at least its lower bound."""
 
